@@ -1,0 +1,182 @@
+"""How to differentiate through a fixed point.
+
+`JacobianFree` is Stochastic Jacobian-Free Backpropagation (paper Sec. 3.4, Algorithm 1) and, as ranges of it, JFB,
+its multi-step form and full unrolling. `Implicit` is the exact gradient, by a second fixed-point solve in the backward
+pass: a yardstick. Both give the trainer a function `(f, z0) -> Solution` for each training step.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fpdm.fixed_point.solve import Map, Solution, Solver, Stop, solve
+from fpdm.fixed_point.solvers import Anderson, Picard
+
+FixedPointSolver = Callable[[Map, Tensor], Solution]
+"""What a model takes: `(f, z0 (B, ...)) -> Solution`. `functools.partial(solve, solver=..., stop=...)` is one."""
+
+
+class Gradient(abc.ABC):
+    """A way to solve for a fixed point so that it can be differentiated."""
+
+    @abc.abstractmethod
+    def bind(self, seed: int, step: int) -> FixedPointSolver:
+        """The solver of training step `step`: the same on every process, a function of its arguments alone."""
+
+
+@dataclass(frozen=True)
+class JacobianFree(Gradient):
+    """n iterations without gradient, then m iterations with; backpropagation through the m only.
+
+    n and m are drawn once per step for the whole batch, uniformly from their ranges or by the given weights. The n
+    iterations store nothing. The start is a guess, so no gradient flows into it, whatever n is.
+
+    Attributes:
+        no_grad: (lo, hi), both included, of n; lo at least 0.
+        with_grad: (lo, hi), both included, of m; lo at least 1.
+        no_grad_weights: One weight for each of lo..hi of n; empty means uniform. They need not sum to 1.
+        with_grad_weights: The same for m.
+        solver: The solver of both stretches.
+
+    Raises:
+        ValueError: An empty range, one that starts too low, or weights that do not fit theirs.
+    """
+
+    no_grad: tuple[int, int]
+    with_grad: tuple[int, int]
+    no_grad_weights: tuple[float, ...] = ()
+    with_grad_weights: tuple[float, ...] = ()
+    solver: Solver = field(default_factory=Picard)
+
+    def __post_init__(self) -> None:
+        for name, (lo, hi), least in (("no_grad", self.no_grad, 0), ("with_grad", self.with_grad, 1)):
+            if not least <= lo <= hi:
+                raise ValueError(f"{name} is ({lo}, {hi}); expected {least} <= lo <= hi")
+            weights = getattr(self, f"{name}_weights")
+            if not weights:
+                continue
+            if len(weights) != hi - lo + 1:
+                raise ValueError(f"{name}_weights has {len(weights)} entries; expected {hi - lo + 1}, one for each of {lo}..{hi}")
+            if not (all(0.0 <= w < float("inf") for w in weights) and sum(weights) > 0.0):
+                raise ValueError(f"{name}_weights is {weights}; expected finite numbers of at least 0, not all 0")
+
+    def draw(self, seed: int, step: int) -> tuple[int, int]:
+        """(n, m) of training step `step`, from a generator seeded by (seed, step)."""
+        rng = np.random.default_rng((seed, step))
+        return self._draw_one(rng, self.no_grad, self.no_grad_weights), self._draw_one(
+            rng, self.with_grad, self.with_grad_weights
+        )
+
+    @staticmethod
+    def _draw_one(rng: np.random.Generator, bounds: tuple[int, int], weights: tuple[float, ...]) -> int:
+        values = np.arange(bounds[0], bounds[1] + 1)
+        return int(rng.choice(values, p=np.asarray(weights) / sum(weights) if weights else None))
+
+    def bind(self, seed: int, step: int) -> FixedPointSolver:
+        """A solver with this step's n and m."""
+        n, m = self.draw(seed, step)
+        return functools.partial(self.solve, n=n, m=m)
+
+    def solve(self, f: Map, z0: Tensor, *, n: int, m: int, measure: bool = False) -> Solution:
+        """Solve with the given n and m (Algorithm 1, lines 3 to 6).
+
+        Args:
+            f: The map, (B, ...) to (B, ...).
+            z0: The start, (B, ...).
+            n: Iterations without gradient.
+            m: Iterations with gradient.
+            measure: Report the residual of the last iteration.
+
+        Raises:
+            ValueError: Gradients are on, yet the solution does not depend on anything that wants one.
+        """
+        with torch.no_grad():
+            z = solve(f, z0, solver=self.solver, stop=Stop(n)).z.detach()  # (B, ...)
+        if n and torch.is_autocast_enabled(z.device.type):
+            # Autocast keeps the low-precision weights that it made without a graph, and would use them below.
+            torch.clear_autocast_cache()
+        solution = solve(f, z, solver=self.solver, stop=Stop(m, measure=measure))
+        if torch.is_grad_enabled() and not solution.z.requires_grad:
+            raise ValueError("the fixed point depends on nothing that requires a gradient: is the whole map frozen?")
+        return Solution(solution.z, n + m, solution.residual)
+
+
+def stochastic_jfb(N: int, M: int) -> JacobianFree:
+    """S-JFB (Algorithm 1): n ~ U{0..N}, m ~ U{1..M}."""
+    return JacobianFree((0, N), (1, M))
+
+
+def jfb(N: int) -> JacobianFree:
+    """JFB, the 1-step gradient: N iterations without gradient, one with (Fung et al. 2022; paper Table 4)."""
+    return JacobianFree((N, N), (1, 1))
+
+
+def multistep_jfb(N: int, M: int) -> JacobianFree:
+    """Multi-step JFB (paper Table 4): always N iterations without gradient and M with."""
+    return JacobianFree((N, N), (M, M))
+
+
+def unrolled(M: int) -> JacobianFree:
+    """Full backpropagation through M iterations."""
+    return JacobianFree((0, 0), (M, M))
+
+
+@dataclass(frozen=True)
+class Implicit(Gradient):
+    """The exact gradient dL/dtheta = dL/dz* (I - J)^{-1} df/dtheta, J = df/dz at z*, by the implicit function theorem.
+
+    The backward pass solves g = J^T g + dL/dz* by the same loop as the forward pass (the paper's printed equation lacks
+    the inverse). It warns when that solve did not reach its tolerance, for then the gradient is not exact.
+
+    Attributes:
+        solver: The forward solver.
+        stop: Its stopping rule.
+        backward_solver: The solver of the backward pass.
+        backward_stop: Its stopping rule.
+    """
+
+    solver: Solver = field(default_factory=Anderson)
+    stop: Stop = field(default_factory=lambda: Stop(100, tol=1e-6))
+    backward_solver: Solver = field(default_factory=Anderson)
+    backward_stop: Stop = field(default_factory=lambda: Stop(100, tol=1e-6))
+
+    def bind(self, seed: int, step: int) -> FixedPointSolver:
+        """Nothing is drawn: every step solves alike."""
+        return self.solve
+
+    def solve(self, f: Map, z0: Tensor) -> Solution:
+        """Solve from `z0` (B, ...); the solution carries the exact gradient."""
+        with torch.no_grad():
+            solution = solve(f, z0, solver=self.solver, stop=self.stop)
+        if not torch.is_grad_enabled():
+            return solution
+        start = solution.z.detach().requires_grad_()  # (B, ...)
+        image = f(start)  # (B, ...)
+        z = f(solution.z.detach())  # (B, ...), the value that depends on the parameters
+        if z.requires_grad:
+            z.register_hook(functools.partial(self._backward, image, start))
+        return Solution(z, solution.iters + 1, solution.residual)
+
+    def _backward(self, image: Tensor, start: Tensor, grad: Tensor) -> Tensor:
+        def transposed(g: Tensor) -> Tensor:
+            return torch.autograd.grad(image, start, g, retain_graph=True)[0] + grad  # (B, ...)
+
+        solution = solve(transposed, grad, solver=self.backward_solver, stop=self.backward_stop)
+        tol = self.backward_stop.tol
+        if tol and solution.residual is not None and not bool((solution.residual <= tol).all()):
+            worst = solution.residual.max().item()
+            warnings.warn(
+                f"the backward fixed-point solve ended at a residual of {worst:.2g}, above its tolerance {tol:.2g}: "
+                "the gradient is approximate",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return solution.z

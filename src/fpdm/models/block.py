@@ -1,0 +1,136 @@
+"""The transformer block with adaptive layer norm (DiT's adaLN-Zero), and the output head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Modulation(NamedTuple):
+    """The six modulations of a block, each (B, 1, D): a function of the conditioning alone."""
+
+    shift_attn: Tensor
+    scale_attn: Tensor
+    gate_attn: Tensor
+    shift_mlp: Tensor
+    scale_mlp: Tensor
+    gate_mlp: Tensor
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases.
+
+    The kernel is PyTorch's choice; `torch.nn.attention.sdpa_kernel` around any call chooses another.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)  # (B, T, 3, heads, D/heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 of (B, heads, T, D/heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, T, D/heads)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))  # (B, T, D)
+
+
+class MLP(nn.Module):
+    """Two linear layers around a tanh-GELU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))  # (B, T, D)
+
+
+class AdaLN(nn.Sequential):
+    """SiLU and a linear layer that starts at zero: (B, D) to `parts` of (B, 1, D)."""
+
+    def __init__(self, width: int, parts: int) -> None:
+        super().__init__(nn.SiLU(), nn.Linear(width, parts * width))
+        self.parts = parts
+
+    def forward(self, c: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """(B, D) to `parts` of (B, 1, D)."""
+        return super().forward(c)[:, None, :].chunk(self.parts, dim=2)  # parts of (B, 1, D)
+
+    def macs(self) -> int:
+        """Multiply-accumulates per sample."""
+        return self[1].weight.numel()  # type: ignore[union-attr,operator,return-value]
+
+
+class DiTBlock(nn.Module):
+    """One adaLN-Zero block (DiT, Peebles and Xie 2023). Its modulation is computed apart, so that it can be kept."""
+
+    def __init__(self, width: int, heads: int, *, mlp_ratio: float = 4.0, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps, elementwise_affine=False)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps, elementwise_affine=False)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+        self.adaLN_modulation = AdaLN(width, 6)
+        init_linears(self)
+        init_zero(self.adaLN_modulation[1])
+
+    def modulation(self, c: Tensor) -> Modulation:
+        """The modulation by the conditioning `c` (B, D)."""
+        return Modulation(*self.adaLN_modulation(c))
+
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        m = modulation
+        h = self.norm1(x) * (1 + m.scale_attn) + m.shift_attn  # (B, T, D)
+        x = x + m.gate_attn * self.attn(h)  # (B, T, D)
+        h = self.norm2(x) * (1 + m.scale_mlp) + m.shift_mlp  # (B, T, D)
+        return x + m.gate_mlp * self.mlp(h)  # (B, T, D)
+
+    def macs(self, tokens: int) -> int:
+        """Multiply-accumulates per sample of `forward`: all linear layers, and the two products of the attention."""
+        width = self.attn.proj.in_features
+        linear = sum(layer.weight.numel() for layer in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2))
+        return tokens * (linear + 2 * tokens * width)
+
+
+class Head(nn.Module):
+    """Modulated norm and projection to pixels: (B, T, D) to (B, T, p * p * C)."""
+
+    def __init__(self, width: int, patch_size: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.linear = nn.Linear(width, patch_size * patch_size * out_channels)
+        self.adaLN_modulation = AdaLN(width, 2)
+        init_zero(self.linear)
+        init_zero(self.adaLN_modulation[1])
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """(B, T, D) with conditioning (B, D) to (B, T, p * p * C)."""
+        shift, scale = self.adaLN_modulation(c)  # (B, 1, D) each
+        return self.linear(self.norm_final(x) * (1 + scale) + shift)  # (B, T, p * p * C)
+
+    def macs(self, tokens: int) -> int:
+        """Multiply-accumulates per sample."""
+        return tokens * self.linear.weight.numel() + self.adaLN_modulation.macs()
+
+
+def init_linears(module: nn.Module) -> None:
+    """Xavier for the weights of every linear layer inside `module`, zeros for the biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+def init_zero(layer: nn.Module) -> None:
+    """Zeros for all parameters of `layer`."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

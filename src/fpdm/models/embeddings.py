@@ -1,0 +1,101 @@
+"""What goes into the blocks: patches, fixed 2-D positions, timesteps and labels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sincos_positions(width: int, side: int) -> Tensor:
+    """Fixed 2-D sine-cosine positions of a square grid, the column index in the first half of the width (DiT's order).
+
+    Args:
+        width: D, divisible by 4.
+        side: Tokens along one side.
+
+    Returns:
+        (side * side, D) float32, rows in reading order.
+    """
+    quarter = width // 4
+    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)  # (D/4,)
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies  # (side, D/4)
+    axis = torch.cat([angles.sin(), angles.cos()], 1)  # (side, D/2)
+    columns = axis[None, :, :].expand(side, side, -1)  # (side, side, D/2)
+    rows = axis[:, None, :].expand(side, side, -1)  # (side, side, D/2)
+    return torch.cat([columns, rows], 2).reshape(side * side, width).float()  # (side * side, D)
+
+
+def sinusoids(t: Tensor, width: int, frequency_shift: float = 0.0) -> Tensor:
+    """Sinusoids of the timestep, cosines first: frequency i is 10000^(-i / (width / 2 - shift)).
+
+    Args:
+        t: (B,) timesteps; fractions are allowed.
+        width: Even number of sinusoids.
+        frequency_shift: 0 in DiT's own code, 1 in diffusers'.
+
+    Returns:
+        (B, width) float32.
+    """
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)  # (width/2,)
+    frequencies = torch.exp(-math.log(10000.0) * steps / (half - frequency_shift))  # (width/2,)
+    angles = t.float()[:, None] * frequencies  # (B, width/2)
+    return torch.cat([angles.cos(), angles.sin()], 1)  # (B, width)
+
+
+class PatchEmbedding(nn.Module):
+    """Cut an image into patches and project each: (B, C, H, W) to (B, T, D)."""
+
+    def __init__(self, in_channels: int, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+        # Initialised as the linear layer that it is, not as a convolution.
+        nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]  # bias=True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, T, D), tokens in reading order."""
+        return self.proj(x).flatten(2).mT  # (B, T, D)
+
+    def macs(self, tokens: int) -> int:
+        """Multiply-accumulates per sample."""
+        return tokens * self.proj.weight.numel()
+
+
+class TimestepEmbedding(nn.Module):
+    """256 sinusoids and a two-layer MLP: (B,) to (B, D)."""
+
+    SINUSOIDS = 256
+
+    def __init__(self, width: int, frequency_shift: float = 0.0) -> None:
+        super().__init__()
+        self.frequency_shift = frequency_shift
+        self.mlp = nn.Sequential(nn.Linear(self.SINUSOIDS, width), nn.SiLU(), nn.Linear(width, width))
+        for layer in (self.mlp[0], self.mlp[2]):
+            nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B,) to (B, D)."""
+        features = sinusoids(t, self.SINUSOIDS, self.frequency_shift)  # (B, 256)
+        return self.mlp(features.to(self.mlp[0].weight.dtype))  # (B, D)
+
+    def macs(self) -> int:
+        """Multiply-accumulates per sample."""
+        return self.mlp[0].weight.numel() + self.mlp[2].weight.numel()
+
+
+class LabelEmbedding(nn.Module):
+    """One row per class and a last one for "no class": (B,) to (B, D). An unconditional model has the last row only."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+        nn.init.normal_(self.embedding_table.weight, std=0.02)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(B,) labels in 0..num_classes, the last meaning "no class", to (B, D)."""
+        return self.embedding_table(y)  # (B, D)

@@ -1,0 +1,202 @@
+"""The middle of the transformer: a stack of explicit blocks (DiT) or the fixed-point layer (FPDM).
+
+Both answer the same questions, and nothing outside this file asks which of the two it has.
+"""
+
+from __future__ import annotations
+
+import abc
+import sys
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fpdm.fixed_point import FixedPointSolver, Solution
+from fpdm.models.block import DiTBlock, Modulation, init_linears
+
+
+@dataclass(frozen=True)
+class MiddleCost:
+    """What a middle costs per sample.
+
+    Attributes:
+        iterations: The numbers of iterations that it can be asked for.
+        passes: Block passes of one iteration.
+        prepare: Multiply-accumulates once per timestep.
+        iterate: Multiply-accumulates of one iteration.
+    """
+
+    iterations: range
+    passes: int
+    prepare: int
+    iterate: int
+
+
+class Middle(nn.Module, abc.ABC):
+    """What stands between the first and the last blocks."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
+        """Solve for the hidden state.
+
+        Args:
+            x: The output of the pre blocks, (B, T, D).
+            c: The conditioning, (B, D).
+            solver: How to solve a fixed point, where there is one.
+            z0: Where to start, (B, T, D); the last timestep's solution, say. None starts from `x`.
+        """
+
+    @abc.abstractmethod
+    def cost(self, tokens: int) -> MiddleCost:
+        """What it costs on `tokens` tokens."""
+
+
+class BlockStack(Middle):
+    """Explicit blocks, one after the other: with it the model is a DiT. It is exactly as deep as it is."""
+
+    def __init__(self, blocks: list[DiTBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
+        """Apply all blocks; there is nothing to solve and no start to choose."""
+        for block in self.blocks:
+            x = block(x, block.modulation(c))  # (B, T, D)
+        return Solution(x, len(self.blocks))
+
+    def cost(self, tokens: int) -> MiddleCost:
+        """One answer: its depth. One iteration is one block."""
+        depth = len(self.blocks)
+        total = sum(block.macs(tokens) + block.adaLN_modulation.macs() for block in self.blocks)
+        return MiddleCost(range(depth, depth + 1), passes=1, prepare=0, iterate=total // max(depth, 1))
+
+
+class Injection(nn.Module, abc.ABC):
+    """How the pre blocks' output enters each iteration, split into what is constant over them and what is not."""
+
+    @abc.abstractmethod
+    def prepare(self, x: Tensor) -> Tensor:
+        """The constant part, (B, T, D) to (B, T, K)."""
+
+    @abc.abstractmethod
+    def forward(self, z: Tensor, injected: Tensor) -> Tensor:
+        """One iteration's mix of `z` (B, T, D) and the constant part (B, T, K), to (B, T, D)."""
+
+    @abc.abstractmethod
+    def macs(self, tokens: int) -> tuple[int, int]:
+        """Multiply-accumulates per sample of `prepare` and of `forward`."""
+
+
+class MLPInjection(Injection):
+    """The paper's: W2 gelu(W1 [z ; u] + b1) + b2 with u = W0 x + b0 (Eq. 2 and the authors' code).
+
+    W1 [z ; u] + b1 = W1z z + (W1u u + b1), and the bracket does not change over the iterations.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.project = nn.Linear(width, width)  # W0
+        self.fc1 = nn.Linear(2 * width, 2 * width)  # W1: its first D columns meet z, its last D meet u
+        self.fc2 = nn.Linear(2 * width, width)  # W2
+        init_linears(self)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """W1u u + b1, (B, T, D) to (B, T, 2D)."""
+        u = self.project(x)  # (B, T, D)
+        return F.linear(u, self.fc1.weight[:, self.width :], self.fc1.bias)  # (B, T, 2D)
+
+    def forward(self, z: Tensor, injected: Tensor) -> Tensor:
+        """(B, T, D) and (B, T, 2D) to (B, T, D)."""
+        hidden = F.linear(z, self.fc1.weight[:, : self.width]) + injected  # (B, T, 2D)
+        return self.fc2(F.gelu(hidden, approximate="tanh"))  # (B, T, D)
+
+    def macs(self, tokens: int) -> tuple[int, int]:
+        """3 T D^2 once, 4 T D^2 per iteration."""
+        square = tokens * self.width**2
+        return 3 * square, 4 * square
+
+
+class LinearInjection(Injection):
+    """Wz z + Wu x + b, starting as the mean of the two, so that at first the map contracts by one half."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.from_z = nn.Linear(width, width, bias=False)
+        self.from_x = nn.Linear(width, width)
+        with torch.no_grad():
+            for layer in (self.from_z, self.from_x):
+                nn.init.eye_(layer.weight).mul_(0.5)
+            nn.init.zeros_(self.from_x.bias)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Wu x + b, (B, T, D) to (B, T, D)."""
+        return self.from_x(x)  # (B, T, D)
+
+    def forward(self, z: Tensor, injected: Tensor) -> Tensor:
+        """(B, T, D) and (B, T, D) to (B, T, D)."""
+        return self.from_z(z) + injected  # (B, T, D)
+
+    def macs(self, tokens: int) -> tuple[int, int]:
+        """T D^2 once, T D^2 per iteration."""
+        return tokens * self.from_x.weight.numel(), tokens * self.from_z.weight.numel()
+
+
+INJECTIONS: dict[str, type[MLPInjection] | type[LinearInjection]] = {"mlp": MLPInjection, "linear": LinearInjection}
+"""The injections by name."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is constant over the iterations of one timestep.
+
+    Attributes:
+        modulations: One for each block of the cell.
+        injected: The injection's constant part, (B, T, K).
+    """
+
+    modulations: tuple[Modulation, ...]
+    injected: Tensor
+
+
+class FixedPointLayer(Middle):
+    """The fixed point of f(z) = cell(injection(z, x), c) (paper Eq. 3): with it the model is an FPDM.
+
+    The cell is a short sequence of blocks, one in the paper.
+    """
+
+    def __init__(self, cell: list[DiTBlock], injection: Injection) -> None:
+        super().__init__()
+        self.injection = injection
+        self.cell = nn.ModuleList(cell)
+
+    def prepare(self, x: Tensor, c: Tensor) -> Context:
+        """What does not change over the iterations: `x` (B, T, D) injected, and the modulation by `c` (B, D)."""
+        return Context(tuple(block.modulation(c) for block in self.cell), self.injection.prepare(x))
+
+    def iterate(self, z: Tensor, context: Context) -> Tensor:
+        """One application of f, (B, T, D) to (B, T, D): the hot function, and the unit to compile."""
+        z = self.injection(z, context.injected)  # (B, T, D)
+        for block, modulation in zip(self.cell, context.modulations, strict=True):
+            z = block(z, modulation)  # (B, T, D)
+        return z
+
+    def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
+        """Solve from `z0`, or from `x` cut off from its graph: the pre blocks learn through the injection only."""
+        context = self.prepare(x, c)
+        start = x.detach() if z0 is None else z0  # (B, T, D)
+        if start.shape != x.shape:
+            raise ValueError(f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, that of this batch's tokens")
+        return solver(lambda z: self.iterate(z, context), start)
+
+    def cost(self, tokens: int) -> MiddleCost:
+        """Any number of iterations from 1 up; one costs as many block passes as the cell has blocks."""
+        once, each = self.injection.macs(tokens)
+        return MiddleCost(
+            iterations=range(1, sys.maxsize),
+            passes=len(self.cell),
+            prepare=once + sum(block.adaLN_modulation.macs() for block in self.cell),
+            iterate=each + sum(block.macs(tokens) for block in self.cell),
+        )

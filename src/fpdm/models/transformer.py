@@ -1,0 +1,281 @@
+"""The diffusion transformer: embed -> pre -> middle -> post -> head. FPDM and DiT are this one class."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from fpdm.fixed_point import FixedPointSolver, Solution
+from fpdm.models.block import DiTBlock, Head
+from fpdm.models.cost import ModelCost
+from fpdm.models.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding, sincos_positions
+from fpdm.models.middle import INJECTIONS, BlockStack, FixedPointLayer
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a `DiffusionTransformer`; the defaults are the paper's FPDM-XL/2 at 256 px.
+
+    Attributes:
+        image_size: Height and width of the (latent) image.
+        in_channels: C of the (latent) image.
+        patch_size: Side of a patch; divides `image_size`.
+        width: D; divisible by `heads` and by 4.
+        heads: Attention heads.
+        pre_blocks: Explicit blocks before the middle.
+        post_blocks: Explicit blocks after it.
+        middle_kind: "fixed_point" (FPDM) or "stack" (DiT).
+        middle_blocks: Blocks of the stack, or of the fixed point's cell (1 in the paper).
+        injection: "mlp", the paper's, or "linear"; a stack has none.
+        num_classes: K; 0 for an unconditional model. Label K means "no class".
+        timestep_everywhere: Condition pre, post and head on the timestep too. The paper's FPDM does not (Sec. 3.2); a
+            DiT always has.
+        learn_variance: The head gives 2C channels, the second half for the variance (DiT).
+        mlp_ratio: Hidden width of a block's MLP over D.
+        frequency_shift: Of the timestep sinusoids; 0 in DiT's own code, 1 in diffusers'.
+        norm_eps: Of the blocks' layer norms.
+
+    Raises:
+        ValueError: A field outside its range.
+    """
+
+    image_size: int = 32
+    in_channels: int = 4
+    patch_size: int = 2
+    width: int = 1152
+    heads: int = 16
+    pre_blocks: int = 1
+    post_blocks: int = 1
+    middle_kind: Literal["fixed_point", "stack"] = "fixed_point"
+    middle_blocks: int = 1
+    injection: Literal["mlp", "linear"] = "mlp"
+    num_classes: int = 1000
+    timestep_everywhere: bool = False
+    learn_variance: bool = True
+    mlp_ratio: float = 4.0
+    frequency_shift: float = 0.0
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        least = {name: 1 for name in ("image_size", "in_channels", "patch_size", "width", "heads")}
+        least |= {"pre_blocks": 0, "post_blocks": 0, "num_classes": 0}
+        least["middle_blocks"] = 1 if self.middle_kind == "fixed_point" else 0
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
+        if self.middle_kind not in ("fixed_point", "stack"):
+            raise ValueError(f"middle_kind is {self.middle_kind!r}; expected 'fixed_point' (FPDM) or 'stack' (DiT)")
+        if self.injection not in INJECTIONS:
+            raise ValueError(f"injection is {self.injection!r}; expected one of {sorted(INJECTIONS)}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}")
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} is not divisible by both heads ({self.heads}) and 4")
+        if not 0 < self.mlp_ratio < float("inf") or not 0 < self.norm_eps < 1 or not 0 <= self.frequency_shift <= 1:
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, frequency_shift {self.frequency_shift}; expected "
+                "a positive number, one between 0 and 1, and one from 0 to 1"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the transformer returns.
+
+    Attributes:
+        value: The prediction (v), (B, C, H, W).
+        variance: The raw variance channels o, (B, C, H, W), or None where the model learns none.
+        solution: The middle's solution, whose z (B, T, D) the next timestep may start from.
+    """
+
+    value: Tensor
+    variance: Tensor | None
+    solution: Solution
+
+
+class DiffusionTransformer(ModelMixin, ConfigMixin):
+    """A diffusion transformer with a fixed point (FPDM) or a stack of blocks (DiT) in its middle.
+
+    The arguments are the fields of `TransformerConfig`. `save_pretrained` and `from_pretrained` are diffusers'.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int = 32,
+        in_channels: int = 4,
+        patch_size: int = 2,
+        width: int = 1152,
+        heads: int = 16,
+        pre_blocks: int = 1,
+        post_blocks: int = 1,
+        middle_kind: Literal["fixed_point", "stack"] = "fixed_point",
+        middle_blocks: int = 1,
+        injection: Literal["mlp", "linear"] = "mlp",
+        num_classes: int = 1000,
+        timestep_everywhere: bool = False,
+        learn_variance: bool = True,
+        mlp_ratio: float = 4.0,
+        frequency_shift: float = 0.0,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        # The dataclass checks the arguments, from wherever they came.
+        self.shape = TransformerConfig(
+            image_size, in_channels, patch_size, width, heads, pre_blocks, post_blocks, middle_kind, middle_blocks,
+            injection, num_classes, timestep_everywhere, learn_variance, mlp_ratio, frequency_shift, norm_eps,
+        )  # fmt: skip
+
+        def blocks(count: int) -> list[DiTBlock]:
+            return [DiTBlock(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps) for _ in range(count)]
+
+        self.x_embedder = PatchEmbedding(in_channels, patch_size, width)
+        self.t_embedder = TimestepEmbedding(width, frequency_shift)
+        self.y_embedder = LabelEmbedding(num_classes, width)
+        self.pre = nn.ModuleList(blocks(pre_blocks))
+        if middle_kind == "stack":
+            self.middle = BlockStack(blocks(middle_blocks))
+        else:
+            self.middle = FixedPointLayer(blocks(middle_blocks), INJECTIONS[injection](width))
+        self.post = nn.ModuleList(blocks(post_blocks))
+        self.head = Head(width, patch_size, in_channels * (2 if learn_variance else 1))
+        self.register_buffer("positions", sincos_positions(width, image_size // patch_size), persistent=False)
+        self.positions: Tensor
+
+    @classmethod
+    def from_shape(cls, shape: TransformerConfig) -> DiffusionTransformer:
+        """The model of this shape, freshly initialised."""
+        return cls(**asdict(shape))
+
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, *, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> Prediction:
+        """Predict v (paper Eqs. 1 to 4).
+
+        Args:
+            x: Noisy (latent) images, (B, C, H, W).
+            t: Timesteps, (B,).
+            y: Labels in 0..K, (B,), K meaning "no class"; None means that for all.
+            solver: `(f, z0) -> Solution`: `solve` with its arguments bound when sampling, a bound `Gradient` in
+                training. The model knows no policy.
+            z0: Where the fixed point starts, (B, T, D): the last timestep's solution, say. None starts from the pre
+                blocks' output.
+
+        Returns:
+            In the type of `x`, whatever the weights' type.
+
+        Raises:
+            ValueError: `z0` has another shape than this batch's tokens.
+        """
+        if y is None:
+            y = torch.full((x.shape[0],), self.shape.num_classes, device=x.device)  # (B,)
+        label = self.y_embedder(y)  # (B, D)
+        everything = label + self.t_embedder(t)  # (B, D)
+        outer = everything if self.shape.timestep_everywhere else label  # (B, D)
+
+        h = self.x_embedder(x.to(label.dtype)) + self.positions.to(label.dtype)  # (B, T, D)
+        for block in self.pre:
+            h = block(h, block.modulation(outer))  # (B, T, D)
+        solution = self.middle(h, everything, solver=solver, z0=z0)
+        h = solution.z  # (B, T, D)
+        for block in self.post:
+            h = block(h, block.modulation(outer))  # (B, T, D)
+        out = self._unpatchify(self.head(h, outer)).to(x.dtype)  # (B, C or 2C, H, W)
+        if not self.shape.learn_variance:
+            return Prediction(out, None, solution)
+        value, variance = out.chunk(2, dim=1)  # (B, C, H, W) each
+        return Prediction(value, variance, solution)
+
+    def _unpatchify(self, patches: Tensor) -> Tensor:
+        p, side = self.shape.patch_size, self.shape.image_size // self.shape.patch_size
+        grid = patches.view(-1, side, side, p, p, patches.shape[2] // p**2)  # (B, h, w, p, p, C)
+        return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, side * p, side * p)  # (B, C, H, W)
+
+    def cost(self) -> ModelCost:
+        """Parameters and MACs by part, and block passes, per sample."""
+        tokens = self.shape.tokens
+        parts: dict[str, list[nn.Module]] = {
+            "embed": [self.x_embedder],
+            "conditioning": [self.t_embedder, self.y_embedder],
+            "pre": [self.pre],
+            "middle": [self.middle],
+            "post": [self.post],
+            "head": [self.head],
+        }
+
+        def explicit(stack: nn.ModuleList) -> int:
+            return sum(b.macs(tokens) + b.adaLN_modulation.macs() for b in stack if isinstance(b, DiTBlock))
+
+        return ModelCost(
+            parameters={name: sum(p.numel() for m in part for p in m.parameters()) for name, part in parts.items()},
+            macs={
+                "embed": self.x_embedder.macs(tokens),
+                "conditioning": self.t_embedder.macs(),
+                "pre": explicit(self.pre),
+                "post": explicit(self.post),
+                "head": self.head.macs(tokens),
+            },
+            explicit=len(self.pre) + len(self.post),
+            middle=self.middle.cost(tokens),
+        )
+
+
+_SIZES = {"s": (384, 6, 12), "b": (768, 12, 12), "l": (1024, 16, 24), "xl": (1152, 16, 28)}  # width, heads, blocks
+_SMALL = {
+    # 16 tokens and DiT's 28 blocks, so that the paper's budgets of 140, 280 and 560 block passes mean the same.
+    "digits": TransformerConfig(
+        image_size=8, in_channels=1, patch_size=2, width=64, heads=4, num_classes=10, learn_variance=False
+    ),
+    "fashion": TransformerConfig(
+        image_size=28, in_channels=1, patch_size=7, width=128, heads=4, num_classes=10, learn_variance=False
+    ),
+}
+
+
+def preset(name: str) -> TransformerConfig:
+    """The shape with this name.
+
+    Args:
+        name: "fpdm-xl/2", "dit-b/4", ... (sizes s, b, l, xl; patches 2, 4, 8, for 32 x 32 x 4 latents of 256 px and
+            1,000 classes), or "fpdm-digits", "dit-fashion", ... (16 tokens, 28 blocks).
+
+    Raises:
+        ValueError: No such preset.
+    """
+    match = re.fullmatch(r"(fpdm|dit)-(?:(s|b|l|xl)/([248])|(digits|fashion))", name.lower())
+    if match is None:
+        raise ValueError(
+            f"there is no model {name!r}; expected fpdm- or dit- and then s, b, l or xl with /2, /4 or /8 "
+            "(fpdm-xl/2, dit-s/8), or digits or fashion (fpdm-digits)"
+        )
+    kind, size, patch, small = match.groups()
+    if small:
+        shape, blocks = _SMALL[small], 28
+    else:
+        width, heads, blocks = _SIZES[size]
+        shape = TransformerConfig(patch_size=int(patch), width=width, heads=heads)
+    return shape if kind == "fpdm" else as_dit(shape, blocks)
+
+
+def as_dit(shape: TransformerConfig, blocks: int) -> TransformerConfig:
+    """The DiT of `blocks` blocks with everything else as in `shape`: the baseline that differs in the middle only.
+
+    Raises:
+        ValueError: Fewer blocks than `shape` has before and after its middle.
+    """
+    inner = blocks - shape.pre_blocks - shape.post_blocks
+    if inner < 0:
+        raise ValueError(f"a DiT of {blocks} blocks is too shallow; expected at least {shape.pre_blocks + shape.post_blocks}")
+    return replace(shape, middle_kind="stack", middle_blocks=inner, timestep_everywhere=True)
