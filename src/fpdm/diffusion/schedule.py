@@ -1,0 +1,159 @@
+"""The noise schedule, at zero terminal SNR, and the conversions between v, x0 and eps.
+
+Notation: a = sqrt(abar_t), s = sqrt(1 - abar_t), x_t = a x0 + s eps, v = a eps - s x0 (Salimans and Ho 2022).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Signal(NamedTuple):
+    """The signal and noise levels of some timesteps, each (B, 1, 1, 1)."""
+
+    a: Tensor
+    s: Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear betas, rescaled so that the last timestep is pure noise (Lin et al. 2023; paper Sec. 4.1).
+
+    Timesteps run from 0, the cleanest, to `num_timesteps` - 1, which is T. Wherever a timestep is wanted, -1 stands for
+    the clean image. The tables are float64 (float32 on MPS, which has no wider type); conversions return the type of
+    their input.
+
+    Attributes:
+        num_timesteps: Number of timesteps.
+        beta_start: The first beta.
+        beta_end: The last beta before rescaling.
+        zero_terminal_snr: Rescale, so that abar_T = 0.
+
+    Raises:
+        ValueError: A field outside its range.
+    """
+
+    num_timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    zero_terminal_snr: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_timesteps < 2:
+            raise ValueError(f"num_timesteps is {self.num_timesteps}; expected 2 or more")
+        if not 0.0 < self.beta_start <= self.beta_end < 1.0:
+            raise ValueError(
+                f"beta_start {self.beta_start} and beta_end {self.beta_end}; expected 0 < beta_start <= beta_end < 1"
+            )
+
+    @functools.cached_property
+    def alphas_bar(self) -> Tensor:
+        """abar of timesteps -1, 0, ..., T: (num_timesteps + 1,) float64, from 1 down to 0."""
+        betas = torch.linspace(self.beta_start, self.beta_end, self.num_timesteps, dtype=torch.float64)  # (N,)
+        r = (1.0 - betas).cumprod(0).sqrt()  # (N,)
+        if self.zero_terminal_snr:
+            r = (r - r[-1]) * r[0] / (r[0] - r[-1])  # (N,)
+        return torch.cat([torch.ones(1, dtype=torch.float64), r**2])  # (N + 1,)
+
+    def alpha_bar(self, t: Tensor) -> Tensor:
+        """abar at timesteps `t` (B,), -1 included: (B, 1, 1, 1) float64."""
+        return self._table(t.device)[t.long() + 1].view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+
+    def signal(self, t: Tensor, dtype: torch.dtype | None = None) -> Signal:
+        """a and s at timesteps `t` (B,), each (B, 1, 1, 1), in `dtype` or else in the tables' type."""
+        alpha_bar = self.alpha_bar(t)  # (B, 1, 1, 1)
+        return Signal(alpha_bar.sqrt().to(dtype or alpha_bar.dtype), (1.0 - alpha_bar).sqrt().to(dtype or alpha_bar.dtype))
+
+    def angle(self, t: Tensor) -> Tensor:
+        """phi = atan2(s, a) at timesteps `t` (B,): (B, 1, 1, 1) float64, from 0 (clean) to pi / 2 (noise)."""
+        a, s = self.signal(t)  # (B, 1, 1, 1)
+        return torch.atan2(s, a)  # (B, 1, 1, 1)
+
+    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t = a x0 + s eps: (B, C, H, W) each, `t` (B,)."""
+        a, s = self.signal(t, x0.dtype)
+        return a * x0 + s * eps  # (B, C, H, W)
+
+    def velocity(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """v = a eps - s x0: (B, C, H, W) each, `t` (B,)."""
+        a, s = self.signal(t, x0.dtype)
+        return a * eps - s * x0  # (B, C, H, W)
+
+    def x0_from_v(self, x: Tensor, v: Tensor, t: Tensor) -> Tensor:
+        """x0 = a x_t - s v: (B, C, H, W) each, `t` (B,). No division, at T either."""
+        a, s = self.signal(t, x.dtype)
+        return a * x - s * v  # (B, C, H, W)
+
+    def eps_from_v(self, x: Tensor, v: Tensor, t: Tensor) -> Tensor:
+        """eps = s x_t + a v: (B, C, H, W) each, `t` (B,)."""
+        a, s = self.signal(t, x.dtype)
+        return s * x + a * v  # (B, C, H, W)
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """This schedule as the arguments of a diffusers scheduler, none left to a default that differs from class to class."""
+        return {
+            "num_train_timesteps": self.num_timesteps,
+            "beta_start": self.beta_start,
+            "beta_end": self.beta_end,
+            "beta_schedule": "linear",
+            "trained_betas": None,
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": self.zero_terminal_snr,
+            "timestep_spacing": "trailing",
+        }
+
+    def _table(self, device: torch.device) -> Tensor:
+        if device not in self._tables:
+            # MPS has no float64; there the tables are float32.
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            self._tables[device] = self.alphas_bar.to(device=device, dtype=dtype)  # (N + 1,)
+        return self._tables[device]
+
+    @functools.cached_property
+    def _tables(self) -> dict[torch.device, Tensor]:
+        return {}
+
+
+class Posterior(NamedTuple):
+    """q(x_u | x_t, x0) for any u cleaner than t: x_u ~ N(from_x0 x0 + from_x x_t, variance), each (B, 1, 1, 1) float64.
+
+    `beta` is 1 - abar_t / abar_u, the variance of the forward step from u to t.
+    """
+
+    from_x0: Tensor
+    from_x: Tensor
+    variance: Tensor
+    beta: Tensor
+
+
+def posterior(schedule: Schedule, t: Tensor, u: Tensor) -> Posterior:
+    """The DDPM posterior from timesteps `t` (B,) to cleaner ones `u` (B,), which may be -1 (Ho et al. 2020, Eq. 7)."""
+    abar_t, abar_u = schedule.alpha_bar(t), schedule.alpha_bar(u)  # (B, 1, 1, 1)
+    beta = 1.0 - abar_t / abar_u  # (B, 1, 1, 1)
+    return Posterior(
+        from_x0=abar_u.sqrt() * beta / (1.0 - abar_t),
+        from_x=(abar_t / abar_u).sqrt() * (1.0 - abar_u) / (1.0 - abar_t),
+        variance=beta * (1.0 - abar_u) / (1.0 - abar_t),
+        beta=beta,
+    )
+
+
+def log_variance(o: Tensor, now: Posterior, floor: Tensor) -> Tensor:
+    """The learned log variance: log sigma^2 = f log beta + (1 - f) log betatilde, f = (o + 1) / 2 (DiT).
+
+    Args:
+        o: The network's raw output, (B, C, H, W).
+        now: The posterior of the step.
+        floor: What log betatilde is clipped to, (B, 1, 1, 1): on the step to the clean image it is -inf.
+
+    Returns:
+        (B, C, H, W) in the type of `o`.
+    """
+    low = torch.maximum(now.variance.log(), floor)  # (B, 1, 1, 1)
+    f = (o + 1.0) / 2.0  # (B, C, H, W)
+    return f * now.beta.log().to(o.dtype) + (1.0 - f) * low.to(o.dtype)  # (B, C, H, W)

@@ -1,0 +1,57 @@
+"""Random numbers as a function of (seed, stream, step, sample index): there is no random state to save.
+
+Philox is a counter-based generator (Salmon et al. 2011): key and counter say where in its sequence a draw stands, so a
+sample's numbers do not depend on the batch or the process that it is in. NumPy's, on the CPU: the same on every device.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Stream(enum.IntEnum):
+    """What the numbers are for; each has a sequence of its own."""
+
+    TRAIN = 0
+    SAMPLE = 1
+    LABEL = 2
+    ORDER = 3
+    VALIDATE = 4
+
+
+def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random.Generator:
+    """The generator of sample `index` at `step`.
+
+    Raises:
+        ValueError: A seed that is not in 0..2^64 - 1.
+    """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; expected an integer from 0 to 2^64 - 1")
+    # The two low words of the counter advance with the draws; the high ones say whose they are.
+    counter = np.array([0, 0, step, index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
+
+
+def normal(
+    shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence[int], step: int = 0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Standard normal noise, each sample's from its own index.
+
+    Args:
+        shape: Of one sample, (C, H, W).
+        seed: The run's seed.
+        stream: What the noise is for.
+        indices: Global sample indices, B of them.
+        step: The step that the noise is for; 0 is the start.
+        device: Where to put it.
+
+    Returns:
+        (B, C, H, W) float32.
+    """
+    draws = [generator(seed, stream, index, step).standard_normal(shape, dtype=np.float32) for index in indices]
+    return torch.from_numpy(np.stack(draws)).to(device)  # (B, C, H, W)

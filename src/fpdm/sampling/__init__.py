@@ -1,0 +1,51 @@
+"""Budgeted sampling: a number of block passes, shared out over timesteps and iterations."""
+
+from fpdm.sampling.allocation import (
+    ALLOCATIONS,
+    Adaptive,
+    Allocation,
+    AllocationState,
+    Constant,
+    Decreasing,
+    Increasing,
+    Probed,
+    mean_iterations,
+    probe,
+)
+from fpdm.sampling.budget import Budget
+from fpdm.sampling.guidance import Denoiser, Guided
+from fpdm.sampling.sampler import SampleState, sample
+from fpdm.sampling.steps import DDPM, STEPS, Denoised, DiffusersStep, Step, Stepped, ddim, make_step, second_order
+from fpdm.sampling.timesteps import custom, grid, linspace, phi_power, trailing
+
+__all__ = [
+    "ALLOCATIONS",
+    "DDPM",
+    "STEPS",
+    "Adaptive",
+    "Allocation",
+    "AllocationState",
+    "Budget",
+    "Constant",
+    "Decreasing",
+    "Denoised",
+    "Denoiser",
+    "DiffusersStep",
+    "Guided",
+    "Increasing",
+    "Probed",
+    "SampleState",
+    "Step",
+    "Stepped",
+    "custom",
+    "ddim",
+    "grid",
+    "linspace",
+    "make_step",
+    "mean_iterations",
+    "phi_power",
+    "probe",
+    "sample",
+    "second_order",
+    "trailing",
+]

@@ -1,0 +1,85 @@
+"""Timestep grids: which timesteps a sampler visits, noisiest first. All begin at T, or zero terminal SNR is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+
+from fpdm.diffusion import Schedule
+
+
+def trailing(schedule: Schedule, steps: int) -> tuple[int, ...]:
+    """Evenly spaced, counted down from T: the last step goes from about T / steps to the clean image."""
+    _check(schedule, steps)
+    total = schedule.num_timesteps
+    return tuple(round(Fraction(total * (steps - k), steps)) - 1 for k in range(steps))
+
+
+def linspace(schedule: Schedule, steps: int) -> tuple[int, ...]:
+    """Evenly spaced from T down to 0, both included (one step: T)."""
+    _check(schedule, steps)
+    last = schedule.num_timesteps - 1
+    return tuple(round(Fraction(last * (steps - 1 - k), max(steps - 1, 1))) if k else last for k in range(steps))
+
+
+def phi_power(schedule: Schedule, steps: int, power: float) -> tuple[int, ...]:
+    """Spaced as powers of the angle phi = atan2(s, a): phi_k = phi_T (1 - k / steps)^power, at the nearest timesteps.
+
+    Powers above 1 put more steps near the clean image.
+
+    Raises:
+        ValueError: `power` is not positive and finite.
+    """
+    _check(schedule, steps)
+    if not 0.0 < power < float("inf"):
+        raise ValueError(f"the power of phi is {power}; expected a positive number")
+    angles = schedule.angle(torch.arange(schedule.num_timesteps)).flatten()  # (N,)
+    wanted = angles[-1] * (1.0 - torch.arange(steps, dtype=torch.float64) / steps) ** power  # (steps,)
+    nearest = (angles[None, :] - wanted[:, None]).abs().argmin(1).tolist()  # steps ints
+    grid: list[int] = []
+    for k, t in enumerate(nearest):
+        # Distinct, and with room for the steps that follow.
+        below = grid[-1] - 1 if grid else schedule.num_timesteps - 1
+        grid.append(max(min(t, below), steps - 1 - k))
+    return tuple(grid)
+
+
+def custom(schedule: Schedule, timesteps: Sequence[int]) -> tuple[int, ...]:
+    """The given timesteps, checked.
+
+    Raises:
+        ValueError: They do not begin at T, do not decrease, or leave 0..T.
+    """
+    grid = tuple(int(t) for t in timesteps)
+    last = schedule.num_timesteps - 1
+    if not grid or grid[0] != last:
+        raise ValueError(
+            f"the timesteps begin at {grid[0] if grid else 'nothing'}; expected {last}, the pure noise that sampling starts from"
+        )
+    if any(a <= b for a, b in zip(grid, grid[1:], strict=False)) or grid[-1] < 0:
+        raise ValueError(f"the timesteps {grid} do not decrease strictly to 0 or above")
+    return grid
+
+
+def grid(schedule: Schedule, steps: int, name: str = "trailing") -> tuple[int, ...]:
+    """The grid with this name: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
+
+    Raises:
+        ValueError: An unknown name, fewer than 1 step, or more steps than timesteps.
+    """
+    if name == "trailing":
+        return trailing(schedule, steps)
+    if name == "linspace":
+        return linspace(schedule, steps)
+    match = re.fullmatch(r"phi\^(\d+\.?\d*|\.\d+)", name)
+    if match is None:
+        raise ValueError(f"there is no timestep grid {name!r}; expected trailing, linspace or phi^P, such as phi^1.5")
+    return phi_power(schedule, steps, float(match[1]))
+
+
+def _check(schedule: Schedule, steps: int) -> None:
+    if not 1 <= steps <= schedule.num_timesteps:
+        raise ValueError(f"steps is {steps}; expected 1 to {schedule.num_timesteps}, the number of timesteps in training")
