@@ -28,8 +28,11 @@ class Gradient(abc.ABC):
     """A way to solve for a fixed point so that it can be differentiated."""
 
     @abc.abstractmethod
-    def bind(self, seed: int, step: int) -> FixedPointSolver:
-        """The solver of training step `step`: the same on every process, a function of its arguments alone."""
+    def bind(self, seed: int, step: int, *, measure: bool = False) -> FixedPointSolver:
+        """The solver of training step `step`: the same on every process, a function of its arguments alone.
+
+        With `measure` its solutions report the residual of the last iteration.
+        """
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,10 @@ class JacobianFree(Gradient):
         values = np.arange(bounds[0], bounds[1] + 1)
         return int(rng.choice(values, p=np.asarray(weights) / sum(weights) if weights else None))
 
-    def bind(self, seed: int, step: int) -> FixedPointSolver:
+    def bind(self, seed: int, step: int, *, measure: bool = False) -> FixedPointSolver:
         """A solver with this step's n and m."""
         n, m = self.draw(seed, step)
-        return functools.partial(self.solve, n=n, m=m)
+        return functools.partial(self.solve, n=n, m=m, measure=measure)
 
     def solve(self, f: Map, z0: Tensor, *, n: int, m: int, measure: bool = False) -> Solution:
         """Solve with the given n and m (Algorithm 1, lines 3 to 6).
@@ -148,8 +151,8 @@ class Implicit(Gradient):
     backward_solver: Solver = field(default_factory=Anderson)
     backward_stop: Stop = field(default_factory=lambda: Stop(100, tol=1e-6))
 
-    def bind(self, seed: int, step: int) -> FixedPointSolver:
-        """Nothing is drawn: every step solves alike."""
+    def bind(self, seed: int, step: int, *, measure: bool = False) -> FixedPointSolver:
+        """Nothing is drawn: every step solves alike, and the residual is known anyway."""
         return self.solve
 
     def solve(self, f: Map, z0: Tensor) -> Solution:

@@ -1,0 +1,40 @@
+# Two commands are all the set-up: make quickstart, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SECONDS_EACH ?= 150
+OUT ?= quickstart
+
+.PHONY: quickstart test test-all lint bench clean
+
+# Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
+quickstart: $(VENV)/runtime
+	$(BIN)/fpdm train digits --model fpdm --seconds $(SECONDS_EACH) --out $(OUT)/fpdm
+	$(BIN)/fpdm train digits --model dit --seconds $(SECONDS_EACH) --out $(OUT)/dit
+	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit --budgets 140 280 560 --num-images 1000 --out $(OUT)/compare
+
+test: $(VENV)/dev
+	$(BIN)/pytest -n auto
+
+test-all: $(VENV)/dev
+	$(BIN)/pytest -n auto -m 'slow or not slow'
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/pyright
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/steps.py --out benchmarks/steps.json
+
+clean:
+	rm -rf $(VENV) $(OUT)
+
+$(VENV)/runtime: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/runtime
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,78 @@
+"""A set of labelled images in memory, and the two forms of a pixel: 0..255 on disk, [-1, 1] in a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Pixels 0..255 (uint8, any shape) as float32 in [-1, 1], the ends included."""
+    return images.to(torch.float32) / 127.5 - 1.0
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Pixels in [-1, 1] (floating point, any shape) as uint8, rounded; what lies outside is clamped.
+
+    Raises:
+        ValueError: A pixel is nan, which no colour stands for.
+    """
+    if bool(images.isnan().any()):
+        raise ValueError(
+            f"{int(images.isnan().sum())} of {images.numel()} pixels are nan; expected numbers, from -1 to 1"
+        )
+    return ((images.to(torch.float32) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images of one size, in memory.
+
+    Attributes:
+        name: The data set's name, as results give it.
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64, each in 0..num_classes - 1.
+        num_classes: How many classes there are, whether or not this set has images of each.
+
+    Raises:
+        ValueError: No images, another type or shape, or a label out of range.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8 or not self.images.numel():
+            raise ValueError(
+                f"the images of {self.name!r} are {self.images.dtype} {tuple(self.images.shape)}; "
+                "expected uint8 (N, C, H, W) with at least one image"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"the labels of {self.name!r} are {self.labels.dtype} {tuple(self.labels.shape)}; "
+                f"expected int64 ({len(self.images)},), one for each image"
+            )
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f"the labels of {self.name!r} go from {low} to {high}; expected 0 to {self.num_classes - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The images (B, C, H, W), float32 in [-1, 1], and labels (B,), int64, at these B places."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)  # (B,)
+        return to_float(self.images[chosen]), self.labels[chosen]

@@ -1,0 +1,150 @@
+"""The Fréchet distance between two sets of images, seen through an extractor's features as two Gaussians."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fpdm.evaluation.features import Features
+from fpdm.randomness import Stream, generator
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianStatistics:
+    """Mean and covariance of the features of a set of images.
+
+    Attributes:
+        mean: (F,) float64.
+        covariance: (F, F) float64, divided by n - 1.
+        n: Images.
+        extractor: Which features, as `Features.extractor`.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    n: int
+    extractor: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and what lies around it.
+
+    Attributes:
+        value: From all images.
+        low: The interval's lower end.
+        high: Its upper end.
+        level: The share of such intervals that should hold what they estimate.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+
+def statistics(features: Features) -> GaussianStatistics:
+    """Mean and covariance of features (N, F).
+
+    Raises:
+        ValueError: Fewer than 2 images, or values so large that their products are not finite.
+    """
+    n = len(features.values)
+    if n < 2:
+        raise ValueError(f"a covariance of {n} image{'s' * (n != 1)} does not exist; expected 2 images or more")
+    result = _statistics(features.values, features.extractor)
+    if not bool(result.covariance.isfinite().all()):
+        raise ValueError(
+            f"the features are as large as {float(features.values.abs().max()):.3g}; their covariance is not finite"
+        )
+    return result
+
+
+def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
+    """The squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson and Landau 1982), as FID has it.
+
+    ||mu_a - mu_b||^2 + tr(S_a + S_b - 2 (S_a^{1/2} S_b S_a^{1/2})^{1/2}). It is biased upwards by about 1/n, so compare
+    values from equal numbers of images. In another extractor's features than Inception's it is not called FID.
+
+    Warns:
+        UserWarning: A set has no more images than features; the covariance is then singular and the bias large.
+
+    Raises:
+        ValueError: Features of different extractors or numbers of dimensions.
+    """
+    _check(a, b)
+    return _frechet(a, b)
+
+
+def frechet_interval(
+    features: Features, reference: GaussianStatistics, *, seed: int, resamples: int = 100, level: float = 0.95
+) -> Interval:
+    """The Fréchet distance of generated images to a reference, with a bootstrap interval over the generated images.
+
+    A resample repeats images, which adds to the distance about what n images have more than infinitely many. So the
+    percentiles are taken of the resamples' deviations from their mean, around the value: the interval is for the mean
+    value of sets of n images. The reference counts as known.
+
+    Args:
+        features: Of the generated images, (N, F).
+        reference: The statistics to compare with.
+        seed: The resamples are a function of it.
+        resamples: How often to draw N of the N images.
+        level: Of the interval, between 0 and 1.
+
+    Warns:
+        UserWarning: As `frechet_distance`.
+
+    Raises:
+        ValueError: As `statistics` and `frechet_distance`, or `resamples` below 2 or `level` out of range.
+    """
+    if resamples < 2:
+        raise ValueError(f"resamples is {resamples}; expected 2 or more")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; expected a number between 0 and 1, such as 0.95")
+    generated = statistics(features)
+    _check(generated, reference)
+    value, n = _frechet(generated, reference), len(features.values)
+    drawn = []
+    for resample in range(resamples):
+        chosen = torch.from_numpy(generator(seed, Stream.VALIDATE, index=resample).integers(n, size=n))  # (N,)
+        drawn.append(_frechet(_statistics(features.values[chosen], features.extractor), reference))
+    deviations = torch.tensor(drawn, dtype=torch.float64)  # (resamples,)
+    deviations = deviations - deviations.mean()  # (resamples,)
+    tails = torch.tensor([(1.0 - level) / 2.0, (1.0 + level) / 2.0], dtype=torch.float64)  # (2,)
+    low, high = (value + deviations.quantile(tails)).tolist()
+    return Interval(value, max(low, 0.0), high, level)
+
+
+def _statistics(values: Tensor, extractor: str) -> GaussianStatistics:
+    mean = values.mean(dim=0)  # (F,)
+    centred = values - mean  # (N, F)
+    return GaussianStatistics(mean, centred.T @ centred / (len(values) - 1), len(values), extractor)
+
+
+def _check(a: GaussianStatistics, b: GaussianStatistics) -> None:
+    if a.extractor != b.extractor:
+        raise ValueError(
+            f"features of {a.extractor!r} cannot be compared with those of {b.extractor!r}; use one extractor for both"
+        )
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"the statistics have {len(a.mean)} and {len(b.mean)} dimensions; expected the same number")
+    fewest = min(a.n, b.n)
+    if fewest <= len(a.mean):
+        warnings.warn(
+            f"{fewest} images for features of {len(a.mean)} dimensions: the distance is far too large; use more images",
+            stacklevel=3,
+        )
+
+
+def _frechet(a: GaussianStatistics, b: GaussianStatistics) -> float:
+    # All from eigenvalues of symmetric matrices: they are real, and what rounding makes negative is known to be 0.
+    eigenvalues, vectors = torch.linalg.eigh(a.covariance)  # (F,), (F, F)
+    root = (vectors * eigenvalues.clamp_min(0.0).sqrt()) @ vectors.T  # (F, F), S_a^{1/2}
+    product = root @ b.covariance @ root  # (F, F)
+    cross = torch.linalg.eigvalsh((product + product.T) / 2.0).clamp_min(0.0).sqrt().sum()
+    distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2.0 * cross
+    return max(float(distance), 0.0)

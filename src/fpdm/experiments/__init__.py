@@ -1,0 +1,1 @@
+"""Recipes, and comparisons of the runs that they made."""

@@ -1,0 +1,109 @@
+"""Samples of a run as PNG files: finished where they were interrupted, exactly as many as asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from fpdm.generate import Generator, Plan, balanced_labels
+from fpdm.report.pictures import save_png, tile, to_array
+from fpdm.training import Run
+
+SETTINGS = "sampling.json"
+
+
+def sample_to_folder(
+    run: Run, plan: Plan, num_images: int, out: Path, *, seed: int, batch_size: int, label: int | None = None
+) -> str:
+    """Write `num_images` PNGs, a grid of the first 64, and the settings into `out`; images already there are kept.
+
+    Args:
+        run: What to sample from.
+        plan: How to spend the budget.
+        num_images: How many.
+        out: The folder.
+        seed: Image i is a function of it and i.
+        batch_size: Images at once.
+        label: One class for all; None takes all in turn.
+
+    Returns:
+        A summary in one line.
+
+    Raises:
+        ValueError: A count below 1, a class out of range, or a folder with images of other settings.
+    """
+    if num_images < 1 or batch_size < 1:
+        raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
+    generator = Generator(run.model, run.recipe.schedule, plan, seed=seed)
+    settings = {
+        "plan": asdict(plan),
+        "seed": seed,
+        "class": label,
+        "run": run.recipe.name,
+        "trained_steps": run.progress.step,
+        "timesteps": list(generator.timesteps),
+        "iterations": None if plan.allocation == "adaptive" else list(generator.table),
+        "unspent_passes": generator.unspent,
+    }
+    _claim(out, settings)
+    todo = [index for index in range(num_images) if not _whole(_path(out, index))]
+    passes = macs = seconds = 0.0
+    for start in tqdm(range(0, len(todo), batch_size), desc="sampling", unit="batch", disable=None, dynamic_ncols=True):
+        chosen = todo[start : start + batch_size]
+        labels = balanced_labels(chosen, run.model.shape.num_classes) if label is None else [label] * len(chosen)
+        made = generator(chosen, labels)
+        passes, macs = passes + made.passes * len(chosen), macs + made.macs * len(chosen)
+        seconds += made.seconds
+        grey = made.pixels.shape[1] == 1
+        for index, image in zip(chosen, to_array(made.pixels), strict=True):
+            save_png(image[..., 0] if grey else image, _path(out, index))
+    first = range(min(num_images, 64))
+    scale = max(1, 32 // run.model.shape.image_size)
+    save_png(tile(torch.stack([_read(_path(out, index)) for index in first]), 8, scale=scale), out / "grid.png")
+    if not todo:
+        return f"nothing left to do: {num_images} images are in {out}"
+    kept = f" ({num_images - len(todo)} were there already)" if len(todo) < num_images else ""
+    return (
+        f"{len(todo)} images in {out}{kept}: {len(generator.timesteps)} steps, {passes / len(todo):.1f} of {plan.budget} block "
+        f"passes and {macs / len(todo) / 1e9:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
+    )
+
+
+def _path(out: Path, index: int) -> Path:
+    return out / f"{index:06d}.png"
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    path = out / SETTINGS
+    if path.exists():
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            old = {}
+        changed = [key for key in settings if old.get(key) != settings[key]]
+        if changed:
+            raise ValueError(
+                f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder, or delete it"
+            )
+    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def _whole(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.load()
+        return True
+    except (OSError, SyntaxError):  # Pillow's word for a PNG that is not one
+        return False
+
+
+def _read(path: Path) -> torch.Tensor:
+    with Image.open(path) as image:
+        array = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)  # (H * W * C,)
+        return array.view(image.height, image.width, -1).permute(2, 0, 1)  # (C, H, W)

@@ -1,0 +1,199 @@
+"""From a trained network, a plan and a seed to images: sample i is the same alone or in any batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fpdm.data import to_uint8
+from fpdm.diffusion import Schedule
+from fpdm.fixed_point import Anderson, Picard, Solver
+from fpdm.models import DiffusionTransformer
+from fpdm.randomness import Stream, normal
+from fpdm.sampling import (
+    ALLOCATIONS,
+    Adaptive,
+    Allocation,
+    Budget,
+    Denoiser,
+    Guided,
+    SampleState,
+    grid,
+    make_step,
+    mean_iterations,
+    probe,
+    sample,
+)
+
+PIXEL_CLIP = 1.0  # pixels live in [-1, 1]
+SOLVERS: dict[str, Solver] = {"picard": Picard(), "anderson": Anderson()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to spend a budget on a sample.
+
+    Attributes:
+        budget: Block passes per sample (paper Sec. 4.2).
+        iterations: Fixed-point iterations per step, which says how many steps the budget pays for; 0 for a model whose
+            middle leaves no choice.
+        sampler: "ddim", "ddpm", "second-order", "dpmsolver++" or "unipc".
+        grid: Timestep grid: "trailing", "linspace" or "phi^P".
+        allocation: "constant", "increasing", "decreasing" or "adaptive".
+        reuse: Start each solve from the last step's solution.
+        guidance: Scale of classifier-free guidance; 1 is none.
+        solver: "picard" or "anderson".
+
+    Raises:
+        ValueError: An unknown allocation or solver, or a negative number.
+    """
+
+    budget: int
+    iterations: int = 0
+    sampler: str = "ddim"
+    grid: str = "trailing"
+    allocation: Literal["constant", "increasing", "decreasing", "adaptive"] = "constant"
+    reuse: bool = True
+    guidance: float = 1.0
+    solver: Literal["picard", "anderson"] = "picard"
+
+    def __post_init__(self) -> None:
+        if self.budget < 1 or self.iterations < 0:
+            raise ValueError(
+                f"budget {self.budget} and iterations {self.iterations}; expected a positive number of block passes, and "
+                "iterations of at least 1 (or none, for a model that leaves no choice)"
+            )
+        names = [*ALLOCATIONS, "adaptive"]
+        if self.allocation not in names:
+            raise ValueError(f"allocation is {self.allocation!r}; expected one of {', '.join(names)}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver is {self.solver!r}; expected one of {', '.join(SOLVERS)}")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Finished samples.
+
+    Attributes:
+        pixels: (B, C, H, W) uint8.
+        passes: Block passes that were spent, mean per sample.
+        macs: Multiply-accumulates that were spent, mean per sample, guidance's second evaluation included.
+        seconds: What it took for the batch.
+    """
+
+    pixels: Tensor
+    passes: float
+    macs: float
+    seconds: float
+
+
+class Generator:
+    """A network with a plan worked out for it.
+
+    Args:
+        model: The network.
+        schedule: Its noise schedule.
+        plan: How to spend the budget.
+        seed: Samples are a function of it and their index.
+        device: Where to run; None picks CUDA, MPS or the CPU.
+
+    Attributes:
+        timesteps: The grid, noisiest first.
+        table: Iterations of each step in sampling order; with an adaptive allocation the least of each.
+        unspent: Block passes of the budget that the plan leaves over; with an adaptive allocation those that it could not
+            spend at most.
+
+    Raises:
+        ValueError: The plan does not fit the model.
+    """
+
+    def __init__(
+        self, model: DiffusionTransformer, schedule: Schedule, plan: Plan, *, seed: int = 0, device: torch.device | None = None
+    ) -> None:
+        self.device = device or default_device()
+        self.model, self.schedule, self.plan, self.seed = model.to(self.device).eval(), schedule, plan, seed
+        self.cost = model.cost()
+        self.budget = Budget.of(plan.budget, self.cost)
+        steps = self.budget.steps(plan.iterations or None)
+        self.timesteps = grid(schedule, steps, plan.grid)
+        self.step = make_step(plan.sampler, schedule, self.timesteps, learned_variance=model.shape.learn_variance)
+        self.denoiser: Denoiser = model
+        if plan.guidance != 1.0:
+            self.denoiser = Guided(model, plan.guidance, model.shape.num_classes)
+        self.allocation: Allocation = ALLOCATIONS[plan.allocation] if plan.allocation != "adaptive" else self._probed(steps)
+        self.table = self.allocation.table(self.budget, steps)
+        most = steps * self.budget.explicit + self.budget.iterations(steps) * self.budget.per_iteration
+        self.unspent = plan.budget - (self.budget.cost(self.table) if plan.allocation != "adaptive" else most)
+
+    def __call__(self, indices: Sequence[int], labels: Sequence[int]) -> Images:
+        """Sample the images with these global indices and labels.
+
+        Raises:
+            ValueError: A label out of range, or as many labels as indices are not given.
+        """
+        start = time.perf_counter()
+        last = self._sample(indices, labels, self.allocation)
+        spent = mean_iterations(last.spent)
+        steps = len(self.timesteps)
+        passes = steps * self.budget.explicit + spent * self.budget.per_iteration
+        evaluations = 1 if self.plan.guidance == 1.0 else 2
+        macs = evaluations * steps * self.cost.evaluation_macs(spent / steps)
+        pixels = to_uint8(last.x).cpu()  # (B, C, H, W)
+        return Images(pixels, passes, macs, time.perf_counter() - start)
+
+    def _sample(self, indices: Sequence[int], labels: Sequence[int], allocation: Allocation) -> SampleState:
+        classes = self.model.shape.num_classes
+        if len(labels) != len(indices) or not indices:
+            raise ValueError(f"{len(labels)} labels for {len(indices)} images; expected one each, for at least one image")
+        for label in labels:
+            if not 0 <= label < max(classes, 1):
+                raise ValueError(f"class {label} is out of range; expected 0 to {max(classes, 1) - 1}")
+        shape = (self.model.shape.in_channels, self.model.shape.image_size, self.model.shape.image_size)
+
+        def noise(step: int) -> Tensor:
+            drawn = normal(shape, seed=self.seed, stream=Stream.SAMPLE, indices=indices, step=step)
+            return drawn.to(self.device)  # (B, C, H, W)
+
+        y = torch.tensor(list(labels), device=self.device) if classes else None  # (B,)
+        *_, last = sample(
+            self.denoiser,
+            noise(0),
+            y,
+            schedule=self.schedule,
+            timesteps=self.timesteps,
+            step=self.step,
+            budget=self.budget,
+            allocation=allocation,
+            clip=PIXEL_CLIP,
+            noise=lambda k: noise(k + 1),
+            reuse=self.plan.reuse,
+            solver=SOLVERS[self.plan.solver],
+        )
+        return last
+
+    def _probed(self, steps: int, count: int = 32) -> Adaptive:
+        """An adaptive allocation, its threshold probed on images that no index of a user's reaches."""
+        indices = range(2**63, 2**63 + count)
+        labels = balanced_labels(range(count), self.model.shape.num_classes)
+
+        def run(allocation: Adaptive) -> float:
+            return mean_iterations(self._sample(indices, labels, allocation).spent)
+
+        return probe(self.budget, steps, run).allocation
+
+
+def balanced_labels(indices: Sequence[int], num_classes: int) -> list[int]:
+    """Label i modulo the number of classes for image i; all 0 for an unconditional model."""
+    return [index % max(num_classes, 1) for index in indices]
+
+
+def default_device() -> torch.device:
+    """CUDA, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,106 @@
+"""Pictures: grids of images, sheets of samples, curves."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+matplotlib.use("Agg")
+
+
+def to_array(images: Tensor) -> np.ndarray:
+    """(N, C, H, W) uint8 to (N, H, W, 3) uint8; one channel is repeated."""
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"the images have {images.shape[1]} channels; expected 1 (grey) or 3 (RGB)")
+    return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def save_png(image: np.ndarray, path: Path) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as a PNG, whole or not at all."""
+    temporary = path.with_name(f".{uuid.uuid4().hex}.png")
+    try:
+        Image.fromarray(image).save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def tile(images: Tensor, columns: int, *, scale: int = 1, gap: int = 1) -> np.ndarray:
+    """(N, C, H, W) uint8 as one picture, each pixel `scale` wide, `gap` image pixels of white between images."""
+    array = to_array(images)  # (N, H, W, 3)
+    n, h, w, _ = array.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i in range(n):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        sheet[top : top + h, left : left + w] = array[i]
+    return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a sheet: a caption and images (N, C, H, W) uint8."""
+
+    caption: str
+    images: Tensor
+
+
+def save_sheet(rows: Sequence[Row], path: Path, *, title: str) -> None:
+    """Rows of images with a caption each, under a title. All rows hold equally many."""
+    assert len({len(row.images) for row in rows}) == 1
+    count = len(rows[0].images)
+    width = 10.0
+    height = (width - 2.6) / count * len(rows) + 0.6
+    figure = Figure(figsize=(width, height), dpi=150)
+    figure.suptitle(title, fontsize=11, y=1 - 0.22 / height)
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    figure.subplots_adjust(left=2.5 / width, right=0.99, top=1 - 0.5 / height, bottom=0.05 / height, hspace=0.06)
+    for axis, row in zip(axes, rows, strict=True):
+        axis.imshow(tile(row.images, count), interpolation="nearest", aspect="equal")
+        axis.set_axis_off()
+        axis.text(-0.01, 0.5, row.caption, transform=axis.transAxes, ha="right", va="center", fontsize=8.5)
+    figure.savefig(path)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot, with intervals; `low`, `y` and `high` are as long as `x`."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def save_curves(
+    curves: Sequence[Curve], path: Path, *, title: str, x_label: str, y_label: str, floor: float | None = None
+) -> None:
+    """Curves over a logarithmic x, with their intervals, and a dotted line where real images lie."""
+    figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    for curve, marker in zip(curves, "osD^v<>ph*" * 10, strict=False):
+        y = np.asarray(curve.y)
+        spread = np.maximum(np.stack([y - np.asarray(curve.low), np.asarray(curve.high) - y]), 0)
+        axis.errorbar(curve.x, y, yerr=spread, marker=marker, markersize=5, capsize=3, label=curve.name)
+    if floor is not None:
+        axis.axhline(floor, color="0.4", linestyle=":", label="real images (training split)")
+    axis.set_xscale("log", base=2)
+    ticks = sorted({x for curve in curves for x in curve.x})
+    axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    axis.minorticks_off()
+    axis.set_ylim(bottom=0)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.set_title(title, fontsize=11)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    figure.savefig(path)

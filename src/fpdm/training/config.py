@@ -1,0 +1,177 @@
+"""A recipe: everything that a training run is, in frozen dataclasses that JSON holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from fpdm.diffusion import Objective, Schedule
+from fpdm.fixed_point import Gradient, Implicit, jfb, multistep_jfb, stochastic_jfb, unrolled
+from fpdm.models import TransformerConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        steps: Optimiser steps; 0 for no limit.
+        seconds: Seconds of training on this machine, pauses between resumed runs not counted; 0 for no limit.
+        batch_size: Images per step, over all processes.
+        learning_rate: After the warm-up, constant.
+        warmup: Steps over which the learning rate rises linearly.
+        weight_decay: AdamW's.
+        clip_norm: The gradient's norm is clipped to this.
+        ema_decay: Of the averaged weights, reached by diffusers' warm-up (1 + s) / (10 + s).
+        label_dropout: Share of labels replaced by "no class", for guidance.
+        gradient: Through the fixed point: "stochastic" (S-JFB), "jfb", "multistep", "unrolled" or "implicit". A stack of
+            blocks is differentiated as it is.
+        no_grad_iters: N, iterations without gradient at most.
+        grad_iters: M, iterations with gradient at most.
+        weighting: Of the loss: "uniform", "min_snr" or "authors".
+        mixed_precision: "no", "bf16" or "fp16".
+        seed: Everything random is a function of it.
+        checkpoint_every: Steps between checkpoints; 0 saves at the end only.
+        keep: Checkpoints kept, at least 2.
+        log_every: Steps between rows of metrics.jsonl.
+
+    Raises:
+        ValueError: A field outside its range.
+    """
+
+    steps: int = 400_000
+    seconds: float = 0.0
+    batch_size: int = 512
+    learning_rate: float = 1e-4
+    warmup: int = 1000
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema_decay: float = 0.9999
+    label_dropout: float = 0.1
+    gradient: Literal["stochastic", "jfb", "multistep", "unrolled", "implicit"] = "stochastic"
+    no_grad_iters: int = 12
+    grad_iters: int = 12
+    weighting: Literal["uniform", "min_snr", "authors"] = "uniform"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: int = 0
+    checkpoint_every: int = 1000
+    keep: int = 2
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        least = {"steps": 0, "warmup": 0, "no_grad_iters": 0, "seed": 0, "checkpoint_every": 0}
+        least |= {"batch_size": 1, "grad_iters": 1, "log_every": 1, "keep": 2}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
+        for name, low, high in (
+            ("seconds", 0.0, math.inf),
+            ("learning_rate", 0.0, math.inf),
+            ("weight_decay", 0.0, math.inf),
+            ("clip_norm", 0.0, math.inf),
+            ("ema_decay", 0.0, 1.0),
+            ("label_dropout", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not (low <= value < high) or (value == 0.0 and name in ("learning_rate", "clip_norm")):
+                bound = f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to below {high:g}"
+                raise ValueError(f"{name} is {value}; expected {bound if low or value else 'a positive number'}")
+        for name, allowed in (
+            ("gradient", ("stochastic", "jfb", "multistep", "unrolled", "implicit")),
+            ("mixed_precision", ("no", "bf16", "fp16")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        if not self.steps and not self.seconds:
+            raise ValueError("steps and seconds are both 0; give one of them, or training never ends")
+        self.make_objective()
+
+    def make_gradient(self) -> Gradient:
+        """The way to differentiate through the fixed point."""
+        N, M = self.no_grad_iters, self.grad_iters
+        makers = {
+            "stochastic": lambda: stochastic_jfb(N, M),
+            "jfb": lambda: jfb(N),
+            "multistep": lambda: multistep_jfb(N, M),
+            "unrolled": lambda: unrolled(M),
+            "implicit": Implicit,
+        }
+        return makers[self.gradient]()
+
+    def make_objective(self) -> Objective:
+        """The loss."""
+        return Objective(self.weighting)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete training run.
+
+    Attributes:
+        name: What it is called in tables and pictures.
+        data: The data set's name.
+        model: The network's shape.
+        train: How to train it.
+        schedule: The noise schedule.
+    """
+
+    name: str
+    data: str
+    model: TransformerConfig
+    train: TrainConfig
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def to_json(self) -> str:
+        """As JSON, every field."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """From `to_json`.
+
+        Raises:
+            ValueError: Not JSON, or an unknown or missing key; the nearest known one is named.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the recipe is not JSON: {error}") from error
+        nested = {"model": TransformerConfig, "train": TrainConfig, "schedule": Schedule}
+        if isinstance(values, dict):
+            values = {key: _build(nested[key], value, key) if key in nested else value for key, value in values.items()}
+        return _build(cls, values, "recipe")
+
+
+def _build(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {type(values).__name__} in the recipe; expected an object")
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise ValueError(f"{where} has an unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{where} in the recipe: {error}") from error
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """What a resumed run may not change, one "field: old -> new" each; how long to train and how often to save may."""
+    free = {"train.steps", "train.seconds", "train.checkpoint_every", "train.keep", "train.log_every"}
+    before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
+    return [f"{key}: {before[key]} -> {after[key]}" for key in before if key not in free and before[key] != after[key]]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

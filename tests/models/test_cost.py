@@ -1,0 +1,138 @@
+"""Parameters against closed formulas, MACs against torch's flop counter, block passes against footnote 4."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from fpdm.fixed_point import Picard, Stop, solve
+from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+
+FPDM = TransformerConfig(image_size=8, in_channels=3, width=24, heads=3, num_classes=7)
+SHAPES = {
+    "fpdm": FPDM,
+    "dit": as_dit(FPDM, 5),
+    "linear": replace(FPDM, injection="linear"),
+    "cell of two": replace(FPDM, middle_blocks=2),
+    "linear, cell of three": replace(FPDM, injection="linear", middle_blocks=3, pre_blocks=2, post_blocks=0),
+    "unconditional, fixed variance": replace(FPDM, num_classes=0, learn_variance=False, patch_size=4),
+    "bare": replace(FPDM, pre_blocks=0, post_blocks=0, timestep_everywhere=True),
+}
+
+
+def on_meta(shape: TransformerConfig) -> DiffusionTransformer:
+    with torch.device("meta"):
+        return DiffusionTransformer.from_shape(shape)
+
+
+@pytest.mark.parametrize(("name", "count"), [("fpdm-xl/2", 86_500_256), ("dit-xl/2", 674_834_720)])
+def test_the_papers_parameter_counts(name: str, count: int) -> None:
+    model = on_meta(preset(name))
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert model.cost().total_parameters == count
+
+
+def test_fpdm_has_87_percent_fewer_parameters() -> None:
+    fpdm, dit = (on_meta(preset(f"{kind}-xl/2")).cost().total_parameters for kind in ("fpdm", "dit"))
+    assert round(100 * (1 - fpdm / dit), 2) == 87.18
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_parameters_equal_the_closed_formulas(shape: TransformerConfig) -> None:
+    d, p, c = shape.width, shape.patch_size, shape.in_channels
+    channels = 2 * c if shape.learn_variance else c
+    block = 18 * d**2 + 15 * d
+    injection = {"mlp": 7 * d**2 + 4 * d, "linear": 2 * d**2 + d}[shape.injection]
+    assert on_meta(shape).cost().parameters == {
+        "embed": p**2 * c * d + d,
+        "conditioning": 256 * d + d**2 + 2 * d + (shape.num_classes + 1) * d,
+        "pre": shape.pre_blocks * block,
+        "middle": shape.middle_blocks * block + (injection if shape.middle_kind == "fixed_point" else 0),
+        "post": shape.post_blocks * block,
+        "head": 2 * d**2 + 2 * d + channels * p**2 * (d + 1),
+    }
+
+
+def counted_macs(model: DiffusionTransformer, iterations: int, batch: int = 1) -> dict[str, float]:
+    """MACs per sample of a real forward pass by module name, as torch counts them."""
+    shape = model.shape
+    device = next(model.parameters()).device
+    x = torch.zeros(batch, shape.in_channels, shape.image_size, shape.image_size, device=device)  # (B, C, H, W)
+    zeros = torch.zeros(batch, dtype=torch.int64, device=device)  # (B,)
+    # The counter counts the fused CPU attention as nothing.
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x, zeros, zeros, solver=functools.partial(solve, solver=Picard(), stop=Stop(iterations)))
+    return {name: sum(flops.values()) / 2 / batch for name, flops in counter.get_flop_counts().items()}
+
+
+def under(macs: dict[str, float], names: Iterable[str]) -> float:
+    return sum(macs.get(name, 0) for name in names)
+
+
+def blocks(stack: str, count: int) -> list[str]:
+    # A block's modulation is called from outside the block, and so counted apart.
+    return [f"{stack}.{i}{part}" for i in range(count) for part in ("", ".adaLN_modulation")]
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 7])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_macs_equal_the_flop_counter(shape: TransformerConfig, iterations: int) -> None:
+    model = DiffusionTransformer.from_shape(shape)
+    cost, counted = model.cost(), counted_macs(model, iterations, batch=2)
+    if shape.middle_kind == "stack":
+        iterations = shape.middle_blocks
+    root = "DiffusionTransformer"
+    assert cost.macs == {
+        "embed": under(counted, [f"{root}.x_embedder"]),
+        "conditioning": under(counted, [f"{root}.t_embedder"]),
+        "pre": under(counted, blocks(f"{root}.pre", shape.pre_blocks)),
+        "post": under(counted, blocks(f"{root}.post", shape.post_blocks)),
+        "head": under(counted, [f"{root}.head"]),
+    }
+    assert cost.middle.prepare + iterations * cost.middle.iterate == under(counted, [f"{root}.middle"])
+    assert cost.evaluation_macs(iterations) == counted["Global"]
+
+
+@pytest.mark.parametrize(("name", "iterations"), [("fpdm-xl/2", 26), ("dit-xl/2", 26), ("fpdm-b/4", 5), ("dit-s/8", 10)])
+def test_macs_of_the_presets(name: str, iterations: int) -> None:
+    model = on_meta(preset(name))
+    assert model.cost().evaluation_macs(iterations) == counted_macs(model, iterations)["Global"]
+
+
+def test_an_iteration_of_xl_costs_1_32_blocks() -> None:
+    cost = on_meta(preset("fpdm-xl/2")).cost()
+    d, t = 1152, 256
+    block = t * (12 * d**2 + 2 * t * d)
+    assert cost.middle.iterate == block + 4 * t * d**2
+    assert cost.middle.prepare == 3 * t * d**2 + 6 * d**2
+    assert round(cost.middle.iterate / block, 2) == 1.32
+
+
+@pytest.mark.parametrize(
+    ("shape", "iterations", "passes"),
+    [
+        (preset("fpdm-xl/2"), 26, 28),
+        (replace(preset("fpdm-xl/2"), pre_blocks=2, post_blocks=2), 10, 14),
+        (replace(FPDM, middle_blocks=3), 4, 14),
+        (preset("dit-xl/2"), 26, 28),
+        (preset("dit-l/2"), 22, 24),
+        (preset("dit-digits"), 26, 28),
+    ],
+)
+def test_block_passes(shape: TransformerConfig, iterations: int, passes: int) -> None:
+    cost = on_meta(shape).cost()
+    assert cost.passes(iterations) == passes
+    assert iterations in cost.middle.iterations
+
+
+def test_a_stack_has_one_answer_and_a_fixed_point_any_number() -> None:
+    assert list(on_meta(preset("dit-b/4")).cost().middle.iterations) == [10]
+    answers = on_meta(preset("fpdm-b/4")).cost().middle.iterations
+    assert 0 not in answers
+    assert all(k in answers for k in (1, 2, 68, 10_000))
