@@ -22,7 +22,7 @@ test-all: $(VENV)/dev
 lint: $(VENV)/dev
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/steps.py --out benchmarks/steps.json

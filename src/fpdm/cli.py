@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 2 the user's mistake, 3 the run cannot go on, 128 + n signal n)."""
+    """Run one command; returns the exit code: 0 done, 2 the user's mistake, 3 the run cannot go on, 128 + signal."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         arguments = _parser().parse(argv)
@@ -89,7 +89,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="fpdm",
         description="Fixed Point Diffusion Models: train them, sample them under a budget, compare them with DiT.",
-        epilog="example: fpdm train digits --out run --seconds 120 && fpdm sample run --budget 140 --iterations 5 --out images",
+        epilog="example: fpdm train digits --out run --seconds 120 && fpdm sample run --budget 140 --out images",
     )
     parser.add_argument("--version", action="version", version=f"fpdm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -115,24 +115,41 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None]
 
 def _add_train(commands: Any) -> None:
     parser = _command(
-        commands, "train", _train, "train a model; the same command resumes an interrupted run", "fpdm train digits --out run --seconds 120"
+        commands,
+        "train",
+        _train,
+        "train a model; the same command resumes an interrupted run",
+        "fpdm train digits --out run --seconds 120",
     )
     parser.add_argument("recipe", help="digits or fashion-mnist")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--model", default="fpdm", help="fpdm, or its baseline dit, of 28 blocks")
     parser.add_argument("--data-root", type=Path, help="folder with the data set's own files, where it has some")
     suppress = argparse.SUPPRESS  # what is not given is the recipe's
-    parser.add_argument("--steps", type=int, default=suppress, help="optimiser steps (the recipe's if left out; 0: no limit)")
+    parser.add_argument(
+        "--steps", type=int, default=suppress, help="optimiser steps (the recipe's if left out; 0: no limit)"
+    )
     parser.add_argument("--seconds", type=float, default=suppress, help="seconds of training instead of steps")
     parser.add_argument("--batch-size", type=int, default=suppress, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=suppress, help="of AdamW, after the warm-up")
     parser.add_argument("--no-grad-iters", type=int, default=suppress, help="N: iterations without gradient at most")
     parser.add_argument("--grad-iters", type=int, default=suppress, help="M: iterations with gradient at most")
     parser.add_argument("--seed", type=int, default=suppress, help="everything random is a function of it")
-    parser.add_argument("--checkpoint-every", type=int, default=suppress, help="steps between checkpoints (0: at the end only)")
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=suppress, help="steps between checkpoints (0: at the end only)"
+    )
 
 
-_TRAIN_FIELDS = ("steps", "seconds", "batch_size", "learning_rate", "no_grad_iters", "grad_iters", "seed", "checkpoint_every")
+_TRAIN_FIELDS = (
+    "steps",
+    "seconds",
+    "batch_size",
+    "learning_rate",
+    "no_grad_iters",
+    "grad_iters",
+    "seed",
+    "checkpoint_every",
+)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -163,7 +180,9 @@ def _add_sample(commands: Any) -> None:
         "draw images from a run under a budget of block passes",
         "fpdm sample run --budget 140 --iterations 5 --num-images 64 --out images",
     )
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="folder made by fpdm train; it may still be training")
+    parser.add_argument(
+        "run_folder", metavar="RUN", type=Path, help="folder made by fpdm train; it may still be training"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the images")
     parser.add_argument("--budget", type=int, default=140, help="block passes per image; DiT-XL spends 28 per step")
     parser.add_argument(
@@ -172,12 +191,20 @@ def _add_sample(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--num-images", type=int, default=64, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="image i is a function of the seed and i alone")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at once; changes nothing but speed and memory")
-    parser.add_argument("--class", dest="label", type=int, default=argparse.SUPPRESS, help="draw this class only (default: all in turn)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="images at once; changes nothing but speed and memory"
+    )
+    parser.add_argument(
+        "--class", dest="label", type=int, default=argparse.SUPPRESS, help="draw this class only (default: all in turn)"
+    )
     parser.add_argument("--sampler", default="ddim", help="ddim, ddpm, second-order, dpmsolver++ or unipc")
     parser.add_argument("--grid", default="trailing", help="timesteps: trailing, linspace or phi^P, such as phi^1.5")
-    parser.add_argument("--allocation", default="constant", help="of iterations: constant, increasing, decreasing or adaptive")
-    parser.add_argument("--no-reuse", dest="reuse", action="store_false", help="start each solve afresh, not from the last solution")
+    parser.add_argument(
+        "--allocation", default="constant", help="of iterations: constant, increasing, decreasing or adaptive"
+    )
+    parser.add_argument(
+        "--no-reuse", dest="reuse", action="store_false", help="start each solve afresh, not from the last solution"
+    )
     parser.add_argument("--guidance", type=float, default=1.0, help="scale of classifier-free guidance; 1 is none")
     parser.add_argument("--solver", default="picard", help="of the fixed points: picard or anderson")
 
@@ -196,7 +223,13 @@ def _sample(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     label = getattr(arguments, "label", None)
     summary = sample_to_folder(
-        run, plan, arguments.num_images, arguments.out, seed=arguments.seed, batch_size=arguments.batch_size, label=label
+        run,
+        plan,
+        arguments.num_images,
+        arguments.out,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        label=label,
     )
     print(summary)
 
@@ -209,12 +242,18 @@ def _add_compare(commands: Any) -> None:
         "sample several runs at the same budgets from the same noise, and measure which is better",
         "fpdm compare run/fpdm run/dit --budgets 140 280 560 --out report",
     )
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folders made by fpdm train, on the same data")
+    parser.add_argument(
+        "runs", metavar="RUN", type=Path, nargs="+", help="folders made by fpdm train, on the same data"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for pictures and figures")
     parser.add_argument("--budgets", type=int, nargs="+", default=[140, 280, 560], help="block passes per image")
-    parser.add_argument("--iterations", type=int, default=5, help="fixed-point iterations per step, where there is a choice")
+    parser.add_argument(
+        "--iterations", type=int, default=5, help="fixed-point iterations per step, where there is a choice"
+    )
     parser.add_argument("--num-images", type=int, default=1000, help="images per model and budget")
-    parser.add_argument("--sampler", default="ddim", help="of all models: ddim, ddpm, second-order, dpmsolver++ or unipc")
+    parser.add_argument(
+        "--sampler", default="ddim", help="of all models: ddim, ddpm, second-order, dpmsolver++ or unipc"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise, the same for all models")
     parser.add_argument("--data-root", type=Path, help="folder with the data set's own files, where it has some")
 
@@ -238,10 +277,16 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _add_describe(commands: Any) -> None:
     parser = _command(
-        commands, "describe", _describe, "show a model's parameters, MACs and block passes by part", "fpdm describe fpdm-xl/2 --json"
+        commands,
+        "describe",
+        _describe,
+        "show a model's parameters, MACs and block passes by part",
+        "fpdm describe fpdm-xl/2 --json",
     )
     parser.add_argument("model", help="fpdm- or dit- and s, b, l or xl with /2, /4 or /8, or digits or fashion")
-    parser.add_argument("--iterations", type=int, default=5, help="fixed-point iterations per evaluation, where there is a choice")
+    parser.add_argument(
+        "--iterations", type=int, default=5, help="fixed-point iterations per evaluation, where there is a choice"
+    )
     parser.add_argument("--json", action="store_true", help="for a machine to read")
 
 

@@ -65,8 +65,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.budget < 1 or self.iterations < 0:
             raise ValueError(
-                f"budget {self.budget} and iterations {self.iterations}; expected a positive number of block passes, and "
-                "iterations of at least 1 (or none, for a model that leaves no choice)"
+                f"budget {self.budget} and iterations {self.iterations}; expected a positive number of block passes, "
+                "and iterations of at least 1 (or none, for a model that leaves no choice)"
             )
         names = [*ALLOCATIONS, "adaptive"]
         if self.allocation not in names:
@@ -105,18 +105,24 @@ class Generator:
     Attributes:
         timesteps: The grid, noisiest first.
         table: Iterations of each step in sampling order; with an adaptive allocation the least of each.
-        unspent: Block passes of the budget that the plan leaves over; with an adaptive allocation those that it could not
-            spend at most.
+        unspent: Block passes that the plan leaves over for certain; an adaptive allocation may leave more.
 
     Raises:
         ValueError: The plan does not fit the model.
     """
 
     def __init__(
-        self, model: DiffusionTransformer, schedule: Schedule, plan: Plan, *, seed: int = 0, device: torch.device | None = None
+        self,
+        model: DiffusionTransformer,
+        schedule: Schedule,
+        plan: Plan,
+        *,
+        seed: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         self.device = device or default_device()
-        self.model, self.schedule, self.plan, self.seed = model.to(self.device).eval(), schedule, plan, seed
+        self.model, self.schedule, self.plan, self.seed = model.eval(), schedule, plan, seed
+        self.model.to(self.device)  # type: ignore[arg-type]
         self.cost = model.cost()
         self.budget = Budget.of(plan.budget, self.cost)
         steps = self.budget.steps(plan.iterations or None)
@@ -125,7 +131,9 @@ class Generator:
         self.denoiser: Denoiser = model
         if plan.guidance != 1.0:
             self.denoiser = Guided(model, plan.guidance, model.shape.num_classes)
-        self.allocation: Allocation = ALLOCATIONS[plan.allocation] if plan.allocation != "adaptive" else self._probed(steps)
+        self.allocation: Allocation = (
+            ALLOCATIONS[plan.allocation] if plan.allocation != "adaptive" else self._probed(steps)
+        )
         self.table = self.allocation.table(self.budget, steps)
         most = steps * self.budget.explicit + self.budget.iterations(steps) * self.budget.per_iteration
         self.unspent = plan.budget - (self.budget.cost(self.table) if plan.allocation != "adaptive" else most)
@@ -149,7 +157,9 @@ class Generator:
     def _sample(self, indices: Sequence[int], labels: Sequence[int], allocation: Allocation) -> SampleState:
         classes = self.model.shape.num_classes
         if len(labels) != len(indices) or not indices:
-            raise ValueError(f"{len(labels)} labels for {len(indices)} images; expected one each, for at least one image")
+            raise ValueError(
+                f"{len(labels)} labels for {len(indices)} images; expected one each, for at least one image"
+            )
         for label in labels:
             if not 0 <= label < max(classes, 1):
                 raise ValueError(f"class {label} is out of range; expected 0 to {max(classes, 1) - 1}")

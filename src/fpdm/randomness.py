@@ -38,7 +38,13 @@ def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random
 
 
 def normal(
-    shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence[int], step: int = 0, device: torch.device | str = "cpu"
+    shape: Sequence[int],
+    *,
+    seed: int,
+    stream: Stream,
+    indices: Sequence[int],
+    step: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Standard normal noise, each sample's from its own index.
 

@@ -40,8 +40,8 @@ def load(name: str, split: str, *, root: Path | str | None = None) -> ImageSet:
         name: "digits" (1,797 images, 1 x 8 x 8, 10 classes; of each 60 % train, 15 % validation, 25 % test) or
             "fashion-mnist" (1 x 28 x 28, 10 classes; 55,000 train, 5,000 validation, 10,000 test).
         split: "train", "validation" or "test".
-        root: Folder with the four IDX files of Fashion-MNIST, packed (.gz) or not. By default that of Debian's package, if
-            it is installed, else a download into `cache_folder()`.
+        root: Folder with the four IDX files of Fashion-MNIST, packed (.gz) or not. By default that of Debian's package
+            if it is installed, else a download into `cache_folder()`.
 
     Raises:
         ValueError: An unknown name or split, or files that are missing, damaged, or not to be had.
@@ -68,9 +68,9 @@ def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
 def _digits(split: str) -> ImageSet:
     from sklearn.datasets import load_digits  # heavy, and needed for this alone
 
-    everything = load_digits()
-    values = np.rint(everything.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8), 0..16 becomes 0..255
-    labels = everything.target.astype(np.int64)  # (N,)
+    pixels, target = load_digits(return_X_y=True)  # (N, 64), (N,)
+    values = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)  # (N, 1, 8, 8), 0..16 becomes 0..255
+    labels = target.astype(np.int64)  # (N,)
     chosen: list[int] = []
     for label in range(10):
         members = np.flatnonzero(labels == label)  # (n,)
@@ -82,7 +82,7 @@ def _digits(split: str) -> ImageSet:
         start, stop = {"train": (0, train), "validation": (train, validation), "test": (validation, None)}[split]
         chosen += members[start:stop].tolist()
     chosen.sort()
-    return ImageSet("digits", torch.from_numpy(values[chosen])[:, None], torch.from_numpy(labels[chosen]), 10)
+    return ImageSet("digits", torch.from_numpy(values[chosen]), torch.from_numpy(labels[chosen]), 10)
 
 
 def _fashion_mnist(split: str, root: Path | None) -> ImageSet:
@@ -134,7 +134,7 @@ def _downloaded(folder: Path) -> Path:
                 os.replace(raw / f"{name}.gz", folder / f"{name}.gz")
     except (OSError, RuntimeError) as error:
         raise ValueError(
-            f"Fashion-MNIST could not be downloaded to {folder}: {error}; "
+            f"Fashion-MNIST could not be downloaded to {folder}: {' '.join(str(error).split())}; "
             "put its four IDX files in a folder and give that as root"
         ) from error
     return folder

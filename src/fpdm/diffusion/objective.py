@@ -32,9 +32,9 @@ class Objective:
     """v-MSE with a weighting, and the VLB term where the model learns its variance.
 
     Attributes:
-        weighting: "uniform" (every timestep's v counts alike), "min_snr" (min(SNR, gamma) / (SNR + 1), Hang et al. 2023,
-            with a floor, since it is 0 at T) or "authors" (what the FPDM authors' code does: abar sqrt(1 - abar), which
-            trains the noisiest steps next to nothing and T not at all; for comparison).
+        weighting: "uniform" (every timestep's v counts alike), "min_snr" (min(SNR, gamma) / (SNR + 1), Hang et al.
+            2023, with a floor, since it is 0 at T) or "authors" (what the FPDM authors' code does, abar sqrt(1 - abar):
+            it trains the noisiest steps next to nothing and T not at all; for comparison).
         gamma: Of min-SNR.
         floor: The least weight of min-SNR.
 

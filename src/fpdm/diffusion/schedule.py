@@ -53,7 +53,7 @@ class Schedule:
 
     @functools.cached_property
     def alphas_bar(self) -> Tensor:
-        """abar of timesteps -1, 0, ..., T: (num_timesteps + 1,) float64, from 1 down to 0."""
+        """The table of abar at timesteps -1, 0, ..., T: (num_timesteps + 1,) float64, from 1 down to 0."""
         betas = torch.linspace(self.beta_start, self.beta_end, self.num_timesteps, dtype=torch.float64)  # (N,)
         r = (1.0 - betas).cumprod(0).sqrt()  # (N,)
         if self.zero_terminal_snr:
@@ -61,41 +61,43 @@ class Schedule:
         return torch.cat([torch.ones(1, dtype=torch.float64), r**2])  # (N + 1,)
 
     def alpha_bar(self, t: Tensor) -> Tensor:
-        """abar at timesteps `t` (B,), -1 included: (B, 1, 1, 1) float64."""
+        """Look up abar at timesteps `t` (B,), -1 included: (B, 1, 1, 1) float64."""
         return self._table(t.device)[t.long() + 1].view(-1, 1, 1, 1)  # (B, 1, 1, 1)
 
     def signal(self, t: Tensor, dtype: torch.dtype | None = None) -> Signal:
-        """a and s at timesteps `t` (B,), each (B, 1, 1, 1), in `dtype` or else in the tables' type."""
+        """Look up a and s at timesteps `t` (B,), each (B, 1, 1, 1), in `dtype` or else in the tables' type."""
         alpha_bar = self.alpha_bar(t)  # (B, 1, 1, 1)
-        return Signal(alpha_bar.sqrt().to(dtype or alpha_bar.dtype), (1.0 - alpha_bar).sqrt().to(dtype or alpha_bar.dtype))
+        return Signal(
+            alpha_bar.sqrt().to(dtype or alpha_bar.dtype), (1.0 - alpha_bar).sqrt().to(dtype or alpha_bar.dtype)
+        )
 
     def angle(self, t: Tensor) -> Tensor:
-        """phi = atan2(s, a) at timesteps `t` (B,): (B, 1, 1, 1) float64, from 0 (clean) to pi / 2 (noise)."""
+        """The angle phi = atan2(s, a) at timesteps `t` (B,): (B, 1, 1, 1) float64, from 0 (clean) to pi / 2 (noise)."""
         a, s = self.signal(t)  # (B, 1, 1, 1)
         return torch.atan2(s, a)  # (B, 1, 1, 1)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t = a x0 + s eps: (B, C, H, W) each, `t` (B,)."""
+        """The noisy image x_t = a x0 + s eps: (B, C, H, W) each, `t` (B,)."""
         a, s = self.signal(t, x0.dtype)
         return a * x0 + s * eps  # (B, C, H, W)
 
     def velocity(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """v = a eps - s x0: (B, C, H, W) each, `t` (B,)."""
+        """The velocity v = a eps - s x0: (B, C, H, W) each, `t` (B,)."""
         a, s = self.signal(t, x0.dtype)
         return a * eps - s * x0  # (B, C, H, W)
 
     def x0_from_v(self, x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-        """x0 = a x_t - s v: (B, C, H, W) each, `t` (B,). No division, at T either."""
+        """The clean image x0 = a x_t - s v: (B, C, H, W) each, `t` (B,). No division, at T either."""
         a, s = self.signal(t, x.dtype)
         return a * x - s * v  # (B, C, H, W)
 
     def eps_from_v(self, x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-        """eps = s x_t + a v: (B, C, H, W) each, `t` (B,)."""
+        """The noise eps = s x_t + a v: (B, C, H, W) each, `t` (B,)."""
         a, s = self.signal(t, x.dtype)
         return s * x + a * v  # (B, C, H, W)
 
     def scheduler_config(self) -> dict[str, Any]:
-        """This schedule as the arguments of a diffusers scheduler, none left to a default that differs from class to class."""
+        """This schedule as arguments of a diffusers scheduler, none left to a default that differs between classes."""
         return {
             "num_train_timesteps": self.num_timesteps,
             "beta_start": self.beta_start,

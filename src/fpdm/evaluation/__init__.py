@@ -1,18 +1,16 @@
 """How far generated images are from real ones."""
 
-from fpdm.evaluation.distance import GaussianStatistics, Interval, frechet_distance, frechet_interval, statistics
-from fpdm.evaluation.features import Classifier, ClassifierSettings, Extractor, Features, classifier, features
+from fpdm.evaluation.distance import GaussianStatistics, Interval, frechet_distance, frechet_interval
+from fpdm.evaluation.features import Classifier, ClassifierNetwork, ClassifierSettings, Features, classifier
 
 __all__ = [
     "Classifier",
+    "ClassifierNetwork",
     "ClassifierSettings",
-    "Extractor",
     "Features",
     "GaussianStatistics",
     "Interval",
     "classifier",
-    "features",
     "frechet_distance",
     "frechet_interval",
-    "statistics",
 ]

@@ -28,6 +28,22 @@ class GaussianStatistics:
     n: int
     extractor: str
 
+    @classmethod
+    def of(cls, features: Features) -> GaussianStatistics:
+        """Mean and covariance of features (N, F).
+
+        Raises:
+            ValueError: Fewer than 2 images, or values so large that their products are not finite.
+        """
+        n = len(features.values)
+        if n < 2:
+            raise ValueError(f"{n} image{'s' * (n != 1)} cannot have a covariance; expected 2 images or more")
+        statistics = _statistics(features.values, features.extractor)
+        if not bool(statistics.covariance.isfinite().all()):
+            largest = float(features.values.abs().max())
+            raise ValueError(f"features as large as {largest:.3g} have a covariance that is not finite")
+        return statistics
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -44,23 +60,6 @@ class Interval:
     low: float
     high: float
     level: float
-
-
-def statistics(features: Features) -> GaussianStatistics:
-    """Mean and covariance of features (N, F).
-
-    Raises:
-        ValueError: Fewer than 2 images, or values so large that their products are not finite.
-    """
-    n = len(features.values)
-    if n < 2:
-        raise ValueError(f"a covariance of {n} image{'s' * (n != 1)} does not exist; expected 2 images or more")
-    result = _statistics(features.values, features.extractor)
-    if not bool(result.covariance.isfinite().all()):
-        raise ValueError(
-            f"the features are as large as {float(features.values.abs().max()):.3g}; their covariance is not finite"
-        )
-    return result
 
 
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
@@ -99,13 +98,13 @@ def frechet_interval(
         UserWarning: As `frechet_distance`.
 
     Raises:
-        ValueError: As `statistics` and `frechet_distance`, or `resamples` below 2 or `level` out of range.
+        ValueError: As `GaussianStatistics.of` and `frechet_distance`, or `resamples` below 2 or `level` out of range.
     """
     if resamples < 2:
         raise ValueError(f"resamples is {resamples}; expected 2 or more")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; expected a number between 0 and 1, such as 0.95")
-    generated = statistics(features)
+    generated = GaussianStatistics.of(features)
     _check(generated, reference)
     value, n = _frechet(generated, reference), len(features.values)
     drawn = []

@@ -64,7 +64,7 @@ class ClassifierSettings:
         return cls()
 
 
-class Classifier(nn.Module):
+class ClassifierNetwork(nn.Module):
     """Convolutions, a mean over the image, a linear layer. Its features are what the linear layer sees."""
 
     def __init__(self, channels: int, num_classes: int, settings: ClassifierSettings) -> None:
@@ -105,7 +105,7 @@ class Features:
 
     Attributes:
         values: (N, F) float64, finite.
-        extractor: `Extractor.identity` of what made them.
+        extractor: `Classifier.identity` of what made them.
 
     Raises:
         ValueError: Another shape, or a value that is nan or inf.
@@ -125,7 +125,7 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Extractor:
+class Classifier:
     """A trained classifier, for its features.
 
     Attributes:
@@ -139,7 +139,7 @@ class Extractor:
     data: str
     accuracy: float
     shape: tuple[int, int, int]
-    network: Classifier
+    network: ClassifierNetwork
     sha256: str
 
     @property
@@ -152,14 +152,48 @@ class Extractor:
         """The name and the weights' hash: features are comparable only if these are equal."""
         return f"{self.name}, {self.sha256[:12]}"
 
+    @torch.no_grad()
+    def features(self, images: Tensor, batch_size: int = 256) -> Features:
+        """Features of images, real or generated.
+
+        Generated images are rounded to 8 bits first: it does not matter whether they come from memory or from files.
+
+        Args:
+            images: (N, C, H, W), uint8, or floating point in [-1, 1] (values outside are clamped).
+            batch_size: Images at a time.
+
+        Returns:
+            (N, F) float64, on the CPU.
+
+        Raises:
+            ValueError: No images, images of another shape or type, or ones that hold nan or inf.
+        """
+        if images.ndim != 4 or images.shape[1:] != self.shape or not len(images):
+            raise ValueError(
+                f"images are {tuple(images.shape)}; expected at least one of {self.shape}, as (N, C, H, W)"
+            )
+        if images.is_floating_point():
+            bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
+            if bad:
+                raise ValueError(
+                    f"{bad} of {len(images)} images hold nan or inf; expected finite numbers, from -1 to 1"
+                )
+            images = to_uint8(images)  # (N, C, H, W)
+        elif images.dtype != torch.uint8:
+            raise ValueError(f"images are {images.dtype}; expected uint8, or floating point in [-1, 1]")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+        batches = [self.network.features(to_float(batch.cpu())) for batch in images.split(batch_size)]  # of (B, F)
+        return Features(torch.cat(batches).double(), self.identity)
+
 
 def classifier(
     train: ImageSet, held_out: ImageSet, *, settings: ClassifierSettings | None = None, cache: Path | str | None = None
-) -> Extractor:
+) -> Classifier:
     """Train a classifier on `train`, or take it from the cache.
 
-    A function of images, labels and settings: it neither uses nor changes the process's random numbers. On one thread
-    digits take seconds and Fashion-MNIST half a minute.
+    A function of images, labels and settings, on one machine with one number of threads (others add in another order):
+    it neither uses nor changes the process's random numbers. Digits take seconds, Fashion-MNIST half a minute.
 
     Args:
         train: The training split of the data to judge on.
@@ -176,10 +210,11 @@ def classifier(
     if (train.shape, train.num_classes) != (held_out.shape, held_out.num_classes):
         raise ValueError(
             f"{train.name!r} has images of {train.shape} in {train.num_classes} classes, "
-            f"the held-out {held_out.name!r} of {held_out.shape} in {held_out.num_classes}; expected two splits of one data set"
+            f"the held-out {held_out.name!r} of {held_out.shape} in {held_out.num_classes}; "
+            "expected two splits of one data set"
         )
     settings = settings or ClassifierSettings.for_size(max(train.shape[1:]))
-    network = Classifier(train.shape[0], train.num_classes, settings)
+    network = ClassifierNetwork(train.shape[0], train.num_classes, settings)
     folder = Path(cache) if cache is not None else cache_folder() / "classifiers"
     key = _key(train, held_out, settings)
     weights_file, about_file = folder / f"{key}.safetensors", folder / f"{key}.json"
@@ -190,10 +225,10 @@ def classifier(
             if hashlib.sha256(weights).hexdigest() != about["sha256"]:
                 raise ValueError("its hash is not the one recorded")
             network.load_state_dict(safetensors.torch.load(weights))
-            return Extractor(train.name, float(about["accuracy"]), train.shape, network.eval(), about["sha256"])
+            return Classifier(train.name, float(about["accuracy"]), train.shape, network.eval(), about["sha256"])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             warnings.warn(f"{weights_file} is damaged ({error}); the classifier is trained again", stacklevel=2)
-            network = Classifier(train.shape[0], train.num_classes, settings)
+            network = ClassifierNetwork(train.shape[0], train.num_classes, settings)
     _fit(network, train, settings)
     accuracy = _accuracy(network, held_out)
     weights = safetensors.torch.save(network.state_dict())
@@ -207,49 +242,18 @@ def classifier(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(weights_file, weights)
-        _write(about_file, json.dumps(about, indent=1).encode())
+        # Renamed into place, so that a reader beside us never sees half a file.
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            for path, content in ((weights_file, weights), (about_file, json.dumps(about, indent=1).encode())):
+                (Path(temporary) / path.name).write_bytes(content)
+                os.replace(Path(temporary) / path.name, path)
     except OSError as error:
         warnings.warn(f"the classifier could not be kept in {folder} ({error}); it will be trained again", stacklevel=2)
-    return Extractor(train.name, accuracy, train.shape, network, sha256)
-
-
-@torch.no_grad()
-def features(extractor: Extractor, images: Tensor, batch_size: int = 256) -> Features:
-    """Features of images, real or generated.
-
-    Generated images are rounded to 8 bits first: it does not matter whether they come from memory or from files.
-
-    Args:
-        extractor: What `classifier` returned.
-        images: (N, C, H, W), uint8, or floating point in [-1, 1] (values outside are clamped).
-        batch_size: Images at a time.
-
-    Returns:
-        (N, F) float64, on the CPU.
-
-    Raises:
-        ValueError: No images, images of another shape or type, or ones that hold nan or inf.
-    """
-    if images.ndim != 4 or images.shape[1:] != extractor.shape or not len(images):
-        raise ValueError(
-            f"images are {tuple(images.shape)}; expected at least one of {extractor.shape}, as (N, C, H, W)"
-        )
-    if images.is_floating_point():
-        bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
-        if bad:
-            raise ValueError(f"{bad} of {len(images)} images hold nan or inf; expected finite numbers, from -1 to 1")
-        images = to_uint8(images)  # (N, C, H, W)
-    elif images.dtype != torch.uint8:
-        raise ValueError(f"images are {images.dtype}; expected uint8, or floating point in [-1, 1]")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
-    batches = [extractor.network.features(to_float(batch.cpu())) for batch in images.split(batch_size)]  # of (B, F)
-    return Features(torch.cat(batches).double(), extractor.identity)
+    return Classifier(train.name, accuracy, train.shape, network, sha256)
 
 
 @torch.enable_grad()
-def _fit(network: Classifier, train: ImageSet, settings: ClassifierSettings) -> None:
+def _fit(network: ClassifierNetwork, train: ImageSet, settings: ClassifierSettings) -> None:
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
@@ -267,7 +271,7 @@ def _fit(network: Classifier, train: ImageSet, settings: ClassifierSettings) -> 
 
 
 @torch.no_grad()
-def _accuracy(network: Classifier, held_out: ImageSet) -> float:
+def _accuracy(network: ClassifierNetwork, held_out: ImageSet) -> float:
     right = 0
     for images, labels in zip(held_out.images.split(256), held_out.labels.split(256), strict=True):
         right += int((network(to_float(images)).argmax(dim=1) == labels).sum())
@@ -282,10 +286,3 @@ def _key(train: ImageSet, held_out: ImageSet, settings: ClassifierSettings) -> s
         for tensor in (part.images, part.labels):
             digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    # Renamed into place, so that a reader beside us never sees half a file.
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
-        stream.write(content)
-    os.replace(stream.name, path)

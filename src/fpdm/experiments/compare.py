@@ -89,8 +89,10 @@ class Comparison:
     def to_text(self) -> str:
         """A table."""
         lines = [
-            f"Fréchet distance to {self.reference} in {self.features} (not FID; lower is better; real images {self.floor:.2f})",
-            f"{'model':<14}{'budget':>7}{'steps':>7}{'iters':>7}{'passes':>8}{'MMACs':>8}{'ms':>7}{'distance':>10}   95 % interval",
+            f"Fréchet distance to {self.reference} in {self.features}; lower is better",
+            f"(not FID; real images of the training split have {self.floor:.2f})",
+            f"{'model':<14}{'budget':>7}{'steps':>7}{'iters':>7}{'passes':>8}{'MMACs':>8}{'ms':>7}{'distance':>10}"
+            "   95 % interval",
         ]
         lines += [
             f"{r.model:<14}{r.budget:>7}{r.steps:>7}{r.iterations:>7}{r.passes:>8.0f}{r.macs / 1e6:>8.0f}"
@@ -134,7 +136,9 @@ def compare(
     runs = [(folder, load_run(folder)) for folder in folders]
     names = {run.recipe.data for _, run in runs}
     if len(names) > 1:
-        raise ValueError(f"the runs were trained on different data ({', '.join(sorted(names))}); their distances do not compare")
+        raise ValueError(
+            f"the runs were trained on different data ({', '.join(sorted(names))}); their distances do not compare"
+        )
     plans = [(folder, run, _plan(run, budget, iterations, sampler)) for budget in budgets for folder, run in runs]
     for _, run, plan in plans:
         Generator(run.model, run.recipe.schedule, plan)  # raises before anything long begins
@@ -170,7 +174,11 @@ def _measure(
         chosen = range(start, min(start + BATCH, num_images))
         batch = generator(chosen, balanced_labels(chosen, run.model.shape.num_classes))
         made.append(batch.pixels)
-        passes, macs, seconds = passes + batch.passes * len(chosen), macs + batch.macs * len(chosen), seconds + batch.seconds
+        passes, macs, seconds = (
+            passes + batch.passes * len(chosen),
+            macs + batch.macs * len(chosen),
+            seconds + batch.seconds,
+        )
     images = torch.cat(made)  # (N, C, H, W)
     features = judge.features(images)  # (N, F)
     interval = frechet_interval(features, reference, seed=seed)
@@ -200,7 +208,9 @@ def _measure(
 
 
 def _draw(result: Comparison, pictures: list[Row], test: ImageSet, out: Path) -> None:
-    order = [int(torch.nonzero(test.labels == label % test.num_classes)[label // test.num_classes]) for label in range(SHOWN)]
+    order = [
+        int(torch.nonzero(test.labels == label % test.num_classes)[label // test.num_classes]) for label in range(SHOWN)
+    ]
     sheet = [*pictures, Row("real (test images)", test.images[order])]
     save_sheet(sheet, out / "samples.png", title="The same noise and classes in every row")
     names = dict.fromkeys(row.model for row in result.rows)

@@ -70,8 +70,8 @@ def sample_to_folder(
         return f"nothing left to do: {num_images} images are in {out}"
     kept = f" ({num_images - len(todo)} were there already)" if len(todo) < num_images else ""
     return (
-        f"{len(todo)} images in {out}{kept}: {len(generator.timesteps)} steps, {passes / len(todo):.1f} of {plan.budget} block "
-        f"passes and {macs / len(todo) / 1e9:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
+        f"{len(todo)} images in {out}{kept}: {len(generator.timesteps)} steps, {passes / len(todo):.1f} of {plan.budget} "
+        f"block passes and {macs / len(todo) / 1e9:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
     )
 
 
@@ -89,7 +89,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         changed = [key for key in settings if old.get(key) != settings[key]]
         if changed:
             raise ValueError(
-                f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder, or delete it"
+                f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder"
             )
     path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 

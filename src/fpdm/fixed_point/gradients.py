@@ -67,7 +67,9 @@ class JacobianFree(Gradient):
             if not weights:
                 continue
             if len(weights) != hi - lo + 1:
-                raise ValueError(f"{name}_weights has {len(weights)} entries; expected {hi - lo + 1}, one for each of {lo}..{hi}")
+                raise ValueError(
+                    f"{name}_weights has {len(weights)} entries; expected {hi - lo + 1}, one for each of {lo}..{hi}"
+                )
             if not (all(0.0 <= w < float("inf") for w in weights) and sum(weights) > 0.0):
                 raise ValueError(f"{name}_weights is {weights}; expected finite numbers of at least 0, not all 0")
 

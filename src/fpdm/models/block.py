@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -66,7 +67,7 @@ class AdaLN(nn.Sequential):
 
     def macs(self) -> int:
         """Multiply-accumulates per sample."""
-        return self[1].weight.numel()  # type: ignore[union-attr,operator,return-value]
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
 
 
 class DiTBlock(nn.Module):
@@ -99,6 +100,34 @@ class DiTBlock(nn.Module):
         width = self.attn.proj.in_features
         linear = sum(layer.weight.numel() for layer in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2))
         return tokens * (linear + 2 * tokens * width)
+
+
+class Blocks(nn.ModuleList):
+    """Blocks that are applied one after the other."""
+
+    def __init__(self, count: int, width: int, heads: int, *, mlp_ratio: float = 4.0, norm_eps: float = 1e-6) -> None:
+        super().__init__(DiTBlock(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps) for _ in range(count))
+
+    def __iter__(self) -> Iterator[DiTBlock]:
+        return super().__iter__()  # type: ignore[return-value]
+
+    def modulations(self, c: Tensor) -> tuple[Modulation, ...]:
+        """Each block's modulation by the conditioning `c` (B, D)."""
+        return tuple(block.modulation(c) for block in self)
+
+    def forward(self, x: Tensor, modulations: tuple[Modulation, ...]) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        for block, modulation in zip(self, modulations, strict=True):
+            x = block(x, modulation)  # (B, T, D)
+        return x
+
+    def macs(self, tokens: int) -> int:
+        """Multiply-accumulates per sample of `forward`."""
+        return sum(block.macs(tokens) for block in self)
+
+    def modulation_macs(self) -> int:
+        """Multiply-accumulates per sample of `modulations`."""
+        return sum(block.adaLN_modulation.macs() for block in self)
 
 
 class Head(nn.Module):

@@ -53,7 +53,8 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         # Initialised as the linear layer that it is, not as a convolution.
         nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]  # bias=True
+        assert self.proj.bias is not None
+        nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, T, D), tokens in reading order."""
@@ -72,19 +73,20 @@ class TimestepEmbedding(nn.Module):
     def __init__(self, width: int, frequency_shift: float = 0.0) -> None:
         super().__init__()
         self.frequency_shift = frequency_shift
-        self.mlp = nn.Sequential(nn.Linear(self.SINUSOIDS, width), nn.SiLU(), nn.Linear(width, width))
-        for layer in (self.mlp[0], self.mlp[2]):
-            nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        layers = nn.Linear(self.SINUSOIDS, width), nn.Linear(width, width)
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1])
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) to (B, D)."""
         features = sinusoids(t, self.SINUSOIDS, self.frequency_shift)  # (B, 256)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))  # (B, D)
+        return self.mlp(features.to(next(self.mlp.parameters()).dtype))  # (B, D)
 
     def macs(self) -> int:
         """Multiply-accumulates per sample."""
-        return self.mlp[0].weight.numel() + self.mlp[2].weight.numel()
+        return sum(parameter.numel() for parameter in self.mlp.parameters() if parameter.ndim == 2)
 
 
 class LabelEmbedding(nn.Module):

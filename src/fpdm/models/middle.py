@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fpdm.fixed_point import FixedPointSolver, Solution
-from fpdm.models.block import DiTBlock, Modulation, init_linears
+from fpdm.models.block import Blocks, Modulation, init_linears
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,18 @@ class Middle(nn.Module, abc.ABC):
 class BlockStack(Middle):
     """Explicit blocks, one after the other: with it the model is a DiT. It is exactly as deep as it is."""
 
-    def __init__(self, blocks: list[DiTBlock]) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = blocks
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Apply all blocks; there is nothing to solve and no start to choose."""
-        for block in self.blocks:
-            x = block(x, block.modulation(c))  # (B, T, D)
-        return Solution(x, len(self.blocks))
+        return Solution(self.blocks(x, self.blocks.modulations(c)), len(self.blocks))
 
     def cost(self, tokens: int) -> MiddleCost:
         """One answer: its depth. One iteration is one block."""
         depth = len(self.blocks)
-        total = sum(block.macs(tokens) + block.adaLN_modulation.macs() for block in self.blocks)
+        total = self.blocks.macs(tokens) + self.blocks.modulation_macs()
         return MiddleCost(range(depth, depth + 1), passes=1, prepare=0, iterate=total // max(depth, 1))
 
 
@@ -167,28 +165,27 @@ class FixedPointLayer(Middle):
     The cell is a short sequence of blocks, one in the paper.
     """
 
-    def __init__(self, cell: list[DiTBlock], injection: Injection) -> None:
+    def __init__(self, cell: Blocks, injection: Injection) -> None:
         super().__init__()
         self.injection = injection
-        self.cell = nn.ModuleList(cell)
+        self.cell = cell
 
     def prepare(self, x: Tensor, c: Tensor) -> Context:
         """What does not change over the iterations: `x` (B, T, D) injected, and the modulation by `c` (B, D)."""
-        return Context(tuple(block.modulation(c) for block in self.cell), self.injection.prepare(x))
+        return Context(self.cell.modulations(c), self.injection.prepare(x))
 
     def iterate(self, z: Tensor, context: Context) -> Tensor:
         """One application of f, (B, T, D) to (B, T, D): the hot function, and the unit to compile."""
-        z = self.injection(z, context.injected)  # (B, T, D)
-        for block, modulation in zip(self.cell, context.modulations, strict=True):
-            z = block(z, modulation)  # (B, T, D)
-        return z
+        return self.cell(self.injection(z, context.injected), context.modulations)  # (B, T, D)
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Solve from `z0`, or from `x` cut off from its graph: the pre blocks learn through the injection only."""
         context = self.prepare(x, c)
         start = x.detach() if z0 is None else z0  # (B, T, D)
         if start.shape != x.shape:
-            raise ValueError(f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, that of this batch's tokens")
+            raise ValueError(
+                f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, that of this batch's tokens"
+            )
         return solver(lambda z: self.iterate(z, context), start)
 
     def cost(self, tokens: int) -> MiddleCost:
@@ -197,6 +194,6 @@ class FixedPointLayer(Middle):
         return MiddleCost(
             iterations=range(1, sys.maxsize),
             passes=len(self.cell),
-            prepare=once + sum(block.adaLN_modulation.macs() for block in self.cell),
-            iterate=each + sum(block.macs(tokens) for block in self.cell),
+            prepare=once + self.cell.modulation_macs(),
+            iterate=each + self.cell.macs(tokens),
         )

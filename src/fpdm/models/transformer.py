@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from fpdm.fixed_point import FixedPointSolver, Solution
-from fpdm.models.block import DiTBlock, Head
+from fpdm.models.block import Blocks, Head
 from fpdm.models.cost import ModelCost
 from fpdm.models.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding, sincos_positions
 from fpdm.models.middle import INJECTIONS, BlockStack, FixedPointLayer
@@ -80,8 +80,8 @@ class TransformerConfig:
             raise ValueError(f"width {self.width} is not divisible by both heads ({self.heads}) and 4")
         if not 0 < self.mlp_ratio < float("inf") or not 0 < self.norm_eps < 1 or not 0 <= self.frequency_shift <= 1:
             raise ValueError(
-                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, frequency_shift {self.frequency_shift}; expected "
-                "a positive number, one between 0 and 1, and one from 0 to 1"
+                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, frequency_shift {self.frequency_shift}; "
+                "expected a positive number, one between 0 and 1, and one from 0 to 1"
             )
 
     @property
@@ -138,18 +138,18 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             injection, num_classes, timestep_everywhere, learn_variance, mlp_ratio, frequency_shift, norm_eps,
         )  # fmt: skip
 
-        def blocks(count: int) -> list[DiTBlock]:
-            return [DiTBlock(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps) for _ in range(count)]
+        def blocks(count: int) -> Blocks:
+            return Blocks(count, width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps)
 
         self.x_embedder = PatchEmbedding(in_channels, patch_size, width)
         self.t_embedder = TimestepEmbedding(width, frequency_shift)
         self.y_embedder = LabelEmbedding(num_classes, width)
-        self.pre = nn.ModuleList(blocks(pre_blocks))
+        self.pre = blocks(pre_blocks)
         if middle_kind == "stack":
             self.middle = BlockStack(blocks(middle_blocks))
         else:
             self.middle = FixedPointLayer(blocks(middle_blocks), INJECTIONS[injection](width))
-        self.post = nn.ModuleList(blocks(post_blocks))
+        self.post = blocks(post_blocks)
         self.head = Head(width, patch_size, in_channels * (2 if learn_variance else 1))
         self.register_buffer("positions", sincos_positions(width, image_size // patch_size), persistent=False)
         self.positions: Tensor
@@ -186,12 +186,9 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         outer = everything if self.shape.timestep_everywhere else label  # (B, D)
 
         h = self.x_embedder(x.to(label.dtype)) + self.positions.to(label.dtype)  # (B, T, D)
-        for block in self.pre:
-            h = block(h, block.modulation(outer))  # (B, T, D)
+        h = self.pre(h, self.pre.modulations(outer))  # (B, T, D)
         solution = self.middle(h, everything, solver=solver, z0=z0)
-        h = solution.z  # (B, T, D)
-        for block in self.post:
-            h = block(h, block.modulation(outer))  # (B, T, D)
+        h = self.post(solution.z, self.post.modulations(outer))  # (B, T, D)
         out = self._unpatchify(self.head(h, outer)).to(x.dtype)  # (B, C or 2C, H, W)
         if not self.shape.learn_variance:
             return Prediction(out, None, solution)
@@ -206,25 +203,21 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
     def cost(self) -> ModelCost:
         """Parameters and MACs by part, and block passes, per sample."""
         tokens = self.shape.tokens
-        parts: dict[str, list[nn.Module]] = {
-            "embed": [self.x_embedder],
-            "conditioning": [self.t_embedder, self.y_embedder],
-            "pre": [self.pre],
-            "middle": [self.middle],
-            "post": [self.post],
-            "head": [self.head],
+        parts: dict[str, nn.Module] = {
+            "embed": self.x_embedder,
+            "conditioning": nn.ModuleList([self.t_embedder, self.y_embedder]),
+            "pre": self.pre,
+            "middle": self.middle,
+            "post": self.post,
+            "head": self.head,
         }
-
-        def explicit(stack: nn.ModuleList) -> int:
-            return sum(b.macs(tokens) + b.adaLN_modulation.macs() for b in stack if isinstance(b, DiTBlock))
-
         return ModelCost(
-            parameters={name: sum(p.numel() for m in part for p in m.parameters()) for name, part in parts.items()},
+            parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
             macs={
                 "embed": self.x_embedder.macs(tokens),
                 "conditioning": self.t_embedder.macs(),
-                "pre": explicit(self.pre),
-                "post": explicit(self.post),
+                "pre": self.pre.macs(tokens) + self.pre.modulation_macs(),
+                "post": self.post.macs(tokens) + self.post.modulation_macs(),
                 "head": self.head.macs(tokens),
             },
             explicit=len(self.pre) + len(self.post),
@@ -277,5 +270,7 @@ def as_dit(shape: TransformerConfig, blocks: int) -> TransformerConfig:
     """
     inner = blocks - shape.pre_blocks - shape.post_blocks
     if inner < 0:
-        raise ValueError(f"a DiT of {blocks} blocks is too shallow; expected at least {shape.pre_blocks + shape.post_blocks}")
+        raise ValueError(
+            f"a DiT of {blocks} blocks is too shallow; expected at least {shape.pre_blocks + shape.post_blocks}"
+        )
     return replace(shape, middle_kind="stack", middle_blocks=inner, timestep_everywhere=True)

@@ -131,9 +131,8 @@ class Adaptive(Allocation):
         """The threshold, and what the budget still allows."""
         if not self.limited:
             return Stop(self.cap, tol=self.threshold)
-        spare = state.remaining - sum(state.table[state.position + 1 :])  # int or (B,)
-        limit = spare.clamp(max=self.cap) if isinstance(spare, Tensor) else min(spare, self.cap)
-        return Stop(limit, tol=self.threshold)
+        spare = torch.as_tensor(state.remaining) - sum(state.table[state.position + 1 :])  # () or (B,)
+        return Stop(spare.clamp(max=self.cap), tol=self.threshold)
 
 
 @dataclass(frozen=True)
@@ -161,14 +160,14 @@ def probe(
     max_probes: int = 10,
     bracket: tuple[float, float] = (1e-6, 1.0),
 ) -> Probed:
-    """Find the threshold whose mean cost on one batch is within `tolerance` of the budget and not above it (appendix C).
+    """Find the threshold whose mean cost on one batch is within `tolerance` of the budget, not above (appendix C).
 
     Bisects the logarithm of the threshold. If no probe comes that close, the dearest one below the budget is taken.
 
     Args:
         budget: What to spend.
         steps: Over how many steps.
-        run: Samples one batch with the allocation that it is given; returns the mean iterations per sample, over all steps.
+        run: Samples one batch with the given allocation; returns the mean iterations per sample, over all steps.
         cap: Iterations of one step at most.
         tolerance: How near to the budget, relatively.
         max_probes: How many batches at most.
@@ -177,12 +176,11 @@ def probe(
     Raises:
         ValueError: The budget is too small for the steps, or the middle leaves nothing to adapt.
     """
-    if max_probes < 1:
-        raise ValueError(f"max_probes is {max_probes}; expected 1 or more")
     Adaptive(bracket[1], cap).table(budget, steps)  # raises if there is nothing to probe
     low, high = math.log(bracket[0]), math.log(bracket[1])
-    best = Probed(Adaptive(bracket[1], cap), float(budget.cost([budget.allowed.start] * steps)), 0)
+    best = Probed(Adaptive(bracket[1], cap), budget.cost([budget.allowed.start] * steps), 0)
     for count in range(1, max_probes + 1):
+        best = replace(best, probes=count)
         middle = (low + high) / 2.0
         allocation = Adaptive(math.exp(middle), cap, limited=False)
         passes = steps * budget.explicit + run(allocation) * budget.per_iteration
@@ -193,7 +191,7 @@ def probe(
             best = Probed(replace(allocation, limited=True), passes, count)
             if passes >= (1.0 - tolerance) * budget.passes:
                 break
-    return replace(best, probes=count)
+    return best
 
 
 def _share(budget: Budget, steps: int, weights: list[int]) -> tuple[int, ...]:
@@ -224,9 +222,4 @@ ALLOCATIONS: dict[str, Allocation] = {"constant": Constant(), "increasing": Incr
 
 def mean_iterations(iters: int | Tensor) -> float:
     """The mean over the samples of what `Solution.iters` or `SampleState.spent` holds."""
-    return iters.double().mean().item() if isinstance(iters, Tensor) else float(iters)
-
-
-def worst_iterations(iters: int | Tensor) -> int:
-    """The most over the samples of what `Solution.iters` or `SampleState.spent` holds."""
-    return int(torch.as_tensor(iters).max().item())
+    return torch.as_tensor(iters, dtype=torch.float64).mean().item()

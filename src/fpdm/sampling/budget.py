@@ -58,7 +58,9 @@ class Budget:
         """
         if iterations is None:
             if self.adjustable:
-                raise ValueError("the number of iterations per step is missing; this model leaves it to you: give 1 or more")
+                raise ValueError(
+                    "the number of iterations per step is missing; this model leaves it to you: give 1 or more"
+                )
             iterations = self.allowed.start
         if iterations not in self.allowed:
             if not self.adjustable:
@@ -70,8 +72,8 @@ class Budget:
         steps = self.passes // self.cost([iterations])
         if not steps:
             raise ValueError(
-                f"a budget of {self.passes} block passes is below one step of {iterations} iterations; expected at least "
-                f"{self.cost([iterations])}"
+                f"a budget of {self.passes} block passes is below one step of {iterations} iterations; expected at "
+                f"least {self.cost([iterations])}"
             )
         return steps
 
@@ -93,5 +95,9 @@ class Budget:
         return min(affordable, steps * self.allowed[-1])
 
     def _step_in_words(self) -> str:
-        each = f"{self.allowed.start} iterations of {self.per_iteration}" if self.adjustable else f"{self.allowed.start} blocks"
+        each = (
+            f"{self.allowed.start} iterations of {self.per_iteration}"
+            if self.adjustable
+            else f"{self.allowed.start} blocks"
+        )
         return f"{self.explicit} explicit blocks + {each}"

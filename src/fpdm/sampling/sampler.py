@@ -56,7 +56,7 @@ def sample(
     solver: Solver | None = None,
     measure: bool = False,
 ) -> Iterator[SampleState]:
-    """Denoise `x`, yielding a `SampleState` after every step; `*_, last = sample(...)` takes the result.
+    """Denoise pure noise, yielding a state after every step; a caller that wants only the images takes the last.
 
     Args:
         denoiser: Predicts v.
@@ -96,5 +96,7 @@ def sample(
 
 def _noise(noise: Callable[[int], Tensor] | None, index: int) -> Tensor:
     if noise is None:
-        raise ValueError("this step adds noise, and sample() was given none; pass noise=, a function of the step's index")
+        raise ValueError(
+            "this step adds noise, and sample() was given none; pass noise=, a function of the step's index"
+        )
     return noise(index)

@@ -37,7 +37,14 @@ class Denoised:
 
     @classmethod
     def from_v(
-        cls, schedule: Schedule, x: Tensor, v: Tensor, t: Tensor, *, variance: Tensor | None = None, clip: float | None = None
+        cls,
+        schedule: Schedule,
+        x: Tensor,
+        v: Tensor,
+        t: Tensor,
+        *,
+        variance: Tensor | None = None,
+        clip: float | None = None,
     ) -> Denoised:
         """From a prediction of v at `t` (B,), with x0 clipped to [-clip, clip] if asked for, and eps made to fit."""
         x0 = schedule.x0_from_v(x, v, t)  # (B, C, H, W)
@@ -81,7 +88,13 @@ class History(NamedTuple):
 
 
 def second_order(
-    schedule: Schedule, now: Denoised, t: Tensor, u: Tensor, *, noise: Callable[[], Tensor], memory: History | None = None
+    schedule: Schedule,
+    now: Denoised,
+    t: Tensor,
+    u: Tensor,
+    *,
+    noise: Callable[[], Tensor],
+    memory: History | None = None,
 ) -> Stepped:
     """DDIM with x0 extrapolated to the middle of the step from its last two estimates, in the angle phi: second order.
 
@@ -103,8 +116,8 @@ class DDPM:
     """Ancestral sampling over any subset of the timesteps (Ho et al. 2020; Nichol and Dhariwal 2021).
 
     Attributes:
-        variance: "small" (betatilde), "large" (beta), or "learned", which interpolates their logarithms by the network's
-            variance channels.
+        variance: "small" (betatilde), "large" (beta), or "learned", which interpolates their logarithms by the
+            network's variance channels.
 
     Raises:
         ValueError: An unknown variance.
@@ -136,7 +149,9 @@ class DDPM:
         floor = torch.full_like(q.variance, -torch.inf) if memory is None else memory  # (B, 1, 1, 1)
         if self.variance == "learned":
             if now.variance is None:
-                raise ValueError("a learned variance is wanted, but this model learns none; use variance small or large")
+                raise ValueError(
+                    "a learned variance is wanted, but this model learns none; use variance small or large"
+                )
             # A single step has no noisier one to be clipped to; it adds no noise anyway.
             lowest = torch.where(floor.isinf(), q.beta.log(), floor)  # (B, 1, 1, 1)
             sigma = torch.exp(0.5 * log_variance(now.variance, q, lowest))  # (B, C, H, W)
@@ -148,7 +163,7 @@ class DDPM:
 
 
 class DiffusersStep:
-    """A multistep scheduler of diffusers over any list of timesteps; its past is the memory, copied for each trajectory.
+    """A multistep scheduler of diffusers over any list of timesteps; its past is the memory.
 
     Zero terminal SNR survives in DPM-Solver++ and UniPC; others drop it in silence, so only these two are taken.
 
@@ -171,25 +186,38 @@ class DiffusersStep:
             raise ValueError(f"there is no scheduler {name!r} here; expected one of {sorted(self.KINDS)}")
         # Every value is passed, since a default may differ between classes and versions.
         scheduler = self.KINDS[name](
-            **schedule.scheduler_config(), solver_order=2, final_sigmas_type="zero", thresholding=False, lower_order_final=True
+            **schedule.scheduler_config(),
+            solver_order=2,
+            final_sigmas_type="zero",
+            thresholding=False,
+            lower_order_final=True,
         )
         scheduler.set_timesteps(len(timesteps))
         # Their own grid rounds otherwise than ours, and UniPC takes no list; both read these two.
         grid = torch.tensor(list(timesteps))  # (S,)
         abar = scheduler.alphas_cumprod[grid].double()  # (S,): at T they put 2^-24 for 0
         scheduler.timesteps = grid
-        scheduler.sigmas = torch.cat([((1.0 - abar) / abar).sqrt(), torch.zeros(1, dtype=abar.dtype)]).float()  # (S + 1,)
+        scheduler.sigmas = torch.cat(
+            [((1.0 - abar) / abar).sqrt(), torch.zeros(1, dtype=abar.dtype)]
+        ).float()  # (S + 1,)
         scheduler.num_inference_steps = len(timesteps)
         self._fresh = scheduler
 
     def __call__(
-        self, schedule: Schedule, now: Denoised, t: Tensor, u: Tensor, *, noise: Callable[[], Tensor], memory: Any = None
+        self,
+        schedule: Schedule,
+        now: Denoised,
+        t: Tensor,
+        u: Tensor,
+        *,
+        noise: Callable[[], Tensor],
+        memory: Any = None,
     ) -> Stepped:
         """One step; all samples must be at the same timestep."""
         scheduler = copy.deepcopy(self._fresh if memory is None else memory)
         a, s = schedule.signal(t, now.x.dtype)
         v = a * now.eps - s * now.x0  # (B, C, H, W), that of the clipped x0 if it was clipped
-        return Stepped(scheduler.step(v, t[0], now.x).prev_sample, scheduler)
+        return Stepped(scheduler.step(v, t[0], now.x, return_dict=False)[0], scheduler)
 
 
 STEPS = ("ddim", "ddpm", "second-order", *DiffusersStep.KINDS)

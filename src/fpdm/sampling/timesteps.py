@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -57,9 +58,9 @@ def custom(schedule: Schedule, timesteps: Sequence[int]) -> tuple[int, ...]:
     last = schedule.num_timesteps - 1
     if not grid or grid[0] != last:
         raise ValueError(
-            f"the timesteps begin at {grid[0] if grid else 'nothing'}; expected {last}, the pure noise that sampling starts from"
+            f"the timesteps begin at {grid[0] if grid else 'nothing'}; expected {last}, the pure noise to start from"
         )
-    if any(a <= b for a, b in zip(grid, grid[1:], strict=False)) or grid[-1] < 0:
+    if any(a <= b for a, b in itertools.pairwise(grid)) or grid[-1] < 0:
         raise ValueError(f"the timesteps {grid} do not decrease strictly to 0 or above")
     return grid
 
@@ -82,4 +83,6 @@ def grid(schedule: Schedule, steps: int, name: str = "trailing") -> tuple[int, .
 
 def _check(schedule: Schedule, steps: int) -> None:
     if not 1 <= steps <= schedule.num_timesteps:
-        raise ValueError(f"steps is {steps}; expected 1 to {schedule.num_timesteps}, the number of timesteps in training")
+        raise ValueError(
+            f"steps is {steps}; expected 1 to {schedule.num_timesteps}, the number of timesteps in training"
+        )

@@ -45,7 +45,9 @@ class Checkpoint:
         return load_file(self.path / name)
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, str], state: dict[str, Any]) -> Path:
+def save(
+    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, str], state: dict[str, Any]
+) -> Path:
     """Write the checkpoint of `step` below `root`, whole or not at all.
 
     Args:
@@ -130,7 +132,9 @@ def verify(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] > FORMAT:
-            raise CheckpointError(f"{path} has format {manifest['format']}, newer than this version's {FORMAT}; update fpdm")
+            raise CheckpointError(
+                f"{path} has format {manifest['format']}, newer than this version's {FORMAT}; update fpdm"
+            )
         for name, entry in manifest["files"].items():
             file = path / name
             if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:

@@ -30,8 +30,8 @@ class TrainConfig:
         clip_norm: The gradient's norm is clipped to this.
         ema_decay: Of the averaged weights, reached by diffusers' warm-up (1 + s) / (10 + s).
         label_dropout: Share of labels replaced by "no class", for guidance.
-        gradient: Through the fixed point: "stochastic" (S-JFB), "jfb", "multistep", "unrolled" or "implicit". A stack of
-            blocks is differentiated as it is.
+        gradient: Through the fixed point: "stochastic" (S-JFB), "jfb", "multistep", "unrolled" or "implicit". A stack
+            of blocks is differentiated as it is.
         no_grad_iters: N, iterations without gradient at most.
         grad_iters: M, iterations with gradient at most.
         weighting: Of the loss: "uniform", "min_snr" or "authors".
@@ -81,7 +81,9 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             if not (low <= value < high) or (value == 0.0 and name in ("learning_rate", "clip_norm")):
-                bound = f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to below {high:g}"
+                bound = (
+                    f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to below {high:g}"
+                )
                 raise ValueError(f"{name} is {value}; expected {bound if low or value else 'a positive number'}")
         for name, allowed in (
             ("gradient", ("stochastic", "jfb", "multistep", "unrolled", "implicit")),

@@ -99,7 +99,7 @@ class Trainer:
         out: The run's folder; an interrupted run in it is resumed.
 
     Raises:
-        ValueError: The folder holds a run of another recipe, the data does not fit the model, or a run holds the folder.
+        ValueError: The folder holds a run of another recipe, or the data does not fit the model.
         CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
     """
 
@@ -110,7 +110,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
         if config.batch_size % self.accelerator.num_processes:
             raise ValueError(
-                f"batch_size {config.batch_size} is not divisible by the number of processes, {self.accelerator.num_processes}"
+                f"batch_size {config.batch_size} is not divisible by {self.accelerator.num_processes}, the processes' number"
             )
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
@@ -129,6 +129,7 @@ class Trainer:
         """Train to the recipe's end; nothing is done if the run is there already.
 
         Raises:
+            ValueError: Another process holds the folder.
             Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
             RunError: The gradient stayed without a finite value, or the disk is full.
         """
@@ -150,8 +151,8 @@ class Trainer:
                     self._save()
                     number = received[0] if received else signal.SIGTERM
                     raise Interrupted(
-                        f"stopped by {signal.Signals(number).name} at step {self.progress.step}; a checkpoint is saved, and "
-                        "the same command goes on from it",
+                        f"stopped by {signal.Signals(number).name} at step {self.progress.step}; a checkpoint is saved, "
+                        "and the same command goes on from it",
                         number,
                     )
             self._save()
@@ -177,7 +178,7 @@ class Trainer:
         loss = self.objective.loss(self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t)
         self.accelerator.backward(loss.total.mean())
         # The norm is of the gradient averaged over the processes: they all skip, or none does.
-        norm = float(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm))
+        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm)).item()
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(config.warmup, 1))
         finite = bool(np.isfinite(norm))
@@ -195,8 +196,8 @@ class Trainer:
         residual = float("nan") if solution.residual is None else solution.residual.max().item()
         if self.progress.skipped_in_a_row >= MAX_SKIPPED:
             raise RunError(
-                f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}, residual of the fixed "
-                f"point {residual:.2g}); last good checkpoint: {self._last_checkpoint()}"
+                f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}, residual of the "
+                f"fixed point {residual:.2g}); last good checkpoint: {self._last_checkpoint()}"
             )
         return {
             "loss": loss.total.mean().item(),
@@ -233,7 +234,9 @@ class Trainer:
         if recipe_file.exists():
             changed = differences(Recipe.from_json(recipe_file.read_text(encoding="utf-8")), self.recipe)
             if changed:
-                raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder")
+                raise ValueError(
+                    f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder"
+                )
         found = checkpoint.latest(self.out / CHECKPOINTS)
         if found is None:
             return
@@ -275,7 +278,9 @@ class Trainer:
                     checkpoint.save(root, self.progress.step, tensors, files, state)
                 checkpoint.prune(root, self.recipe.train.keep)
             except OSError as error:
-                raise RunError(f"cannot save step {self.progress.step}: {error}; last: {self._last_checkpoint()}") from error
+                raise RunError(
+                    f"cannot save step {self.progress.step}: {error}; last: {self._last_checkpoint()}"
+                ) from error
         self.accelerator.wait_for_everyone()
 
     def _saved(self) -> bool:

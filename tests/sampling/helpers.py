@@ -1,0 +1,68 @@
+"""Sampling with denoisers in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from fpdm.diffusion import Schedule
+from fpdm.sampling import Budget, Constant, Denoiser, Step, sample
+
+SCHEDULE = Schedule()
+
+
+def one_each(steps: int) -> Budget:
+    """Pays for exactly one iteration in each step."""
+    return Budget(3 * steps, 2, 1, range(1, 10**9))
+
+
+def trajectory(
+    denoiser: Denoiser,
+    x: np.ndarray,
+    timesteps: Sequence[int],
+    step: Step,
+    *,
+    schedule: Schedule = SCHEDULE,
+    noise: Callable[[int], np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """What `sample` yields from pure noise `x` (B, D), with `noise(k)` (B, D) for step k, in float64: S of (B, D)."""
+    states = sample(
+        denoiser,
+        torch.from_numpy(x)[:, :, None, None],  # (B, D, 1, 1)
+        schedule=schedule,
+        timesteps=timesteps,
+        step=step,
+        budget=one_each(len(timesteps)),
+        allocation=Constant(),
+        clip=None,
+        noise=None if noise is None else lambda k: torch.from_numpy(noise(k))[:, :, None, None],
+    )
+    return [state.x.flatten(1).numpy() for state in states]
+
+
+class Moments(NamedTuple):
+    """Mean (D,) and covariance (D, D)."""
+
+    mean: np.ndarray
+    cov: np.ndarray
+
+
+def moments(denoiser: Denoiser, size: int, timesteps: Sequence[int], step: Step) -> Moments:
+    """The exact moments of what is sampled in `size` dimensions where the denoiser is affine, as a Gaussian's is.
+
+    Then a sample is an affine function of all the noise that went into it: the start and what each step adds. Zero
+    noise gives its constant, and one unit of each noise alone gives its linear part.
+    """
+    rows = 1 + size * (1 + len(timesteps))  # R: nothing, then each unit of noise alone
+
+    def unit(place: int) -> np.ndarray:
+        noise = np.zeros((rows, size))  # (R, D)
+        noise[1 + place * size : 1 + (place + 1) * size] = np.eye(size)
+        return noise
+
+    samples = trajectory(denoiser, unit(0), timesteps, step, noise=lambda k: unit(1 + k))[-1]  # (R, D)
+    linear = samples[1:] - samples[0]  # (R - 1, D)
+    return Moments(samples[0], linear.T @ linear)

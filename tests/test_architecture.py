@@ -1,0 +1,135 @@
+"""Imports point one way, one file knows which middle a model has, and nothing can run code out of a data file."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fpdm
+
+ROOT = Path(fpdm.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module(path: Path) -> str:
+    """Its dotted name, a package's `__init__` included."""
+    return ".".join(("fpdm", *path.relative_to(ROOT).with_suffix("").parts))
+
+
+def imports(tree: ast.AST, name: str) -> set[str]:
+    """The modules of fpdm that module `name` imports anywhere, inside functions and for type checking too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".")[: -node.level] if node.level else []
+            source = ".".join([*package, *([node.module] if node.module else [])])
+            # `from fpdm import models` imports a module as well.
+            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+    return {f"{found_name}." for found_name in found if found_name.split(".")[0] == "fpdm"}
+
+
+def names(tree: ast.AST) -> set[str]:
+    """Every identifier, argument name, attribute and string constant: what a file can mention, prose left out."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found |= set(node.name.split("."))
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= set(node.module.split("."))
+        elif isinstance(node, (ast.arg, ast.keyword)) and node.arg:
+            found.add(node.arg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def dangers(tree: ast.AST) -> set[str]:
+    """Ways to run code that stands in a file."""
+    found = names(tree) & {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "allow_pickle", "extractall"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in ("eval", "exec"):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            called = f"{node.value.id}.{node.attr}"
+            found |= {called} & {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "torch.save"}
+        elif isinstance(node, ast.ImportFrom) and node.module in ("yaml", "torch"):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if alias.name in ("load", "save", "unsafe_load")}
+    return found
+
+
+MAY_IMPORT = {"fixed_point": {"fixed_point"}, "models": {"models", "fixed_point"}}
+MAY_NOT_IMPORT = {
+    "diffusion": {"models", "sampling", "training", "evaluation", "experiments", "pipeline", "cli"},
+    "sampling": {"training", "evaluation", "experiments", "pipeline", "cli"},
+    "training": {"experiments", "cli"},
+}
+
+
+@pytest.mark.parametrize("package", [*MAY_IMPORT, *MAY_NOT_IMPORT])
+def test_imports_point_one_way(package: str) -> None:
+    files = [path for path in FILES if path.relative_to(ROOT).with_suffix("").parts[0] == package]
+    assert files
+    for path in files:
+        for imported in imports(ast.parse(path.read_text()), module(path)):
+            part = imported.split(".")[1] or "fpdm itself"
+            assert part in MAY_IMPORT.get(package, {part}), f"{path} imports {imported}"
+            assert part not in MAY_NOT_IMPORT.get(package, set()), f"{path} imports {imported}"
+
+
+def test_only_the_transformer_and_its_middle_know_which_middle_it_is() -> None:
+    secret = {"BlockStack", "FixedPointLayer", "middle_kind"}
+    knowing = {ROOT / "models" / name for name in ("middle.py", "transformer.py", "__init__.py")}
+    for path in FILES:
+        mentioned = names(ast.parse(path.read_text())) & secret
+        assert bool(mentioned) == (path in knowing), f"{path} mentions {mentioned}"
+
+
+def test_nothing_runs_code_out_of_a_file() -> None:
+    for path in FILES:
+        assert not dangers(ast.parse(path.read_text())), path
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from fpdm.models import preset", {"fpdm.models.", "fpdm.models.preset."}),
+        ("import fpdm.cli as c", {"fpdm.cli."}),
+        ("from fpdm import sampling", {"fpdm.", "fpdm.sampling."}),
+        ("def f():\n    from ..models import cost", {"fpdm.models.", "fpdm.models.cost."}),
+        ("from .. import models", {"fpdm.", "fpdm.models."}),
+        ("import torch", set()),
+    ],
+)
+def test_this_file_sees_imports(source: str, found: set[str]) -> None:
+    assert imports(ast.parse(source), "fpdm.fixed_point.solve") == found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "np.load(path, allow_pickle=True)",
+        "torch.load(path)",
+        "from torch import load",
+        "yaml.load(text)",
+        "eval(text)",
+        "archive.extractall()",
+    ],
+)
+def test_this_file_sees_dangers(source: str) -> None:
+    assert dangers(ast.parse(source))
+
+
+def test_this_file_lets_harmless_things_pass() -> None:
+    assert not dangers(ast.parse('"""No pickle, no eval()."""\nmodel.eval()\njson.load(f)\nyaml.safe_load(text)'))
