@@ -63,7 +63,9 @@ def dangers(tree: ast.AST) -> set[str]:
             called = f"{node.value.id}.{node.attr}"
             found |= {called} & {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "torch.save"}
         elif isinstance(node, ast.ImportFrom) and node.module in ("yaml", "torch"):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if alias.name in ("load", "save", "unsafe_load")}
+            found |= {
+                f"{node.module}.{alias.name}" for alias in node.names if alias.name in ("load", "save", "unsafe_load")
+            }
     return found
 
 

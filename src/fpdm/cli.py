@@ -41,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         arguments = _parser().parse(argv)
-        warnings.showwarning = _show_warning
-        arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RuntimeWarning)
+            warnings.showwarning = _show_warning
+            arguments.run(arguments)
         return OK
     except SystemExit as leaving:  # --help, --version
         return int(leaving.code or 0)
@@ -79,8 +81,7 @@ def _report(error: Exception) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, (RuntimeWarning, UserWarning)):
-        print(f"fpdm: warning: {message}", file=sys.stderr)
+    print(f"fpdm: warning: {message}", file=sys.stderr)
 
 
 def _parser() -> Parser:

@@ -110,7 +110,9 @@ def test_bound_trains_the_variance_only():
     value, o = value.requires_grad_(), o.requires_grad_()  # (B, C, H, W) each
     loss = Objective().loss(SCHEDULE, value, o, x, x0, eps, t)
     assert loss.vlb is not None
-    by_value, by_o = torch.autograd.grad(loss.vlb.sum(), [value, o], allow_unused=True, retain_graph=True)  # (B, C, H, W)
+    by_value, by_o = torch.autograd.grad(
+        loss.vlb.sum(), [value, o], allow_unused=True, retain_graph=True
+    )  # (B, C, H, W)
     assert by_value is None or not by_value.any()
     # At T the two variances that o chooses between are equal to 1e-8.
     assert by_o[:3].flatten(1).abs().amin(1).gt(0).all()

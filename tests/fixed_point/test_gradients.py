@@ -86,21 +86,23 @@ class Problem:
 def fpdm_problem(shape: TransformerConfig = FPDM) -> Problem:
     model = DiffusionTransformer.from_shape(shape).double()
     sizes = {name: value.shape for name, value in model.state_dict().items()}
-    model.load_state_dict(network.random_weights(sizes, seed=4, dtype=torch.float64, gain=0.5))
+    model.load_state_dict(network.random_weights(sizes, seed=4, dtype=torch.float64, gain=0.7))
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, 1, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)  # (B, C, H, W)
     return Problem(model, x, torch.tensor([10, 600]), torch.tensor([0, 2]))
 
 
-def directional_difference(loss: Callable[..., Tensor], leaves: tuple[Tensor, ...], directions: tuple[Tensor, ...]) -> float:
-    """The derivative along `directions` by central differences of fourth order."""
+def directional_difference(
+    loss: Callable[..., Tensor], leaves: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+) -> float:
+    """The derivative along `directions` by central differences."""
 
     def at(step: float) -> float:
         with torch.no_grad():
             return loss(*(leaf + step * d for leaf, d in zip(leaves, directions, strict=True))).item()
 
-    h = 1e-3
-    return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+    h = 1e-4
+    return (at(h) - at(-h)) / (2 * h)
 
 
 # Full unrolling.
@@ -163,11 +165,11 @@ def test_implicit_equals_finite_differences_on_an_fpdm() -> None:
     leaves = (problem.x, *problem.model.parameters())
     gradients = torch.autograd.grad(problem.loss(EXACT.bind(0, 0)), leaves)
 
-    def loss(x: Tensor, *weights: Tensor) -> Tensor:
-        return problem.oracle_loss(dict(zip(names, weights, strict=True)), x, 60)
+    def loss(x: Tensor, *weights: Tensor, iterations: int = 25) -> Tensor:
+        return problem.oracle_loss(dict(zip(names, weights, strict=True)), x, iterations)
 
-    # The loop has converged: else this would compare something else.
-    assert loss(*leaves).item() == pytest.approx(problem.oracle_loss(dict(zip(names, leaves[1:], strict=True)), problem.x, 61).item())
+    with torch.no_grad():  # the loop converges by about 0.3 an iteration; else this would compare something else
+        assert loss(*leaves).item() == pytest.approx(loss(*leaves, iterations=40).item(), rel=1e-11)
     generator = torch.Generator().manual_seed(2)
     for i in range(len(leaves)):  # one direction for each tensor, so that a wrong one is named
         directions = [torch.zeros_like(leaf) for leaf in leaves]
@@ -235,8 +237,12 @@ class Linear:
 
 def linear_map() -> Linear:
     generator = torch.Generator().manual_seed(0)
-    a, u, b, g = (torch.randn(size, generator=generator, dtype=torch.float64) for size in ((3, 3), (2, 3), (3,), (2, 3)))
-    return Linear((0.8 * a / torch.linalg.matrix_norm(a, 2)).requires_grad_(), u.requires_grad_(), b.requires_grad_(), g)
+    a, u, b, g = (
+        torch.randn(size, generator=generator, dtype=torch.float64) for size in ((3, 3), (2, 3), (3,), (2, 3))
+    )
+    return Linear(
+        (0.8 * a / torch.linalg.matrix_norm(a, 2)).requires_grad_(), u.requires_grad_(), b.requires_grad_(), g
+    )
 
 
 @dataclass(frozen=True)
@@ -399,14 +405,17 @@ def test_saved_bytes_grow_with_m_and_not_with_n() -> None:
     assert two - one > 2 * FPDM.tokens * 7 * FPDM.width * 8
 
 
-def test_weights_learn_under_autocast_after_iterations_without_gradient() -> None:
-    # Up to torch 2.9 autocast kept the bfloat16 weights of the iterations without graph, and the others used them.
+@pytest.mark.parametrize(
+    "solver",
+    [functools.partial(unrolled(1).solve, n=3, m=2), Implicit(Picard(), Stop(5), Picard(), Stop(5)).solve],
+    ids=["jacobian-free", "implicit"],
+)
+def test_weights_learn_under_autocast_after_iterations_without_gradient(solver: FixedPointSolver) -> None:
+    # Older versions of torch keep the bfloat16 weights that autocast made without a graph, and use them again.
     problem = fpdm_problem()
     model = problem.model.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        prediction = model(
-            problem.x.detach().float(), problem.t, problem.y, solver=functools.partial(unrolled(1).solve, n=3, m=2)
-        )
+        prediction = model(problem.x.detach().float(), problem.t, problem.y, solver=solver)
     loss_of(prediction.value).backward()
     for name, parameter in model.named_parameters():
         if name.startswith("middle."):
@@ -433,7 +442,7 @@ def test_weights_learn_under_autocast_after_iterations_without_gradient() -> Non
 )
 def test_mistakes_in_the_ranges(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        JacobianFree(**({"no_grad": (0, 2), "with_grad": (1, 3)} | fields))
+        replace(JacobianFree((0, 2), (1, 3)), **fields)
 
 
 def test_a_frozen_map_is_refused() -> None:

@@ -116,7 +116,9 @@ def test_without_a_tolerance_it_runs_exactly_as_often_as_told(max_iters: int, me
 class Operations(TorchDispatchMode):
     """Records the names of all operations: those that make the host wait for the device are among them."""
 
-    WAITING = frozenset({"_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero", "masked_select", "_assert_async"})
+    WAITING = frozenset(
+        {"_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero", "masked_select", "_assert_async"}
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -100,19 +100,30 @@ def test_anderson_without_memory_is_damped_iteration() -> None:
 
 
 def bad_samples(z: Tensor) -> Tensor:
-    """One map a sample: a good one, equal residuals (a singular system), none at all, nan, and one from inf to 0."""
-    return torch.stack([z[0].cos(), z[1] + 1, z[2], z[3] * float("nan"), 1 / z[4]])  # (B, N)
+    """One map a sample: a good one, equal residuals (a singular system), none at all, and nan."""
+    return torch.stack([z[0].cos(), z[1] + 1, z[2], z[3] * float("nan")])  # (B, N)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_system_that_cannot_be_solved_becomes_a_plain_step_and_harms_no_neighbour(dtype: torch.dtype) -> None:
-    z0 = torch.zeros(5, 2, dtype=dtype)  # (B, N)
+    z0 = torch.zeros(4, 2, dtype=dtype)  # (B, N)
     for times in range(1, 8):
         got = run(bad_samples, z0, Anderson(ridge=0.0), times)  # (B, N)
         plain = run(bad_samples, z0, Picard(), times)  # (B, N)
         alone = run(torch.cos, z0[:1], Anderson(ridge=0.0), times)  # (1, N)
         torch.testing.assert_close(got[:1], alone, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(got[1:], plain[1:], equal_nan=True)
+
+
+def test_an_iterate_that_is_infinite_does_not_spoil_the_next() -> None:
+    def f(z: Tensor) -> Tensor:
+        return torch.stack([1 / z[0], z[1].cos()])  # (B, N); the first goes 0, inf, 0, inf, ...
+
+    z0 = torch.zeros(2, 2)  # (B, N)
+    for times in range(1, 8):
+        got = run(f, z0, Anderson(), times)  # (B, N)
+        assert torch.equal(got[0], run(f, z0, Picard(), times)[0])
+        torch.testing.assert_close(got[1:], run(torch.cos, z0[1:], Anderson(), times))
 
 
 def test_equal_residuals_stay_finite_with_the_default_ridge() -> None:

@@ -52,7 +52,9 @@ def test_preset_names_ignore_case() -> None:
     assert preset("DiT-XL/2") == preset("dit-xl/2")
 
 
-@pytest.mark.parametrize("name", ["", "fpdm", "xl/2", "fpdm-xl", "fpdm-xl/3", "dit-xxl/2", "unet-b/4", "fpdm-mnist", "fpdm-xl/2 "])
+@pytest.mark.parametrize(
+    "name", ["", "fpdm", "xl/2", "fpdm-xl", "fpdm-xl/3", "dit-xxl/2", "unet-b/4", "fpdm-mnist", "fpdm-xl/2 "]
+)
 def test_an_unknown_preset_is_named(name: str) -> None:
     with pytest.raises(ValueError, match="expected fpdm- or dit-") as error:
         preset(name)

@@ -99,7 +99,9 @@ def test_macs_equal_the_flop_counter(shape: TransformerConfig, iterations: int) 
     assert cost.evaluation_macs(iterations) == counted["Global"]
 
 
-@pytest.mark.parametrize(("name", "iterations"), [("fpdm-xl/2", 26), ("dit-xl/2", 26), ("fpdm-b/4", 5), ("dit-s/8", 10)])
+@pytest.mark.parametrize(
+    ("name", "iterations"), [("fpdm-xl/2", 26), ("dit-xl/2", 26), ("fpdm-b/4", 5), ("dit-s/8", 10)]
+)
 def test_macs_of_the_presets(name: str, iterations: int) -> None:
     model = on_meta(preset(name))
     assert model.cost().evaluation_macs(iterations) == counted_macs(model, iterations)["Global"]

@@ -36,7 +36,9 @@ def random_model(shape: TransformerConfig, dtype: torch.dtype, seed: int = 0) ->
 
 def random_batch(shape: TransformerConfig, dtype: torch.dtype) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, shape.in_channels, shape.image_size, shape.image_size, generator=generator, dtype=dtype)  # (B, C, H, W)
+    x = torch.randn(
+        3, shape.in_channels, shape.image_size, shape.image_size, generator=generator, dtype=dtype
+    )  # (B, C, H, W)
     # Both ends of the timesteps, and the "no class" row.
     y = torch.tensor([0, shape.num_classes, shape.num_classes // 2])  # (B,)
     return Batch(x, torch.tensor([0, 999, 421]), y if shape.num_classes else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -20,10 +21,14 @@ def fresh(shape: TransformerConfig) -> DiffusionTransformer:
     return DiffusionTransformer.from_shape(shape)
 
 
-@pytest.mark.parametrize("shape", [FPDM, replace(FPDM, injection="linear"), as_dit(FPDM, 4)], ids=["mlp", "linear", "dit"])
+@pytest.mark.parametrize(
+    "shape", [FPDM, replace(FPDM, injection="linear"), as_dit(FPDM, 4)], ids=["mlp", "linear", "dit"]
+)
 def test_the_output_is_zero(shape: TransformerConfig) -> None:
     model = fresh(shape)
-    prediction = model(torch.randn(2, 2, 8, 8), torch.tensor([1, 999]), torch.tensor([0, 5]), solver=unrolled(2).bind(0, 0))
+    prediction = model(
+        torch.randn(2, 2, 8, 8), torch.tensor([1, 999]), torch.tensor([0, 5]), solver=unrolled(2).bind(0, 0)
+    )
     assert not prediction.value.any()
     assert not prediction.variance.any()
     assert prediction.solution.z.abs().min() > 0
@@ -32,11 +37,15 @@ def test_the_output_is_zero(shape: TransformerConfig) -> None:
 def test_what_learns_first() -> None:
     model = fresh(FPDM)
     torch.nn.init.normal_(model.head.linear.weight)
-    prediction = model(torch.randn(2, 2, 8, 8), torch.tensor([1, 999]), torch.tensor([0, 4]), solver=unrolled(2).bind(0, 0))
+    prediction = model(
+        torch.randn(2, 2, 8, 8), torch.tensor([1, 999]), torch.tensor([0, 4]), solver=unrolled(2).bind(0, 0)
+    )
     (prediction.value.square().sum() + prediction.variance.square().sum()).backward()
     # The insides of a block wait for adaLN to open its gates, and so does the conditioning.
     learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    expected = {name for name, _ in model.named_parameters() if "adaLN" in name or "injection" in name or "x_embedder" in name}
+    expected = {
+        name for name, _ in model.named_parameters() if "adaLN" in name or "injection" in name or "x_embedder" in name
+    }
     assert expected <= learning
     assert any(name.startswith("pre.0.adaLN") for name in expected)
 
@@ -94,7 +103,7 @@ def test_the_map_contracts_by_about_a_half_at_width_384() -> None:
             new = f(z)  # (B, T, D)
             changes.append((new - z).norm().item())
             z = new  # (B, T, D)
-        rates = [after / before for before, after in zip(changes, changes[1:], strict=False)]
+        rates = [after / before for before, after in itertools.pairwise(changes)]
     assert all(0.45 < rate < 0.6 for rate in rates)
     # The bare MLP works token by token, so one token's Jacobian at the fixed point says it all.
     jacobian = torch.autograd.functional.jacobian(

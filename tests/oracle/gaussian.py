@@ -27,7 +27,7 @@ class Levels(NamedTuple):
 
 
 def alphas_bar(num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> np.ndarray:
-    """abar of timesteps -1, 0, ..., T at zero terminal SNR: r_t = sqrt(prod(1 - beta)), shifted and scaled to end at 0."""
+    """abar of timesteps -1, 0, ..., T: (N + 1,). Squares of sqrt(prod(1 - beta)), shifted and scaled to end at 0."""
     beta = beta_start + (beta_end - beta_start) * np.arange(num_timesteps) / (num_timesteps - 1)  # (N,)
     r = np.exp(0.5 * np.cumsum(np.log1p(-beta)))  # (N,)
     rescaled = (r - r[-1]) * r[0] / (r[0] - r[-1])  # (N,)
@@ -114,7 +114,9 @@ class Mixture:
         low, high = np.full_like(p, -10.0), np.full_like(p, 10.0)
         for _ in range(60):
             middle = (low + high) / 2.0
-            below = sum(w * norm.cdf((middle - m) / self.std) for m, w in zip(self.modes, self.weights, strict=True)) < p
+            below = (
+                sum(w * norm.cdf((middle - m) / self.std) for m, w in zip(self.modes, self.weights, strict=True)) < p
+            )
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return (low + high) / 2.0
 
@@ -183,7 +185,7 @@ class Exact:
         return Prediction(predicted, shaped(variance), solution)
 
     def _interpolation(self, x: np.ndarray, t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """o in -1..1 where the variance of x_u given x_t is exp(f log beta + (1 - f) log betatilde), f = (o + 1) / 2."""
+        """The o for which f log beta + (1 - f) log betatilde, f = (o + 1) / 2, is log Var[x_u | x_t]: (B, D)."""
         a, s = self.levels.a[t + 1, None], self.levels.s[t + 1, None]  # (B, 1)
         abar_u, abar_t = self.levels.a[u + 1, None] ** 2, a**2  # (B, 1)
         beta = 1.0 - abar_t / abar_u  # (B, 1)

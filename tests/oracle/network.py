@@ -25,7 +25,9 @@ class Output:
     z: Tensor  # (B, T, D), what the middle gives
 
 
-def random_weights(shapes: Mapping[str, torch.Size], *, seed: int, dtype: torch.dtype, gain: float = 1.0) -> dict[str, Tensor]:
+def random_weights(
+    shapes: Mapping[str, torch.Size], *, seed: int, dtype: torch.dtype, gain: float = 1.0
+) -> dict[str, Tensor]:
     """Random values for every weight, none of them zero, at a scale that keeps activations near 1."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
@@ -153,7 +155,9 @@ def before_middle(weights: Weights, shape: Any, x: Tensor, t: Tensor, y: Tensor)
     """x_pre, (B, T, D)."""
     label, everything = conditioning(weights, shape, t, y)  # (B, D)
     kernel = weights["x_embedder.proj.weight"]  # (D, C, p, p)
-    tokens = patches(x, shape.patch_size) @ kernel.reshape(kernel.shape[0], -1).T + weights["x_embedder.proj.bias"]  # (B, T, D)
+    tokens = (
+        patches(x, shape.patch_size) @ kernel.reshape(kernel.shape[0], -1).T + weights["x_embedder.proj.bias"]
+    )  # (B, T, D)
     h = tokens + positions(shape.width, shape.image_size // shape.patch_size).to(tokens.dtype)  # (B, T, D)
     for i in range(shape.pre_blocks):
         h = block(weights, f"pre.{i}", h, everything if shape.timestep_everywhere else label, shape)  # (B, T, D)

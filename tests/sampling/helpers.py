@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fpdm.diffusion import Schedule
+from fpdm.models import DiffusionTransformer, TransformerConfig
+from fpdm.randomness import Stream, normal
 from fpdm.sampling import Budget, Constant, Denoiser, Step, sample
 
 SCHEDULE = Schedule()
@@ -66,3 +69,20 @@ def moments(denoiser: Denoiser, size: int, timesteps: Sequence[int], step: Step)
     samples = trajectory(denoiser, unit(0), timesteps, step, noise=lambda k: unit(1 + k))[-1]  # (R, D)
     linear = samples[1:] - samples[0]  # (R - 1, D)
     return Moments(samples[0], linear.T @ linear)
+
+
+def small_model() -> DiffusionTransformer:
+    """A small FPDM whose weights are all random, so that every part of it has a say."""
+    shape = TransformerConfig(image_size=4, in_channels=3, patch_size=2, width=16, heads=2, num_classes=3)
+    model = DiffusionTransformer.from_shape(shape).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 10
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.7 / fan_in**0.5)
+    return model
+
+
+def start(indices: Sequence[int], step: int = 0) -> Tensor:
+    """Noise for images of `small_model`, each from its own index: (B, C, H, W)."""
+    return normal((3, 4, 4), seed=5, stream=Stream.SAMPLE, indices=indices, step=step)

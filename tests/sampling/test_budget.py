@@ -51,13 +51,13 @@ def test_a_cell_of_two_blocks_costs_two_passes_an_iteration():
 @given(st.integers(1, 2000), st.integers(0, 8), st.integers(1, 4), st.integers(1, 40))
 def test_steps_and_iterations_use_all_that_can_be_used(passes, explicit, per_iteration, iterations):
     if passes < explicit + per_iteration:
-        with pytest.raises(ValueError, match=f"{passes} block passes.*at least {explicit + per_iteration}"):
+        with pytest.raises(ValueError, match=rf"{passes} block passes.*at least {explicit + per_iteration}"):
             fixed_point(passes, explicit, per_iteration)
         return
     budget = fixed_point(passes, explicit, per_iteration)
     each = explicit + iterations * per_iteration
     if passes < each:
-        with pytest.raises(ValueError, match=f"{passes} block passes.*{iterations} iterations.*at least {each}"):
+        with pytest.raises(ValueError, match=rf"{passes} block passes.*{iterations} iterations.*at least {each}"):
             budget.steps(iterations)
         return
     steps = budget.steps(iterations)
@@ -71,7 +71,7 @@ def test_a_stack_has_one_answer():
     budget = stack(290)
     assert budget.steps() == budget.steps(26) == 10
     assert budget.iterations(7) == 7 * 26  # more would be meaningless, and stays unspent
-    with pytest.raises(ValueError, match="iterations is 5.*stack of 26 blocks.*leave it out or give 26"):
+    with pytest.raises(ValueError, match=r"iterations is 5.*stack of 26 blocks.*leave it out or give 26"):
         budget.steps(5)
 
 

@@ -1,0 +1,38 @@
+"""A run so small that a step takes milliseconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from fpdm.data import ImageSet
+from fpdm.models import TransformerConfig
+from fpdm.training import Recipe, TrainConfig
+
+SHAPE = TransformerConfig(
+    image_size=4, in_channels=1, patch_size=2, width=16, heads=2, num_classes=3, learn_variance=False
+)
+TRAIN = TrainConfig(
+    steps=7, batch_size=5, learning_rate=1e-2, warmup=4, no_grad_iters=2, grad_iters=2, checkpoint_every=3, log_every=2
+)
+
+
+def recipe(**changes: object) -> Recipe:
+    return Recipe("small", "digits", SHAPE, replace(TRAIN, **changes))
+
+
+def data(n: int = 12) -> ImageSet:
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (n, 1, 4, 4), generator=rng).to(torch.uint8)  # (N, 1, 4, 4)
+    return ImageSet("digits", images, torch.arange(n) % 3, 3)
+
+
+def saved(run: Path, step: int) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, by file and name."""
+    folder = run / "checkpoints" / f"step-{step:09d}"
+    return {
+        f"{file.relative_to(folder)}:{name}": value
+        for file in sorted(folder.rglob("*.safetensors"))
+        for name, value in load_file(file).items()
+    }

@@ -1,0 +1,74 @@
+import json
+import math
+
+import pytest
+
+from fpdm.experiments.recipes import RECIPES, recipe
+from fpdm.fixed_point import Implicit, JacobianFree
+from fpdm.training import Recipe, TrainConfig
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("model", ["fpdm", "dit"])
+def test_json_round_trip(name: str, model: str) -> None:
+    made = recipe(name, model, steps=3)
+    assert Recipe.from_json(made.to_json()) == made
+
+
+def test_fpdm_and_dit_differ_in_the_model_only() -> None:
+    for name in RECIPES:
+        fpdm, dit = json.loads(recipe(name, "fpdm").to_json()), json.loads(recipe(name, "dit").to_json())
+        assert {key for key in fpdm if fpdm[key] != dit[key]} == {"name", "model"}
+        differing = {key for key in fpdm["model"] if fpdm["model"][key] != dit["model"][key]}
+        assert differing == {"middle_kind", "middle_blocks", "timestep_everywhere"}
+
+
+def test_unknown_key_names_the_nearest() -> None:
+    values = json.loads(recipe("digits").to_json())
+    values["train"]["batch_sise"] = values["train"].pop("batch_size")
+    with pytest.raises(ValueError, match="train has an unknown key 'batch_sise'; did you mean 'batch_size'"):
+        Recipe.from_json(json.dumps(values))
+    with pytest.raises(ValueError, match="not JSON"):
+        Recipe.from_json("{")
+    with pytest.raises(ValueError, match="expected an object"):
+        Recipe.from_json("[]")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": -1},
+        {"steps": 1.5},
+        {"seconds": math.nan},
+        {"seconds": math.inf},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"learning_rate": -1.0},
+        {"clip_norm": 0.0},
+        {"ema_decay": 1.0},
+        {"label_dropout": -0.1},
+        {"grad_iters": 0},
+        {"no_grad_iters": -1},
+        {"gradient": "exact"},
+        {"weighting": "p2"},
+        {"mixed_precision": "int8"},
+        {"keep": 1},
+    ],
+)
+def test_bad_value_is_named(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        TrainConfig(**wrong)
+
+
+def test_gradients_by_name() -> None:
+    def made(kind: str) -> object:
+        return TrainConfig(gradient=kind, no_grad_iters=6, grad_iters=3).make_gradient()
+
+    assert made("stochastic") == JacobianFree((0, 6), (1, 3))
+    assert made("jfb") == JacobianFree((6, 6), (1, 1))
+    assert made("multistep") == JacobianFree((6, 6), (3, 3))
+    assert made("unrolled") == JacobianFree((0, 0), (3, 3))
+    assert isinstance(made("implicit"), Implicit)

@@ -1,0 +1,247 @@
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import fpdm.training.loop as loop
+from fpdm.diffusion import Schedule
+from fpdm.errors import CheckpointError, Interrupted, RunError
+from fpdm.models import DiffusionTransformer, as_dit
+from fpdm.training import Trainer, load_run
+from fpdm.training.loop import make_batch
+from tests.training.small import SHAPE, data, recipe, saved
+
+
+def test_resumed_run_equals_one_that_was_never_stopped(tmp_path: Path) -> None:
+    Trainer(recipe(), data(), tmp_path / "whole").train()
+    # 4 is no multiple of log_every's 2 x 3: a row's mean spans the stop.
+    for steps in (3, 5, 7):
+        Trainer(recipe(steps=steps), data(), tmp_path / "parts").train()
+    whole, parts = saved(tmp_path / "whole", 7), saved(tmp_path / "parts", 7)
+    assert whole.keys() == parts.keys()
+    assert any(name.startswith("optimizer") for name in whole)
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    rows = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
+        for path in (tmp_path / "whole" / "metrics.jsonl", tmp_path / "parts" / "metrics.jsonl")
+    ]
+    assert len(rows[0]) == 3
+    assert rows[0] == rows[1]
+
+
+def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    Trainer(recipe(), data(), tmp_path / "whole").train()
+    trainer, step = Trainer(recipe(), data(), tmp_path / "killed"), Trainer._step
+
+    def dies_at_5(self: Trainer, *, measure: bool) -> dict[str, float]:
+        if self.progress.step == 5:
+            raise Killed
+        return step(self, measure=measure)
+
+    monkeypatch.setattr(Trainer, "_step", dies_at_5)
+    with pytest.raises(Killed):
+        trainer.train()
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step-000000003"]
+    Trainer(recipe(), data(), tmp_path / "killed").train()
+    whole, killed = saved(tmp_path / "whole", 7), saved(tmp_path / "killed", 7)
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_step_equals_plain_pytorch(tmp_path: Path) -> None:
+    """Two steps written out: data, v-MSE, clipping, warm-up, AdamW and the averaged weights."""
+    settings = recipe(steps=2, clip_norm=0.05)
+    trainer = Trainer(settings, data(), tmp_path)
+    model = DiffusionTransformer.from_shape(SHAPE)
+    model.load_state_dict(trainer.model.state_dict())
+    trainer.train()
+
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    averaged = [p.detach().clone() for p in model.parameters()]
+    for step in range(2):
+        batch = make_batch(
+            data(), seed=0, first=5 * step, count=5, schedule=Schedule(), num_classes=3, label_dropout=0.1
+        )
+        abar = Schedule().alphas_bar[batch.t + 1].float().view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+        x = abar.sqrt() * batch.x0 + (1 - abar).sqrt() * batch.eps  # (B, 1, 4, 4)
+        v = abar.sqrt() * batch.eps - (1 - abar).sqrt() * batch.x0  # (B, 1, 4, 4)
+        solver = settings.train.make_gradient().bind(0, step)
+        loss = (model(x, batch.t, batch.y, solver=solver).value - v).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters()))
+        assert norm > 0.05  # so that clipping is seen
+        for p in model.parameters():
+            p.grad *= 0.05 / norm
+        optimizer.param_groups[0]["lr"] = 1e-2 * (step + 1) / 4
+        optimizer.step()
+        decay = 0.0 if step == 0 else (1 + step) / (10 + step)  # diffusers' warm-up; its first step copies
+        averaged = [decay * a + (1 - decay) * p.detach() for a, p in zip(averaged, model.parameters(), strict=True)]
+    for name, p in trainer.model.named_parameters():
+        torch.testing.assert_close(p, dict(model.named_parameters())[name], rtol=1e-4, atol=1e-6)
+    for a, b in zip(trainer.ema.shadow_params, averaged, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_data_does_not_depend_on_how_it_is_cut_into_batches() -> None:
+    def batch(first: int, count: int) -> loop.Batch:
+        return make_batch(
+            data(), seed=3, first=first, count=count, schedule=Schedule(), num_classes=3, label_dropout=0.3
+        )
+
+    whole = batch(10, 32)
+    for sizes in ([1] * 32, [3] * 10 + [2], [8] * 4):
+        first, parts = 10, []
+        for size in sizes:
+            parts.append(batch(first, size))
+            first += size
+        for field, together in zip(loop.Batch._fields, whole, strict=True):
+            assert torch.equal(torch.cat([getattr(part, field) for part in parts]), together), field
+
+
+def test_data_has_the_distributions_it_should() -> None:
+    n = 6000
+    batch = make_batch(
+        data(), seed=0, first=0, count=n, schedule=Schedule(), num_classes=3, label_dropout=0.1
+    )
+    assert abs((batch.y == 3).double().mean().item() - 0.1) < 4 * math.sqrt(0.1 * 0.9 / n)
+    assert abs(batch.t.double().mean().item() - 499.5) < 4 * 1000 / math.sqrt(12 * n)
+    assert batch.t.min() == 0
+    assert batch.t.max() == 999
+    assert abs(batch.eps.double().mean().item()) < 4 / math.sqrt(16 * n)
+    assert abs(batch.eps.double().std().item() - 1.0) < 0.02
+
+
+def test_unconditional_model_trains(tmp_path: Path) -> None:
+    settings = replace(recipe(steps=1), model=replace(SHAPE, num_classes=0))
+    assert Trainer(settings, data(), tmp_path).train().step == 1
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPE, as_dit(SHAPE, 3), replace(SHAPE, learn_variance=True, middle_blocks=2, injection="linear")],
+    ids=["fpdm", "dit", "variance"],
+)
+def test_loss_falls(tmp_path: Path, shape: object) -> None:
+    settings = replace(recipe(steps=120, batch_size=16, log_every=30, warmup=5), model=shape)
+    Trainer(settings, data(3), tmp_path).train()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["mse"] < 0.7 * rows[0]["mse"]
+
+
+def test_step_without_finite_gradient_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(recipe(steps=2), data(), tmp_path)
+    make = loop.make_batch
+    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+
+    def first_is_bad(*args: object, first: int, **rest: object) -> loop.Batch:
+        batch = make(*args, first=first, **rest)
+        return batch._replace(x0=batch.x0 * (math.nan if first == 0 else 1.0))
+
+    monkeypatch.setattr(loop, "make_batch", first_is_bad)
+    trainer._step(measure=False)
+    assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
+    trainer._step(measure=False)
+    assert not all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
+    assert (trainer.progress.step, trainer.progress.skipped, trainer.progress.skipped_in_a_row) == (2, 1, 0)
+
+
+def test_divergence_ends_the_run_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = loop.make_batch
+
+    def bad_from_15(*args: object, first: int, **rest: object) -> loop.Batch:
+        batch = make(*args, first=first, **rest)
+        return batch._replace(eps=batch.eps * (math.inf if first >= 15 else 1.0))
+
+    monkeypatch.setattr(loop, "make_batch", bad_from_15)
+    with pytest.raises(RunError, match=r"5 steps in a row .* residual .*step-000000006"):
+        Trainer(recipe(steps=20), data(), tmp_path).train()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    step = Trainer._step
+
+    def signalled(self: Trainer, *, measure: bool) -> dict[str, float]:
+        row = step(self, measure=measure)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), number)
+        return row
+
+    monkeypatch.setattr(Trainer, "_step", signalled)
+    with pytest.raises(Interrupted) as caught:
+        Trainer(recipe(), data(), tmp_path).train()
+    assert caught.value.exit_code == 128 + number
+    assert load_run(tmp_path).progress.step == 2
+
+
+def test_two_runs_in_one_folder(tmp_path: Path) -> None:
+    first, second = Trainer(recipe(), data(), tmp_path), Trainer(recipe(), data(), tmp_path)
+    with first._hold(), pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+        second.train()
+    assert second.train().step == 7
+
+
+def test_changed_settings_are_refused_on_resume(tmp_path: Path) -> None:
+    Trainer(recipe(), data(), tmp_path).train()
+    with pytest.raises(ValueError, match=r"train.batch_size: 5 -> 6; train.learning_rate: 0.01 -> 0.02"):
+        Trainer(recipe(batch_size=6, learning_rate=0.02), data(), tmp_path)
+
+
+def test_finished_run_has_nothing_left(tmp_path: Path) -> None:
+    Trainer(recipe(), data(), tmp_path).train()
+    before = saved(tmp_path, 7)
+    assert Trainer(recipe(), data(), tmp_path).train().step == 7
+    assert all(torch.equal(before[name], value) for name, value in saved(tmp_path, 7).items())
+
+
+def test_data_that_does_not_fit_the_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\), but the model takes \(1, 8, 8\)"):
+        Trainer(replace(recipe(), model=replace(SHAPE, image_size=8)), data(), tmp_path)
+    with pytest.raises(ValueError, match="3 classes, but the model has 7"):
+        Trainer(replace(recipe(), model=replace(SHAPE, num_classes=7)), data(), tmp_path)
+
+
+def test_load_run_gives_the_averaged_weights(tmp_path: Path) -> None:
+    trainer = Trainer(recipe(), data(), tmp_path)
+    with pytest.raises(ValueError, match="no run with a checkpoint"):
+        load_run(tmp_path)
+    trainer.train()
+    run = load_run(tmp_path)
+    for a, b in zip(run.model.parameters(), trainer.ema.shadow_params, strict=True):
+        assert torch.equal(a, b)
+    assert run.recipe == recipe()
+    # The same folder is one of diffusers'.
+    folder = tmp_path / "checkpoints" / "step-000000007" / "ema"
+    again = DiffusionTransformer.from_pretrained(folder)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), run.model.parameters(), strict=True))
+
+
+def test_full_disk_is_reported_with_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = loop.checkpoint.save
+
+    def full(root: Path, step: int, *rest: object) -> Path:
+        if step > 3:
+            raise OSError(28, "No space left on device")
+        return save(root, step, *rest)
+
+    monkeypatch.setattr(loop.checkpoint, "save", full)
+    with pytest.raises(RunError, match=r"cannot save step 6: .*No space left.*step-000000003"):
+        Trainer(recipe(), data(), tmp_path).train()
+
+
+def test_nan_weights_are_not_saved(tmp_path: Path) -> None:
+    trainer = Trainer(recipe(), data(), tmp_path)
+    trainer.model.head.linear.bias.data[0] = math.nan
+    with pytest.raises(CheckpointError, match=r"nan or inf in head.linear.bias"):
+        trainer._save()
