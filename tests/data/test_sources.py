@@ -185,7 +185,7 @@ def test_an_idx_file_is_read_as_it_was_written(tmp_path):
         ("f", b"\x89PNG" + WHOLE, "starts with 89 50 4e 47"),
         ("f", b"\0\0\x08\x03" + b"\xff" * 12, "truncated: 0 bytes of values"),
         ("f.gz", gzip.compress(WHOLE)[:-9], "cannot be read"),
-        ("f.gz", gzip.compress(WHOLE)[:12] + b"\xff" * 20, "cannot be read"),
+        ("f.gz", gzip.compress(WHOLE)[:10] + b"\xff" * 20, "cannot be read"),
         ("f.gz", WHOLE, "cannot be read"),
         ("f", None, "cannot be read"),
     ],

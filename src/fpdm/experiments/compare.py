@@ -17,7 +17,7 @@ from fpdm.generate import Generator, Plan, balanced_labels
 from fpdm.report.pictures import Curve, Row, save_curves, save_sheet
 from fpdm.training import Run, load_run
 
-SHOWN = 20  # images per model and budget in the picture
+SHOWN = 12  # images per model and budget in the picture
 BATCH = 250
 
 
@@ -151,8 +151,7 @@ def compare(
         row, images = _measure(folder, run, plan, judge, reference, num_images, seed)
         rows.append(row)
         pictures.append(Row(f"{row.model}\n{row.budget} passes: {row.steps} x {row.iterations}", images[:SHOWN]))
-    real = train.images[torch.arange(num_images) % len(train)]  # (N, C, H, W)
-    floor = frechet_distance(GaussianStatistics.of(judge.features(real)), reference)
+    floor = frechet_distance(GaussianStatistics.of(judge.features(_balanced(train, num_images))), reference)
     result = Comparison(judge.name, f"the {len(test)} test images of {data}", floor, tuple(rows))
     (out / "compare.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     _draw(result, pictures, test, out)
@@ -207,12 +206,17 @@ def _measure(
     return row, images
 
 
+def _balanced(data: ImageSet, count: int) -> Tensor:
+    """Real images with the labels of generated ones, `balanced_labels`: (count, C, H, W) uint8, some twice if need be."""
+    of_class = [torch.nonzero(data.labels == label).flatten() for label in range(data.num_classes)]  # K of (N_k,)
+    places = [of_class[label] for label in balanced_labels(range(count), data.num_classes)]  # count of (N_k,)
+    chosen = [int(place[i // data.num_classes % len(place)]) for i, place in enumerate(places)]
+    return data.images[chosen]  # (count, C, H, W)
+
+
 def _draw(result: Comparison, pictures: list[Row], test: ImageSet, out: Path) -> None:
-    order = [
-        int(torch.nonzero(test.labels == label % test.num_classes)[label // test.num_classes]) for label in range(SHOWN)
-    ]
-    sheet = [*pictures, Row("real (test images)", test.images[order])]
-    save_sheet(sheet, out / "samples.png", title="The same noise and classes in every row")
+    sheet = [*pictures, Row("real (test images)", _balanced(test, SHOWN))]
+    save_sheet(sheet, out / "samples.png", title="The same noise and class in every column")
     names = dict.fromkeys(row.model for row in result.rows)
     curves = []
     for name in names:

@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from fpdm.generate import Generator, Plan, balanced_labels
-from fpdm.report.pictures import save_png, tile, to_array
+from fpdm.report.pictures import enlarged, save_png, tile, to_array
 from fpdm.training import Run
 
 SETTINGS = "sampling.json"
@@ -64,14 +64,14 @@ def sample_to_folder(
         for index, image in zip(chosen, to_array(made.pixels), strict=True):
             save_png(image[..., 0] if grey else image, _path(out, index))
     first = range(min(num_images, 64))
-    scale = max(1, 32 // run.model.shape.image_size)
-    save_png(tile(torch.stack([_read(_path(out, index)) for index in first]), 8, scale=scale), out / "grid.png")
+    save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / "grid.png")
     if not todo:
         return f"nothing left to do: {num_images} images are in {out}"
     kept = f" ({num_images - len(todo)} were there already)" if len(todo) < num_images else ""
+    mean_passes, mean_gmacs = passes / len(todo), macs / len(todo) / 1e9
     return (
-        f"{len(todo)} images in {out}{kept}: {len(generator.timesteps)} steps, {passes / len(todo):.1f} of {plan.budget} "
-        f"block passes and {macs / len(todo) / 1e9:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
+        f"{len(todo)} images in {out}{kept}: {len(generator.timesteps)} steps, {mean_passes:.1f} of {plan.budget} "
+        f"block passes and {mean_gmacs:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
     )
 
 

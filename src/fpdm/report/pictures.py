@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -34,8 +35,8 @@ def save_png(image: np.ndarray, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def tile(images: Tensor, columns: int, *, scale: int = 1, gap: int = 1) -> np.ndarray:
-    """(N, C, H, W) uint8 as one picture, each pixel `scale` wide, `gap` image pixels of white between images."""
+def tile(images: Tensor, columns: int, *, gap: int) -> np.ndarray:
+    """(N, C, H, W) uint8 as one picture with `gap` pixels of white between images, (h, w, 3) uint8."""
     array = to_array(images)  # (N, H, W, 3)
     n, h, w, _ = array.shape
     rows = -(-n // columns)
@@ -43,7 +44,7 @@ def tile(images: Tensor, columns: int, *, scale: int = 1, gap: int = 1) -> np.nd
     for i in range(n):
         top, left = i // columns * (h + gap), i % columns * (w + gap)
         sheet[top : top + h, left : left + w] = array[i]
-    return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+    return sheet
 
 
 @dataclass(frozen=True)
@@ -55,20 +56,30 @@ class Row:
 
 
 def save_sheet(rows: Sequence[Row], path: Path, *, title: str) -> None:
-    """Rows of images with a caption each, under a title. All rows hold equally many."""
+    """Rows of images with a caption each, under a title. All rows hold equally many.
+
+    Images are enlarged smoothly: the eye reads 8 x 8 pixels better so.
+    """
     assert len({len(row.images) for row in rows}) == 1
     count = len(rows[0].images)
     width = 10.0
-    height = (width - 2.6) / count * len(rows) + 0.6
+    height = (width - 1.9) / count * len(rows) + 0.6
     figure = Figure(figsize=(width, height), dpi=150)
     figure.suptitle(title, fontsize=11, y=1 - 0.22 / height)
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=2.5 / width, right=0.99, top=1 - 0.5 / height, bottom=0.05 / height, hspace=0.06)
+    figure.subplots_adjust(left=1.8 / width, right=0.99, top=1 - 0.5 / height, bottom=0.05 / height, hspace=0.06)
     for axis, row in zip(axes, rows, strict=True):
-        axis.imshow(tile(row.images, count), interpolation="nearest", aspect="equal")
+        axis.imshow(tile(enlarged(row.images), count, gap=4), interpolation="nearest", aspect="equal")
         axis.set_axis_off()
         axis.text(-0.01, 0.5, row.caption, transform=axis.transAxes, ha="right", va="center", fontsize=8.5)
     figure.savefig(path)
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """(N, C, H, W) uint8 to at least 64 pixels a side, bicubic."""
+    side = images.shape[3]
+    wide = F.interpolate(images.float(), scale_factor=max(1, -(-64 // side)), mode="bicubic")  # (N, C, h, w)
+    return wide.round().clamp(0, 255).to(images.dtype)  # (N, C, h, w)
 
 
 @dataclass(frozen=True)

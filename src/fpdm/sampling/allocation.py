@@ -222,4 +222,4 @@ ALLOCATIONS: dict[str, Allocation] = {"constant": Constant(), "increasing": Incr
 
 def mean_iterations(iters: int | Tensor) -> float:
     """The mean over the samples of what `Solution.iters` or `SampleState.spent` holds."""
-    return torch.as_tensor(iters, dtype=torch.float64).mean().item()
+    return torch.as_tensor(iters).float().mean().item()

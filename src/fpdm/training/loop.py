@@ -110,7 +110,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
         if config.batch_size % self.accelerator.num_processes:
             raise ValueError(
-                f"batch_size {config.batch_size} is not divisible by {self.accelerator.num_processes}, the processes' number"
+                f"batch_size {config.batch_size} does not divide among {self.accelerator.num_processes} processes"
             )
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
@@ -151,8 +151,8 @@ class Trainer:
                     self._save()
                     number = received[0] if received else signal.SIGTERM
                     raise Interrupted(
-                        f"stopped by {signal.Signals(number).name} at step {self.progress.step}; a checkpoint is saved, "
-                        "and the same command goes on from it",
+                        f"stopped by {signal.Signals(number).name} at step {self.progress.step}; a checkpoint is "
+                        "saved, and the same command goes on from it",
                         number,
                     )
             self._save()
