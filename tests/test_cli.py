@@ -38,9 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("model", "parameters"), [("fpdm-xl/2", 86_500_256), ("dit-xl/2", 674_834_720)], ids=["fpdm", "dit"]
 )
-def test_describe_prints_the_papers_counts(
-    capsys: pytest.CaptureFixture[str], model: str, parameters: int
-) -> None:
+def test_describe_prints_the_papers_counts(capsys: pytest.CaptureFixture[str], model: str, parameters: int) -> None:
     assert run("describe", model, "--json") == 0
     described = json.loads(capsys.readouterr().out)
     assert described["parameters"] == parameters
@@ -67,10 +65,10 @@ def test_help_imports_nothing_heavy() -> None:
         (["train", "digitz", "--out", "X"], "did you mean digits?"),
         (["train", "digits", "--out", "X", "--stepz", "3"], "unknown argument --stepz; did you mean --steps?"),
         (["train", "digits", "--out", "X", "--steps", "three"], "invalid int value: 'three'"),
-        (["train", "digits", "--out", "X", "--steps", "0"], "steps and seconds are both 0"),
+        (["train", "digits", "--out", "X", "--steps", "0"], "steps, seconds and macs are all 0"),
         (["train", "digits", "--out", "X", "--seconds", "nan"], "seconds is nan"),
         (["train", "digits", "--out", "X", "--batch-size", "-4"], "batch_size is -4"),
-        (["train", "digits", "--out", "X", "--model", "unet"], "expected one of fpdm, dit"),
+        (["train", "digits", "--out", "X", "--model", "unet"], "there is no model 'unet'"),
         (["train", "digits"], "--out"),
         (["trian"], "invalid choice: 'trian'"),
         (["describe", "fpdm-xxl/2"], "there is no model 'fpdm-xxl/2'"),

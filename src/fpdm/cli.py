@@ -124,13 +124,20 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("recipe", help="digits or fashion-mnist")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--model", default="fpdm", help="fpdm, or its baseline dit, of 28 blocks")
+    parser.add_argument(
+        "--model",
+        default="fpdm",
+        help="fpdm, fpdm-everywhere, fpdm-elastic, dit (28 blocks), dit-N or shared-N (N blocks)",
+    )
     parser.add_argument("--data-root", type=Path, help="folder with the data set's own files, where it has some")
     suppress = argparse.SUPPRESS  # what is not given is the recipe's
     parser.add_argument(
         "--steps", type=int, default=suppress, help="optimiser steps (the recipe's if left out; 0: no limit)"
     )
     parser.add_argument("--seconds", type=float, default=suppress, help="seconds of training instead of steps")
+    parser.add_argument(
+        "--macs", type=float, default=suppress, help="multiply-accumulates of training instead of steps"
+    )
     parser.add_argument("--batch-size", type=int, default=suppress, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=suppress, help="of AdamW, after the warm-up")
     parser.add_argument("--no-grad-iters", type=int, default=suppress, help="N: iterations without gradient at most")
@@ -144,6 +151,7 @@ def _add_train(commands: Any) -> None:
 _TRAIN_FIELDS = (
     "steps",
     "seconds",
+    "macs",
     "batch_size",
     "learning_rate",
     "no_grad_iters",
@@ -155,7 +163,7 @@ _TRAIN_FIELDS = (
 
 def _train(arguments: argparse.Namespace) -> None:
     changes = {name: getattr(arguments, name) for name in _TRAIN_FIELDS if hasattr(arguments, name)}
-    if "seconds" in changes and "steps" not in changes:
+    if changes.keys() & {"seconds", "macs"} and "steps" not in changes:
         changes["steps"] = 0
     _writable(arguments.out)
     from fpdm.data import load

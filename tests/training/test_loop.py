@@ -111,9 +111,7 @@ def test_data_does_not_depend_on_how_it_is_cut_into_batches() -> None:
 
 def test_data_has_the_distributions_it_should() -> None:
     n = 6000
-    batch = make_batch(
-        data(), seed=0, first=0, count=n, schedule=Schedule(), num_classes=3, label_dropout=0.1
-    )
+    batch = make_batch(data(), seed=0, first=0, count=n, schedule=Schedule(), num_classes=3, label_dropout=0.1)
     assert abs((batch.y == 3).double().mean().item() - 0.1) < 4 * math.sqrt(0.1 * 0.9 / n)
     assert abs(batch.t.double().mean().item() - 499.5) < 4 * 1000 / math.sqrt(12 * n)
     assert batch.t.min() == 0

@@ -207,7 +207,7 @@ def _measure(
 
 
 def _balanced(data: ImageSet, count: int) -> Tensor:
-    """Real images with the labels of generated ones, `balanced_labels`: (count, C, H, W) uint8, some twice if need be."""
+    """Real images with the labels of generated ones: (count, C, H, W) uint8, some twice if need be."""
     of_class = [torch.nonzero(data.labels == label).flatten() for label in range(data.num_classes)]  # K of (N_k,)
     places = [of_class[label] for label in balanced_labels(range(count), data.num_classes)]  # count of (N_k,)
     chosen = [int(place[i // data.num_classes % len(place)]) for i, place in enumerate(places)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from fpdm.models import TransformerConfig, as_dit, preset
+from fpdm.models import as_dit, preset
 from fpdm.training import Recipe, TrainConfig
 
 BLOCKS = 28  # of the small DiTs, as of DiT-XL
@@ -35,15 +36,33 @@ _SMALL_TRAINING = {
 
 
 def _small(data: str, shape: str, model: str, train: TrainConfig) -> Recipe:
-    base: TransformerConfig = preset(f"fpdm-{shape}")
-    makers: dict[str, Callable[[], TransformerConfig]] = {"fpdm": lambda: base, "dit": lambda: as_dit(base, BLOCKS)}
-    if model not in makers:
-        raise ValueError(f"there is no model {model!r} in the recipe {data}; expected one of {', '.join(makers)}")
-    return Recipe(f"{model}-{shape}", data, makers[model](), train)
+    base = preset(f"fpdm-{shape}")
+    blocks = re.fullmatch(r"(dit|shared)(?:-(\d+))?", model)
+    if model == "fpdm":
+        network = base
+    elif model == "fpdm-everywhere":
+        network = replace(base, timestep_everywhere=True)
+    elif model == "fpdm-elastic":
+        # No iterations without gradient, and few with: the map learns to be near its answer early.
+        network = replace(base, timestep_everywhere=True, middle_blocks=2, injection="linear")
+        train = replace(train, no_grad_iters=0, grad_iters=4, grad_weights=(0.45, 0.25, 0.18, 0.12))
+    elif blocks:
+        network = as_dit(base, int(blocks[2] or BLOCKS), shared=blocks[1] == "shared")
+    else:
+        raise ValueError(
+            f"there is no model {model!r}; expected fpdm, fpdm-everywhere, fpdm-elastic, dit, or dit-N or shared-N "
+            "with N blocks"
+        )
+    return Recipe(f"{model}-{shape}", data, network, train)
 
 
 RECIPES: dict[str, Callable[[str], Recipe]] = {"digits": digits, "fashion-mnist": fashion_mnist}
-"""The recipes by name; each takes "fpdm" or "dit"."""
+"""The recipes by name.
+
+Each takes "fpdm" (as published), "fpdm-everywhere" (pre, post and head see the timestep too), "fpdm-elastic" (that,
+with a cell of two blocks behind a linear injection), "dit" (28 blocks), "dit-N", or "shared-N" (one block applied N - 2
+times between pre and post).
+"""
 
 
 def recipe(name: str, model: str = "fpdm", **changes: object) -> Recipe:

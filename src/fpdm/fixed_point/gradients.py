@@ -111,7 +111,7 @@ class JacobianFree(Gradient):
         solution = solve(f, z, solver=self.solver, stop=Stop(m, measure=measure))
         if torch.is_grad_enabled() and not solution.z.requires_grad:
             raise ValueError("the fixed point depends on nothing that requires a gradient: is the whole map frozen?")
-        return Solution(solution.z, n + m, solution.residual)
+        return Solution(solution.z, n + m, solution.residual, no_grad_iters=n)
 
 
 def stochastic_jfb(N: int, M: int) -> JacobianFree:
@@ -168,7 +168,7 @@ class Implicit(Gradient):
         z = f(solution.z.detach())  # (B, ...), the value that depends on the parameters
         if z.requires_grad:
             z.register_hook(functools.partial(self._backward, image, start))
-        return Solution(z, solution.iters + 1, solution.residual)
+        return Solution(z, solution.iters + 1, solution.residual, no_grad_iters=solution.iters)
 
     def _backward(self, image: Tensor, start: Tensor, grad: Tensor) -> Tensor:
         def transposed(g: Tensor) -> Tensor:

@@ -56,11 +56,13 @@ class Solution:
         z: The last iterate, (B, ...). Not the one with the lowest residual.
         iters: Applications of f: an int when all samples got the same number, else (B,) int64.
         residual: ||z_k - z_{k-1}|| / ||z_k|| of each sample's last iteration, (B,) float32; None if not computed.
+        no_grad_iters: Those among `iters` that no gradient flows through.
     """
 
     z: Tensor
     iters: int | Tensor
     residual: Tensor | None = None
+    no_grad_iters: int | Tensor = 0
 
     def detach(self) -> Solution:
         """The same solution, cut off from the graph that made it."""

@@ -39,3 +39,7 @@ class ModelCost:
     def evaluation_macs(self, iterations: float) -> float:
         """MACs of one evaluation per sample, with `iterations` iterations (a mean over samples may be a fraction)."""
         return sum(self.macs.values()) + self.middle.prepare + iterations * self.middle.iterate
+
+    def training_macs(self, iterations: float, no_grad_iterations: float) -> float:
+        """MACs of a training step per sample: a backward pass costs two forward ones, and some iterations have none."""
+        return 3 * self.evaluation_macs(iterations) - 2 * no_grad_iterations * self.middle.iterate

@@ -54,21 +54,27 @@ class Middle(nn.Module, abc.ABC):
 
 
 class BlockStack(Middle):
-    """Explicit blocks, one after the other: with it the model is a DiT. It is exactly as deep as it is."""
+    """Explicit blocks, one after the other: with it the model is a DiT. It is exactly as deep as it is.
 
-    def __init__(self, blocks: Blocks) -> None:
+    With `repeats` above 1 the same blocks are applied over again: weights shared at a fixed depth, and no injection.
+    """
+
+    def __init__(self, blocks: Blocks, repeats: int = 1) -> None:
         super().__init__()
-        self.blocks = blocks
+        self.blocks, self.repeats = blocks, repeats
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Apply all blocks; there is nothing to solve and no start to choose."""
-        return Solution(self.blocks(x, self.blocks.modulations(c)), len(self.blocks))
+        modulations = self.blocks.modulations(c)
+        for _ in range(self.repeats):
+            x = self.blocks(x, modulations)  # (B, T, D)
+        return Solution(x, len(self.blocks) * self.repeats)
 
     def cost(self, tokens: int) -> MiddleCost:
         """One answer: its depth. One iteration is one block."""
-        depth = len(self.blocks)
-        total = self.blocks.macs(tokens) + self.blocks.modulation_macs()
-        return MiddleCost(range(depth, depth + 1), passes=1, prepare=0, iterate=total // max(depth, 1))
+        depth = len(self.blocks) * self.repeats
+        each = self.blocks.macs(tokens) // max(len(self.blocks), 1)
+        return MiddleCost(range(depth, depth + 1), passes=1, prepare=self.blocks.modulation_macs(), iterate=each)
 
 
 class Injection(nn.Module, abc.ABC):

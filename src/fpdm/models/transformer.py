@@ -32,6 +32,7 @@ class TransformerConfig:
         post_blocks: Explicit blocks after it.
         middle_kind: "fixed_point" (FPDM) or "stack" (DiT).
         middle_blocks: Blocks of the stack, or of the fixed point's cell (1 in the paper).
+        repeats: How often a stack applies its blocks: above 1 for weights shared at a fixed depth.
         injection: "mlp", the paper's, or "linear"; a stack has none.
         num_classes: K; 0 for an unconditional model. Label K means "no class".
         timestep_everywhere: Condition pre, post and head on the timestep too. The paper's FPDM does not (Sec. 3.2); a
@@ -54,6 +55,7 @@ class TransformerConfig:
     post_blocks: int = 1
     middle_kind: Literal["fixed_point", "stack"] = "fixed_point"
     middle_blocks: int = 1
+    repeats: int = 1
     injection: Literal["mlp", "linear"] = "mlp"
     num_classes: int = 1000
     timestep_everywhere: bool = False
@@ -63,7 +65,7 @@ class TransformerConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        least = {name: 1 for name in ("image_size", "in_channels", "patch_size", "width", "heads")}
+        least = {name: 1 for name in ("image_size", "in_channels", "patch_size", "width", "heads", "repeats")}
         least |= {"pre_blocks": 0, "post_blocks": 0, "num_classes": 0}
         least["middle_blocks"] = 1 if self.middle_kind == "fixed_point" else 0
         for name, bound in least.items():
@@ -72,6 +74,10 @@ class TransformerConfig:
                 raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
         if self.middle_kind not in ("fixed_point", "stack"):
             raise ValueError(f"middle_kind is {self.middle_kind!r}; expected 'fixed_point' (FPDM) or 'stack' (DiT)")
+        if self.repeats > 1 and self.middle_kind == "fixed_point":
+            raise ValueError(
+                f"repeats is {self.repeats}; a fixed point is iterated as often as it is asked: expected 1"
+            )
         if self.injection not in INJECTIONS:
             raise ValueError(f"injection is {self.injection!r}; expected one of {sorted(INJECTIONS)}")
         if self.image_size % self.patch_size:
@@ -123,6 +129,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         post_blocks: int = 1,
         middle_kind: Literal["fixed_point", "stack"] = "fixed_point",
         middle_blocks: int = 1,
+        repeats: int = 1,
         injection: Literal["mlp", "linear"] = "mlp",
         num_classes: int = 1000,
         timestep_everywhere: bool = False,
@@ -135,7 +142,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         # The dataclass checks the arguments, from wherever they came.
         self.shape = TransformerConfig(
             image_size, in_channels, patch_size, width, heads, pre_blocks, post_blocks, middle_kind, middle_blocks,
-            injection, num_classes, timestep_everywhere, learn_variance, mlp_ratio, frequency_shift, norm_eps,
+            repeats, injection, num_classes, timestep_everywhere, learn_variance, mlp_ratio, frequency_shift, norm_eps,
         )  # fmt: skip
 
         def blocks(count: int) -> Blocks:
@@ -146,7 +153,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         self.y_embedder = LabelEmbedding(num_classes, width)
         self.pre = blocks(pre_blocks)
         if middle_kind == "stack":
-            self.middle = BlockStack(blocks(middle_blocks))
+            self.middle = BlockStack(blocks(middle_blocks), repeats)
         else:
             self.middle = FixedPointLayer(blocks(middle_blocks), INJECTIONS[injection](width))
         self.post = blocks(post_blocks)
@@ -262,8 +269,13 @@ def preset(name: str) -> TransformerConfig:
     return shape if kind == "fpdm" else as_dit(shape, blocks)
 
 
-def as_dit(shape: TransformerConfig, blocks: int) -> TransformerConfig:
+def as_dit(shape: TransformerConfig, blocks: int, *, shared: bool = False) -> TransformerConfig:
     """The DiT of `blocks` blocks with everything else as in `shape`: the baseline that differs in the middle only.
+
+    Args:
+        shape: An FPDM's.
+        blocks: Depth, pre and post blocks included.
+        shared: One block between pre and post, applied as often as it takes.
 
     Raises:
         ValueError: Fewer blocks than `shape` has before and after its middle.
@@ -273,4 +285,5 @@ def as_dit(shape: TransformerConfig, blocks: int) -> TransformerConfig:
         raise ValueError(
             f"a DiT of {blocks} blocks is too shallow; expected at least {shape.pre_blocks + shape.post_blocks}"
         )
-    return replace(shape, middle_kind="stack", middle_blocks=inner, timestep_everywhere=True)
+    depth = {"middle_blocks": 1, "repeats": inner} if shared else {"middle_blocks": inner}
+    return replace(shape, middle_kind="stack", timestep_everywhere=True, **depth)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import Gradient, Implicit, jfb, multistep_jfb, stochastic_jfb, unrolled
+from fpdm.fixed_point import Gradient, Implicit, JacobianFree, jfb, multistep_jfb, unrolled
 from fpdm.models import TransformerConfig
 
 T = TypeVar("T")
@@ -23,6 +23,8 @@ class TrainConfig:
     Attributes:
         steps: Optimiser steps; 0 for no limit.
         seconds: Seconds of training on this machine, pauses between resumed runs not counted; 0 for no limit.
+        macs: Multiply-accumulates of training, a backward pass counted as two forward ones; 0 for no limit. Gives two
+            models the same compute whatever the machine is doing meanwhile.
         batch_size: Images per step, over all processes.
         learning_rate: After the warm-up, constant.
         warmup: Steps over which the learning rate rises linearly.
@@ -34,6 +36,7 @@ class TrainConfig:
             of blocks is differentiated as it is.
         no_grad_iters: N, iterations without gradient at most.
         grad_iters: M, iterations with gradient at most.
+        grad_weights: How likely each of 1..M is with "stochastic"; empty means alike.
         weighting: Of the loss: "uniform", "min_snr" or "authors".
         mixed_precision: "no", "bf16" or "fp16".
         seed: Everything random is a function of it.
@@ -47,6 +50,7 @@ class TrainConfig:
 
     steps: int = 400_000
     seconds: float = 0.0
+    macs: float = 0.0
     batch_size: int = 512
     learning_rate: float = 1e-4
     warmup: int = 1000
@@ -57,6 +61,7 @@ class TrainConfig:
     gradient: Literal["stochastic", "jfb", "multistep", "unrolled", "implicit"] = "stochastic"
     no_grad_iters: int = 12
     grad_iters: int = 12
+    grad_weights: tuple[float, ...] = ()
     weighting: Literal["uniform", "min_snr", "authors"] = "uniform"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     seed: int = 0
@@ -73,6 +78,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
         for name, low, high in (
             ("seconds", 0.0, math.inf),
+            ("macs", 0.0, math.inf),
             ("learning_rate", 0.0, math.inf),
             ("weight_decay", 0.0, math.inf),
             ("clip_norm", 0.0, math.inf),
@@ -91,15 +97,20 @@ class TrainConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        if not self.steps and not self.seconds:
-            raise ValueError("steps and seconds are both 0; give one of them, or training never ends")
+        if not (self.steps or self.seconds or self.macs):
+            raise ValueError("steps, seconds and macs are all 0; give one of them, or training never ends")
+        if self.grad_weights and self.gradient != "stochastic":
+            raise ValueError(f"grad_weights need the gradient 'stochastic'; it is {self.gradient!r}")
+        if self.macs and self.gradient == "implicit":
+            raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
         self.make_objective()
+        self.make_gradient()
 
     def make_gradient(self) -> Gradient:
         """The way to differentiate through the fixed point."""
         N, M = self.no_grad_iters, self.grad_iters
         makers = {
-            "stochastic": lambda: stochastic_jfb(N, M),
+            "stochastic": lambda: JacobianFree((0, N), (1, M), with_grad_weights=self.grad_weights),
             "jfb": lambda: jfb(N),
             "multistep": lambda: multistep_jfb(N, M),
             "unrolled": lambda: unrolled(M),
@@ -155,6 +166,8 @@ def _build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {type(values).__name__} in the recipe; expected an object")
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    # JSON has no tuples.
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
@@ -167,7 +180,7 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """What a resumed run may not change, one "field: old -> new" each; how long to train and how often to save may."""
-    free = {"train.steps", "train.seconds", "train.checkpoint_every", "train.keep", "train.log_every"}
+    free = {"train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep", "train.log_every"}
     before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if key not in free and before[key] != after[key]]
 

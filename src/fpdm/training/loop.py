@@ -80,12 +80,14 @@ class Progress:
     Attributes:
         step: Optimiser steps done, skipped ones included.
         seconds: Seconds of training.
+        macs: Multiply-accumulates of training, over all processes.
         skipped: Steps without a finite gradient.
         skipped_in_a_row: Those at the end.
     """
 
     step: int = 0
     seconds: float = 0.0
+    macs: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
 
@@ -115,6 +117,7 @@ class Trainer:
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
         self.model = DiffusionTransformer.from_shape(recipe.model)
+        self.cost = self.model.cost()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -186,13 +189,16 @@ class Trainer:
             self.stepper.step()
             self.ema.step(self.model.parameters())
         self.stepper.zero_grad()
+        solution = prediction.solution
+        iterations = mean_iterations(solution.iters)
+        macs = self.cost.training_macs(iterations, mean_iterations(solution.no_grad_iters))
         self.progress = replace(
             self.progress,
             step=step + 1,
+            macs=self.progress.macs + config.batch_size * macs,
             skipped=self.progress.skipped + (not finite),
             skipped_in_a_row=0 if finite else self.progress.skipped_in_a_row + 1,
         )
-        solution = prediction.solution
         residual = float("nan") if solution.residual is None else solution.residual.max().item()
         if self.progress.skipped_in_a_row >= MAX_SKIPPED:
             raise RunError(
@@ -203,14 +209,16 @@ class Trainer:
             "loss": loss.total.mean().item(),
             "mse": loss.mse.mean().item(),
             "grad_norm": norm,
-            "iterations": mean_iterations(solution.iters),
+            "iterations": iterations,
             "residual": residual,
         }
 
     def _done(self) -> bool:
         config = self.recipe.train
         late = bool(config.seconds) and self.progress.seconds >= config.seconds
-        return bool(config.steps and self.progress.step >= config.steps) or (bool(config.seconds) and self._any(late))
+        enough = bool(config.steps) and self.progress.step >= config.steps
+        enough = enough or (bool(config.macs) and self.progress.macs >= config.macs)
+        return enough or (bool(config.seconds) and self._any(late))
 
     def _any(self, flag: bool) -> bool:
         """Whether any process says so: clocks and signals differ between them, and all must leave at the same step."""
@@ -359,6 +367,9 @@ class Trainer:
         config = self.recipe.train
         if config.seconds:
             text += f", {max(config.seconds - self.progress.seconds, 0):.0f} s left"
+        elif config.macs:
+            done = self.progress.macs / config.macs
+            text += f", {self.progress.seconds * (1 - done) / max(done, 1e-9):.0f} s left"
         return text
 
     def _log(self) -> None:
