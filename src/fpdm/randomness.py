@@ -19,9 +19,8 @@ class Stream(enum.IntEnum):
 
     TRAIN = 0
     SAMPLE = 1
-    LABEL = 2
     ORDER = 3
-    VALIDATE = 4
+    RESAMPLE = 4
 
 
 def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random.Generator:

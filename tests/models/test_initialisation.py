@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Map, Solution, unrolled
+from fpdm.fixed_point import FixedPointSolver, Map, Picard, Solution, Stop, solve, unrolled
 from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit
 from tests.oracle import network
 
@@ -113,14 +114,19 @@ def test_the_map_contracts_by_about_a_half_at_width_384() -> None:
     assert 0.45 < radius < 0.65
 
 
-def test_pre_blocks_learn_through_the_injection_only() -> None:
+@pytest.mark.parametrize(
+    "solver",
+    [unrolled(2).bind(0, 0), functools.partial(solve, solver=Picard(), stop=Stop(2))],
+    ids=["training's", "one that keeps the start's graph"],
+)
+def test_pre_blocks_learn_through_the_injection_only(solver: FixedPointSolver) -> None:
     shape = replace(FPDM, width=16)
     model = DiffusionTransformer.from_shape(shape).double()
     sizes = {name: value.shape for name, value in model.state_dict().items()}
     weights = network.random_weights(sizes, seed=3, dtype=torch.float64)
     model.load_state_dict(weights)
     x, t, y = torch.randn(2, 2, 8, 8, dtype=torch.float64), torch.tensor([5, 700]), torch.tensor([1, 5])
-    model(x, t, y, solver=unrolled(2).bind(0, 0)).value.square().sum().backward()
+    model(x, t, y, solver=solver).value.square().sum().backward()
     name = "pre.0.mlp.fc1.weight"
     got = model.get_parameter(name).grad
 

@@ -109,7 +109,7 @@ def frechet_interval(
     value, n = _frechet(generated, reference), len(features.values)
     drawn = []
     for resample in range(resamples):
-        chosen = torch.from_numpy(generator(seed, Stream.VALIDATE, index=resample).integers(n, size=n))  # (N,)
+        chosen = torch.from_numpy(generator(seed, Stream.RESAMPLE, index=resample).integers(n, size=n))  # (N,)
         drawn.append(_frechet(_statistics(features.values[chosen], features.extractor), reference))
     deviations = torch.tensor(drawn, dtype=torch.float64)  # (resamples,)
     deviations = deviations - deviations.mean()  # (resamples,)

@@ -227,7 +227,8 @@ def classifier(
             network.load_state_dict(safetensors.torch.load(weights))
             return Classifier(train.name, float(about["accuracy"]), train.shape, network.eval(), about["sha256"])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            warnings.warn(f"{weights_file} is damaged ({error}); the classifier is trained again", stacklevel=2)
+            reason = " ".join(str(error).split())
+            warnings.warn(f"{weights_file} is damaged ({reason}); the classifier is trained again", stacklevel=2)
             network = ClassifierNetwork(train.shape[0], train.num_classes, settings)
     _fit(network, train, settings)
     accuracy = _accuracy(network, held_out)

@@ -90,13 +90,13 @@ class Comparison:
         """A table."""
         lines = [
             f"Fréchet distance to {self.reference} in {self.features}; lower is better",
-            f"(not FID; real images of the training split have {self.floor:.2f})",
+            f"(not FID; real images of the training split have {self.floor:.3g})",
             f"{'model':<14}{'budget':>7}{'steps':>7}{'iters':>7}{'passes':>8}{'MMACs':>8}{'ms':>7}{'distance':>10}"
             "   95 % interval",
         ]
         lines += [
             f"{r.model:<14}{r.budget:>7}{r.steps:>7}{r.iterations:>7}{r.passes:>8.0f}{r.macs / 1e6:>8.0f}"
-            f"{1e3 * r.seconds:>7.1f}{r.distance:>10.2f}   {r.distance_low:.2f} to {r.distance_high:.2f}"
+            f"{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}   {r.distance_low:.3g} to {r.distance_high:.3g}"
             for r in self.rows
         ]
         return "\n".join(lines)
@@ -197,7 +197,7 @@ def _measure(
         passes=passes / num_images,
         macs=macs / num_images,
         seconds=seconds / num_images,
-        distance=frechet_distance(GaussianStatistics.of(features), reference),
+        distance=interval.value,
         distance_low=interval.low,
         distance_high=interval.high,
         images=num_images,

@@ -35,7 +35,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"
-MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which the run ends
+MAX_SKIPPED = 10  # steps in a row without a finite gradient, after which the run ends
 
 
 class Batch(NamedTuple):
@@ -185,8 +185,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(config.warmup, 1))
         finite = bool(np.isfinite(norm))
-        if finite:
+        if finite or self.accelerator.scaler is not None:
+            # A scaler of fp16 gradients leaves the weights alone by itself, and learns from it.
             self.stepper.step()
+        if finite:
             self.ema.step(self.model.parameters())
         self.stepper.zero_grad()
         solution = prediction.solution
@@ -353,7 +355,7 @@ class Trainer:
             total=config.steps or None,
             initial=self.progress.step,
             desc=self.recipe.name,
-            unit="step",
+            unit=" steps",
             dynamic_ncols=True,
             # None: only on a terminal.
             disable=None if self.accelerator.is_main_process else True,
