@@ -330,6 +330,9 @@ def test_measured_residual_is_that_of_the_last_iteration() -> None:
     assert not solution.residual.requires_grad
     torch.testing.assert_close(solution.residual, change.float().detach())
     assert unrolled(1).solve(f, z0, n=3, m=2).residual is None
+    bound = multistep_jfb(3, 2).bind(0, 0, measure=True)(f, z0)
+    assert bound.residual is not None
+    assert torch.equal(bound.residual, solution.residual)
 
 
 # The draws.
@@ -350,7 +353,7 @@ def test_bind_runs_the_draw() -> None:
     for step in range(20):
         n, m = gradient.draw(3, step)
         solution = gradient.bind(3, step)(f, z0)
-        assert solution.iters == n + m
+        assert (solution.iters, solution.no_grad_iters) == (n + m, n)
         assert torch.equal(solution.z, iterate(f, z0, n + m))
 
 

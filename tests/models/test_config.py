@@ -48,6 +48,12 @@ def test_fpdm_and_dit_differ_in_the_middle_only() -> None:
     assert differing == {"middle_kind", "middle_blocks", "timestep_everywhere"}
 
 
+def test_shared_weights_keep_the_depth() -> None:
+    shape, shared = as_dit(SMALL, 10), as_dit(SMALL, 10, shared=True)
+    assert (shape.middle_blocks, shape.repeats, shared.middle_blocks, shared.repeats) == (7, 1, 1, 7)
+    assert replace(shared, middle_blocks=7, repeats=1) == shape
+
+
 def test_preset_names_ignore_case() -> None:
     assert preset("DiT-XL/2") == preset("dit-xl/2")
 
@@ -81,6 +87,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"pre_blocks": -1}, "pre_blocks is -1"),
     ({"post_blocks": -1}, "post_blocks is -1"),
     ({"middle_blocks": 0}, "middle_blocks is 0"),
+    ({"repeats": 0}, "repeats is 0"),
+    ({"repeats": 2}, "repeats is 2; a fixed point is iterated as often as it is asked"),
     ({"middle_kind": "unet"}, "middle_kind is 'unet'; expected 'fixed_point'"),
     ({"injection": "conv"}, "injection is 'conv'; expected one of"),
     ({"num_classes": -1}, "num_classes is -1"),
@@ -101,7 +109,7 @@ def test_a_mistake_is_a_value_error_that_names_the_value(fields: dict[str, Any],
         DiffusionTransformer(**(asdict(SMALL) | fields))
 
 
-@pytest.mark.parametrize("shape", [SMALL, as_dit(SMALL, 5)], ids=["fpdm", "dit"])
+@pytest.mark.parametrize("shape", [SMALL, as_dit(SMALL, 5, shared=True)], ids=["fpdm", "dit"])
 def test_saved_and_loaded_gives_equal_outputs(shape: TransformerConfig, tmp_path: Path) -> None:
     model = random_model(shape)
     model.save_pretrained(tmp_path)

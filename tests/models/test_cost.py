@@ -11,13 +11,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fpdm.fixed_point import Picard, Stop, solve
+from fpdm.fixed_point import Picard, Stop, solve, unrolled
 from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
 
 FPDM = TransformerConfig(image_size=8, in_channels=3, width=24, heads=3, num_classes=7)
 SHAPES = {
     "fpdm": FPDM,
     "dit": as_dit(FPDM, 5),
+    "one shared block": as_dit(FPDM, 6, shared=True),
+    "two blocks three times": replace(as_dit(FPDM, 4), repeats=3),
     "linear": replace(FPDM, injection="linear"),
     "cell of two": replace(FPDM, middle_blocks=2),
     "linear, cell of three": replace(FPDM, injection="linear", middle_blocks=3, pre_blocks=2, post_blocks=0),
@@ -86,7 +88,7 @@ def test_macs_equal_the_flop_counter(shape: TransformerConfig, iterations: int) 
     model = DiffusionTransformer.from_shape(shape)
     cost, counted = model.cost(), counted_macs(model, iterations, batch=2)
     if shape.middle_kind == "stack":
-        iterations = shape.middle_blocks
+        iterations = shape.middle_blocks * shape.repeats
     root = "DiffusionTransformer"
     assert cost.macs == {
         "embed": under(counted, [f"{root}.x_embedder"]),
@@ -107,6 +109,21 @@ def test_macs_of_the_presets(name: str, iterations: int) -> None:
     assert model.cost().evaluation_macs(iterations) == counted_macs(model, iterations)["Global"]
 
 
+@pytest.mark.parametrize(("n", "m"), [(0, 1), (0, 4), (6, 2)])
+@pytest.mark.parametrize("name", ["fpdm-s/4", "dit-s/4"])
+def test_macs_of_a_training_step(name: str, n: int, m: int) -> None:
+    model = DiffusionTransformer.from_shape(replace(preset(name), width=192, learn_variance=False))
+    x, zeros = torch.zeros(1, 4, 32, 32), torch.zeros(1, dtype=torch.int64)  # (B, C, H, W), (B,)
+    solver = functools.partial(unrolled(1).solve, n=n, m=m)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        prediction = model(x, zeros, zeros, solver=solver)
+        prediction.value.sum().backward()
+    counted = counter.get_total_flops() / 2
+    told = model.cost().training_macs(prediction.solution.iters, prediction.solution.no_grad_iters)
+    # Two forward passes for a backward one is a little too much: what comes first passes no gradient on.
+    assert 0.97 * told < counted <= told
+
+
 def test_an_iteration_of_xl_costs_1_32_blocks() -> None:
     cost = on_meta(preset("fpdm-xl/2")).cost()
     d, t = 1152, 256
@@ -125,6 +142,7 @@ def test_an_iteration_of_xl_costs_1_32_blocks() -> None:
         (preset("dit-xl/2"), 26, 28),
         (preset("dit-l/2"), 22, 24),
         (preset("dit-digits"), 26, 28),
+        (as_dit(preset("fpdm-digits"), 28, shared=True), 26, 28),
     ],
 )
 def test_block_passes(shape: TransformerConfig, iterations: int, passes: int) -> None:

@@ -86,6 +86,8 @@ VARIANTS = {
     "two pre, one post": replace(FPDM, pre_blocks=2),
     "dit, no outer blocks": replace(DIT, pre_blocks=0, post_blocks=0),
     "dit, no middle": replace(DIT, middle_blocks=0),
+    "one shared block": as_dit(FPDM, 5, shared=True),
+    "two blocks three times": replace(DIT, repeats=3),
     "frequency shift": replace(FPDM, frequency_shift=1.0),
     "norm eps": replace(FPDM, norm_eps=1e-2),
     "mlp ratio": replace(FPDM, mlp_ratio=2.5),

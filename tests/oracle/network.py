@@ -196,8 +196,9 @@ def forward(
     x_pre = before_middle(weights, shape, x, t, y)  # (B, T, D)
     if shape.middle_kind == "stack":
         z = x_pre  # (B, T, D)
-        for i in range(shape.middle_blocks):
-            z = block(weights, f"middle.blocks.{i}", z, everything, shape)  # (B, T, D)
+        for _ in range(shape.repeats):
+            for i in range(shape.middle_blocks):
+                z = block(weights, f"middle.blocks.{i}", z, everything, shape)  # (B, T, D)
     else:
         z = x_pre.detach() if z0 is None else z0  # (B, T, D)
         for _ in range(iterations):

@@ -105,12 +105,9 @@ class JacobianFree(Gradient):
         """
         with torch.no_grad():
             z = solve(f, z0, solver=self.solver, stop=Stop(n)).z.detach()  # (B, ...)
-        if n and torch.is_autocast_enabled(z.device.type):
-            # Autocast keeps the low-precision weights that it made without a graph, and would use them below.
-            torch.clear_autocast_cache()
+        _forget_casts_without_graph()
         solution = solve(f, z, solver=self.solver, stop=Stop(m, measure=measure))
-        if torch.is_grad_enabled() and not solution.z.requires_grad:
-            raise ValueError("the fixed point depends on nothing that requires a gradient: is the whole map frozen?")
+        _check_has_gradient(solution.z)
         return Solution(solution.z, n + m, solution.residual, no_grad_iters=n)
 
 
@@ -158,16 +155,21 @@ class Implicit(Gradient):
         return self.solve
 
     def solve(self, f: Map, z0: Tensor) -> Solution:
-        """Solve from `z0` (B, ...); the solution carries the exact gradient."""
+        """Solve from `z0` (B, ...); the solution carries the exact gradient.
+
+        Raises:
+            ValueError: Gradients are on, yet the solution does not depend on anything that wants one.
+        """
         with torch.no_grad():
             solution = solve(f, z0, solver=self.solver, stop=self.stop)
         if not torch.is_grad_enabled():
             return solution
+        _forget_casts_without_graph()
         start = solution.z.detach().requires_grad_()  # (B, ...)
         image = f(start)  # (B, ...)
         z = f(solution.z.detach())  # (B, ...), the value that depends on the parameters
-        if z.requires_grad:
-            z.register_hook(functools.partial(self._backward, image, start))
+        _check_has_gradient(z)
+        z.register_hook(functools.partial(self._backward, image, start))
         return Solution(z, solution.iters + 1, solution.residual, no_grad_iters=solution.iters)
 
     def _backward(self, image: Tensor, start: Tensor, grad: Tensor) -> Tensor:
@@ -185,3 +187,13 @@ class Implicit(Gradient):
                 stacklevel=2,
             )
         return solution.z
+
+
+def _forget_casts_without_graph() -> None:
+    """Autocast kept the low-precision weights of iterations without a graph, and older versions of torch reuse them."""
+    torch.clear_autocast_cache()
+
+
+def _check_has_gradient(z: Tensor) -> None:
+    if torch.is_grad_enabled() and not z.requires_grad:
+        raise ValueError("the fixed point depends on nothing that requires a gradient: is the whole map frozen?")

@@ -44,8 +44,8 @@ class Stop:
         if isinstance(self.max_iters, Tensor):
             if self.tol == 0.0:
                 raise ValueError("max_iters per sample needs tol > 0; with tol=0 every sample gets the same int")
-        elif self.max_iters < 0:
-            raise ValueError(f"max_iters is {self.max_iters}; expected 0 or more")
+        elif not isinstance(self.max_iters, int) or self.max_iters < 0:
+            raise ValueError(f"max_iters is {self.max_iters!r}; expected an integer of at least 0, or a tensor of them")
 
 
 @dataclass(frozen=True)

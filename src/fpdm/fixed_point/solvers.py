@@ -76,13 +76,17 @@ class Anderson(Solver):
 
     def step(self, z: Tensor, fz: Tensor, state: AndersonState) -> tuple[Tensor, AndersonState]:
         """The mixed iterate, and the memory with (z, fz) added."""
+        with torch.autocast(z.device.type, enabled=False):
+            return self._step(z, fz, state)
+
+    def _step(self, z: Tensor, fz: Tensor, state: AndersonState) -> tuple[Tensor, AndersonState]:
         wide = torch.promote_types(z.dtype, torch.float32)
         iterates = (*state.iterates, z.flatten(1).to(wide))[-self.memory :]  # k of (B, N)
         images = (*state.images, fz.flatten(1).to(wide))[-self.memory :]  # k of (B, N)
         x, y = torch.stack(iterates, 1), torch.stack(images, 1)  # (B, k, N)
         weights = self._weights((y - x).detach())  # (B, k, 1)
-        # A weight of exactly 0 must drop an iterate that is not finite: 0 * inf is nan.
-        mix = self.mixing * y + (1.0 - self.mixing) * x  # (B, k, N)
+        # What has weight 0 must be left out, not multiplied: 0 * inf is nan.
+        mix = y if self.mixing == 1.0 else self.mixing * y + (1.0 - self.mixing) * x  # (B, k, N)
         mix = torch.where(weights == 0.0, torch.zeros_like(mix), weights * mix).sum(1)  # (B, N)
         return mix.to(z.dtype).view_as(z), AndersonState(iterates, images)
 

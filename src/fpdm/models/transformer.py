@@ -70,7 +70,7 @@ class TransformerConfig:
         least["middle_blocks"] = 1 if self.middle_kind == "fixed_point" else 0
         for name, bound in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < bound:
+            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
                 raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
         if self.middle_kind not in ("fixed_point", "stack"):
             raise ValueError(f"middle_kind is {self.middle_kind!r}; expected 'fixed_point' (FPDM) or 'stack' (DiT)")
@@ -84,7 +84,14 @@ class TransformerConfig:
             raise ValueError(f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}")
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"width {self.width} is not divisible by both heads ({self.heads}) and 4")
-        if not 0 < self.mlp_ratio < float("inf") or not 0 < self.norm_eps < 1 or not 0 <= self.frequency_shift <= 1:
+        for name in ("timestep_everywhere", "learn_variance"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if (
+            not 1 <= self.width * self.mlp_ratio < float("inf")
+            or not 0 < self.norm_eps < 1
+            or not 0 <= self.frequency_shift <= 1
+        ):
             raise ValueError(
                 f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, frequency_shift {self.frequency_shift}; "
                 "expected a positive number, one between 0 and 1, and one from 0 to 1"

@@ -137,29 +137,27 @@ class DDPM:
         u: Tensor,
         *,
         noise: Callable[[], Tensor],
-        memory: Tensor | None = None,
+        memory: None = None,
     ) -> Stepped:
-        """One step. The memory is log betatilde of the last step, to which the step to the clean image is clipped.
+        """One step; the one to the clean image adds no noise.
 
         Raises:
             ValueError: A learned variance is wanted of a model that learns none.
         """
         q = posterior(schedule, t, u)
         mean = q.from_x0.to(now.x.dtype) * now.x0 + q.from_x.to(now.x.dtype) * now.x  # (B, C, H, W)
-        floor = torch.full_like(q.variance, -torch.inf) if memory is None else memory  # (B, 1, 1, 1)
+        last = (u < 0).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
         if self.variance == "learned":
             if now.variance is None:
                 raise ValueError(
                     "a learned variance is wanted, but this model learns none; use variance small or large"
                 )
-            # A single step has no noisier one to be clipped to; it adds no noise anyway.
-            lowest = torch.where(floor.isinf(), q.beta.log(), floor)  # (B, 1, 1, 1)
-            sigma = torch.exp(0.5 * log_variance(now.variance, q, lowest))  # (B, C, H, W)
+            # betatilde is 0 on the last step; any finite floor will do, since no noise is added there.
+            floor = torch.where(last, q.beta.log(), -torch.inf)  # (B, 1, 1, 1)
+            sigma = torch.exp(0.5 * log_variance(now.variance, q, floor))  # (B, C, H, W)
         else:
             sigma = (q.variance if self.variance == "small" else q.beta).sqrt().to(now.x.dtype)  # (B, 1, 1, 1)
-        last = (u < 0).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
-        remembered = torch.where(last, floor, q.variance.log())  # (B, 1, 1, 1)
-        return Stepped(torch.where(last, mean, mean + sigma * noise()), remembered)  # (B, C, H, W)
+        return Stepped(torch.where(last, mean, mean + sigma * noise()), None)  # (B, C, H, W)
 
 
 class DiffusersStep:
