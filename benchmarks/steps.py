@@ -2,8 +2,9 @@
 
     python benchmarks/steps.py --out benchmarks/steps.json
 
-The models have one width, 28 blocks' worth of DiT and one fixed-point block. Saved bytes are what autograd keeps for
-the backward pass, each storage counted once, without the parameters: the part of training memory that the network decides.
+The models have one width; the DiT has 28 blocks, the FPDM one before, one after and one iterated. Saved bytes are what
+autograd keeps for the backward pass, each storage counted once, without the parameters: the part of training memory
+that the network decides.
 Every (n, m) of stochastic JFB is measured once for bytes, so that the mean and the maximum over draws are exact.
 """
 

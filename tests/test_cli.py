@@ -103,7 +103,7 @@ def test_own_errors_have_their_codes(capsys: pytest.CaptureFixture[str], runs: d
     assert run("sample", runs["dit"], "--out", tmp_path) == 3
     state.write_text(content)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(": ")[1] for line in lines][0] == "warning"
+    assert lines[0].startswith("fpdm: warning: ")
     assert "all 1 checkpoints" in lines[-1]
 
 

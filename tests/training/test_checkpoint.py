@@ -58,7 +58,7 @@ def test_damaged_newest_is_skipped_with_a_word(tmp_path: Path, damage: Callable[
 def test_all_damaged_is_no_fresh_start(tmp_path: Path) -> None:
     for step in (1, 2):
         _flip(save(tmp_path, step) / "state.json")
-    with pytest.warns(RuntimeWarning), pytest.raises(CheckpointError, match="all 2 checkpoints .* are damaged"):
+    with pytest.warns(RuntimeWarning), pytest.raises(CheckpointError, match=r"all 2 checkpoints .* are damaged"):
         checkpoint.latest(tmp_path)
 
 
