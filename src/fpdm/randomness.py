@@ -27,10 +27,11 @@ def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random
     """The generator of sample `index` at `step`.
 
     Raises:
-        ValueError: A seed that is not in 0..2^64 - 1.
+        ValueError: A seed, index or step that is no integer in 0..2^64 - 1.
     """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; expected an integer from 0 to 2^64 - 1")
+    for name, value in (("seed", seed), ("index", index), ("step", step)):
+        if value != int(value) or not 0 <= value < 2**64:
+            raise ValueError(f"{name} is {value}; expected an integer from 0 to 2^64 - 1")
     # The two low words of the counter advance with the draws; the high ones say whose they are.
     counter = np.array([0, 0, step, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))

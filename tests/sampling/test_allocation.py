@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fpdm.fixed_point import Solution
@@ -143,6 +143,7 @@ def adaptively(
 
 
 @settings(deadline=None, max_examples=60)
+@example(20, 4, 0, 1, 1e-3, 64, [0.9, 0.5], False)  # the first spends all at once; the second must not feel it
 @given(
     spare=st.integers(0, 150),
     steps=st.integers(1, 8),

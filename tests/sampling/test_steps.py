@@ -64,7 +64,7 @@ def test_ddim_is_the_exact_rotation(name, steps):
     np.testing.assert_allclose(trajectory(Exact(PLANE), start, timesteps, ddim), want, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize(("steps", "std"), zip(ODD, (0.2045, 0.2129, 0.2262, 0.2353), strict=True))
+@pytest.mark.parametrize(("steps", "std"), list(zip(ODD, (0.2045, 0.2129, 0.2262, 0.2353), strict=True)))
 def test_ddim_has_the_right_spread_where_diffusers_has_not(steps, std):
     data = Gaussian(np.array([0.5]), np.array([[0.25**2]]))
     got = moments(Exact(data), 1, grid(SCHEDULE, steps), ddim)

@@ -74,6 +74,8 @@ class TransformerConfig:
                 raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
         if self.middle_kind not in ("fixed_point", "stack"):
             raise ValueError(f"middle_kind is {self.middle_kind!r}; expected 'fixed_point' (FPDM) or 'stack' (DiT)")
+        if not self.pre_blocks + self.middle_blocks + self.post_blocks:
+            raise ValueError("pre_blocks, middle_blocks and post_blocks are all 0; expected at least one block")
         if self.repeats > 1 and self.middle_kind == "fixed_point":
             raise ValueError(
                 f"repeats is {self.repeats}; a fixed point is iterated as often as it is asked: expected 1"

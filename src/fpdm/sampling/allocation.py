@@ -141,7 +141,8 @@ class Probed:
 
     Attributes:
         allocation: With the threshold found, and held to the budget.
-        passes: Block passes per sample that it would spend on the probe batch if it were not.
+        passes: Block passes per sample that it would spend on the probe batch if it were not; nan if no probe stayed
+            within the budget, and the threshold is the loosest.
         probes: Batches that were sampled to find it.
     """
 
@@ -178,7 +179,7 @@ def probe(
     """
     Adaptive(bracket[1], cap).table(budget, steps)  # raises if there is nothing to probe
     low, high = math.log(bracket[0]), math.log(bracket[1])
-    best = Probed(Adaptive(bracket[1], cap), budget.cost([budget.allowed.start] * steps), 0)
+    best = Probed(Adaptive(bracket[1], cap), math.nan, 0)
     for count in range(1, max_probes + 1):
         best = replace(best, probes=count)
         middle = (low + high) / 2.0

@@ -28,12 +28,14 @@ class Denoised:
         x0: The predicted clean images, (B, C, H, W).
         eps: The noise that goes with them, x = a x0 + s eps, (B, C, H, W).
         variance: The raw variance channels, (B, C, H, W), or None.
+        clip: Estimates of x0 are held to [-clip, clip]; None leaves them free.
     """
 
     x: Tensor
     x0: Tensor
     eps: Tensor
-    variance: Tensor | None
+    variance: Tensor | None = None
+    clip: float | None = None
 
     @classmethod
     def from_v(
@@ -50,9 +52,16 @@ class Denoised:
         x0 = schedule.x0_from_v(x, v, t)  # (B, C, H, W)
         if clip is None:
             return cls(x, x0, schedule.eps_from_v(x, v, t), variance)
-        x0 = x0.clamp(-clip, clip)  # (B, C, H, W)
+        return cls.from_x0(schedule, x, x0, t, variance=variance, clip=clip)
+
+    @classmethod
+    def from_x0(
+        cls, schedule: Schedule, x: Tensor, x0: Tensor, t: Tensor, *, variance: Tensor | None, clip: float | None
+    ) -> Denoised:
+        """From an estimate of x0 at `t` (B,), clipped if asked for, with the eps that fits it."""
+        x0 = x0 if clip is None else x0.clamp(-clip, clip)  # (B, C, H, W)
         a, s = schedule.signal(t, x.dtype)
-        return cls(x, x0, (x - a * x0) / s, variance)
+        return cls(x, x0, (x - a * x0) / s, variance, clip)
 
 
 class Stepped(NamedTuple):
@@ -106,8 +115,7 @@ def second_order(
         return Stepped(ddim(schedule, now, t, u, noise=noise).x, after)
     reach = (angle / (2.0 * memory.angle)).to(now.x.dtype)  # (B, 1, 1, 1)
     x0 = now.x0 + reach * (now.x0 - memory.x0)  # (B, C, H, W)
-    a, s = schedule.signal(t, now.x.dtype)
-    ahead = Denoised(now.x, x0, (now.x - a * x0) / s, now.variance)
+    ahead = Denoised.from_x0(schedule, now.x, x0, t, variance=now.variance, clip=now.clip)
     return Stepped(ddim(schedule, ahead, t, u, noise=noise).x, after)
 
 

@@ -52,8 +52,10 @@ def custom(schedule: Schedule, timesteps: Sequence[int]) -> tuple[int, ...]:
     """The given timesteps, checked.
 
     Raises:
-        ValueError: They do not begin at T, do not decrease, or leave 0..T.
+        ValueError: They do not begin at T, do not decrease, leave 0..T, or are no whole numbers.
     """
+    if any(t != int(t) for t in timesteps):
+        raise ValueError(f"the timesteps {tuple(timesteps)} are not all whole numbers")
     grid = tuple(int(t) for t in timesteps)
     last = schedule.num_timesteps - 1
     if not grid or grid[0] != last:
