@@ -11,8 +11,9 @@ OUT ?= quickstart
 # Side by side, one thread each: what else the machine is doing slows both alike.
 quickstart: $(VENV)/runtime
 	OMP_NUM_THREADS=1 TQDM_POSITION=1 $(BIN)/fpdm train digits --model dit --seconds $(SECONDS_EACH) --out $(OUT)/dit & \
-	OMP_NUM_THREADS=1 $(BIN)/fpdm train digits --model fpdm --seconds $(SECONDS_EACH) --out $(OUT)/fpdm && wait $$!
-	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit --budgets 140 280 560 --num-images 1000 --out $(OUT)/compare
+	dit=$$!; trap "kill $$dit 2>/dev/null" EXIT INT TERM; \
+	OMP_NUM_THREADS=1 $(BIN)/fpdm train digits --model fpdm --seconds $(SECONDS_EACH) --out $(OUT)/fpdm && wait $$dit
+	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit --budgets 140 280 560 --grid trailing phi^1.5 --num-images 1000 --out $(OUT)/compare
 
 test: $(VENV)/dev
 	$(BIN)/pytest -n auto

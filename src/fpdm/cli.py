@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +25,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave as a user's mistake."""
-        raise ValueError(message)
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        near = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1) if choice else []
+        raise ValueError(message + (f"; did you mean {near[0]}?" if near else ""))
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """All arguments, unknown ones refused."""
@@ -70,10 +75,14 @@ def _report(error: Exception) -> int:
     if isinstance(error, ValueError):
         print(f"fpdm: {message}", file=sys.stderr)
         return MISTAKE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        print(f"fpdm: cannot write: {message}", file=sys.stderr)
+        return FAILED
     if isinstance(error, OSError) and error.filename is not None:
         print(f"fpdm: {error.filename}: {error.strerror}", file=sys.stderr)
         return MISTAKE
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    short = ("out of memory", "not enough memory", "allocate memory")  # CUDA and MPS, the CPU, the system
+    if isinstance(error, (MemoryError, RuntimeError)) and (not message or any(word in message for word in short)):
         print(f"fpdm: out of memory: use a smaller batch ({message[:120]})", file=sys.stderr)
         return FAILED
     print(f"fpdm: {type(error).__name__}: {message} (--debug shows where; this is a fault of fpdm's)", file=sys.stderr)
@@ -92,6 +101,7 @@ def _parser() -> Parser:
         description="Fixed Point Diffusion Models: train them, sample them under a budget, compare them with DiT.",
         epilog="example: fpdm train digits --out run --seconds 120 && fpdm sample run --budget 140 --out images",
     )
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     parser.add_argument("--version", action="version", version=f"fpdm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_train(commands)
@@ -140,6 +150,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=suppress, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=suppress, help="of AdamW, after the warm-up")
+    parser.add_argument("--gradient", default=suppress, help="stochastic (S-JFB), jfb, multistep, unrolled or implicit")
     parser.add_argument("--no-grad-iters", type=int, default=suppress, help="N: iterations without gradient at most")
     parser.add_argument("--grad-iters", type=int, default=suppress, help="M: iterations with gradient at most")
     parser.add_argument("--seed", type=int, default=suppress, help="everything random is a function of it")
@@ -154,6 +165,7 @@ _TRAIN_FIELDS = (
     "macs",
     "batch_size",
     "learning_rate",
+    "gradient",
     "no_grad_iters",
     "grad_iters",
     "seed",
@@ -172,9 +184,8 @@ def _train(arguments: argparse.Namespace) -> None:
 
     plan = recipe(arguments.recipe, arguments.model, **changes)
     trainer = Trainer(plan, load(plan.data, "train", root=arguments.data_root), arguments.out)
-    before = trainer.progress.step
     done = trainer.train()
-    if done.step == before:
+    if done.step == trainer.resumed_at:
         print(f"nothing left to do: {arguments.out} is trained ({done.step} steps)")
         return
     skipped = f", {done.skipped} skipped for want of a finite gradient" if done.skipped else ""
@@ -260,24 +271,37 @@ def _add_compare(commands: Any) -> None:
         "--iterations", type=int, default=5, help="fixed-point iterations per step, where there is a choice"
     )
     parser.add_argument("--num-images", type=int, default=1000, help="images per model and budget")
+    parser.add_argument("--sampler", default="ddim", help="of all: ddim, ddpm, second-order, dpmsolver++ or unipc")
     parser.add_argument(
-        "--sampler", default="ddim", help="of all models: ddim, ddpm, second-order, dpmsolver++ or unipc"
+        "--grid",
+        nargs="+",
+        default=["trailing"],
+        help="timesteps: trailing, linspace or phi^P; of several, each model takes its best on validation images",
     )
+    parser.add_argument("--allocation", default="constant", help="constant, increasing, decreasing or adaptive")
+    parser.add_argument("--no-reuse", dest="reuse", action="store_false", help="start each solve afresh")
+    parser.add_argument("--guidance", type=float, default=1.0, help="scale of classifier-free guidance; 1 is none")
     parser.add_argument("--seed", type=int, default=0, help="of the noise, the same for all models")
     parser.add_argument("--data-root", type=Path, help="folder with the data set's own files, where it has some")
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     _writable(arguments.out)
-    from fpdm.experiments.compare import compare
+    from fpdm.experiments.compare import Choices, compare
 
     result = compare(
         arguments.runs,
         arguments.out,
         budgets=arguments.budgets,
-        iterations=arguments.iterations,
         num_images=arguments.num_images,
-        sampler=arguments.sampler,
+        choices=Choices(
+            arguments.sampler,
+            tuple(arguments.grid),
+            arguments.iterations,
+            arguments.allocation,
+            arguments.reuse,
+            arguments.guidance,
+        ),
         seed=arguments.seed,
         data_root=arguments.data_root,
     )
@@ -307,11 +331,12 @@ def _describe(arguments: argparse.Namespace) -> None:
 
 
 def _writable(folder: Path) -> None:
-    """Make the folder, so that it is known to be writable before anything long begins."""
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
+    """Check that the folder can be made and written to, before anything long begins and without making it."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"--out {folder}: {nearest} is a file; expected a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {folder}: {nearest} cannot be written to")
 
 
 if __name__ == "__main__":

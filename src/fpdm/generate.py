@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fpdm.data import to_uint8
 from fpdm.diffusion import Schedule
-from fpdm.fixed_point import Anderson, Picard, Solver
+from fpdm.errors import RunError
+from fpdm.fixed_point import Anderson, Picard, Solver, mean_iterations
 from fpdm.models import DiffusionTransformer
 from fpdm.randomness import Stream, normal
 from fpdm.sampling import (
@@ -25,7 +26,6 @@ from fpdm.sampling import (
     SampleState,
     grid,
     make_step,
-    mean_iterations,
     probe,
     sample,
 )
@@ -81,8 +81,9 @@ class Images:
 
     Attributes:
         pixels: (B, C, H, W) uint8.
-        passes: Block passes that were spent, mean per sample.
-        macs: Multiply-accumulates that were spent, mean per sample, guidance's second evaluation included.
+        passes: Block passes, mean per sample. With an adaptive allocation a batch takes as long as its slowest sample,
+            though each counts its own iterations only.
+        macs: Multiply-accumulates, mean per sample in the same sense, guidance's second evaluation included.
         seconds: What it took for the batch.
     """
 
@@ -92,7 +93,7 @@ class Images:
     seconds: float
 
 
-class Generator:
+class ImageSampler:
     """A network with a plan worked out for it.
 
     Args:
@@ -120,6 +121,11 @@ class Generator:
         seed: int = 0,
         device: torch.device | None = None,
     ) -> None:
+        if model.shape.in_channels not in (1, 3):
+            raise ValueError(
+                f"this model makes {model.shape.in_channels} channels, so latents; expected 1 (grey) or 3 (RGB): this "
+                "version samples pixels only"
+            )
         self.device = device or default_device()
         self.model, self.schedule, self.plan, self.seed = model.eval(), schedule, plan, seed
         self.model.to(self.device)  # type: ignore[arg-type]
@@ -135,7 +141,7 @@ class Generator:
             ALLOCATIONS[plan.allocation] if plan.allocation != "adaptive" else self._probed(steps)
         )
         self.table = self.allocation.table(self.budget, steps)
-        most = steps * self.budget.explicit + self.budget.iterations(steps) * self.budget.per_iteration
+        most = int(self.budget.spent(steps, self.budget.iterations(steps)))
         self.unspent = plan.budget - (self.budget.cost(self.table) if plan.allocation != "adaptive" else most)
 
     def __call__(self, indices: Sequence[int], labels: Sequence[int]) -> Images:
@@ -143,14 +149,17 @@ class Generator:
 
         Raises:
             ValueError: A label out of range, or as many labels as indices are not given.
+            RunError: The samples are not finite.
         """
         start = time.perf_counter()
         last = self._sample(indices, labels, self.allocation)
         spent = mean_iterations(last.spent)
         steps = len(self.timesteps)
-        passes = steps * self.budget.explicit + spent * self.budget.per_iteration
+        passes = self.budget.spent(steps, spent)
         evaluations = 1 if self.plan.guidance == 1.0 else 2
         macs = evaluations * steps * self.cost.evaluation_macs(spent / steps)
+        if not bool(last.x.isfinite().all()):
+            raise RunError("the samples are nan or inf: the model has diverged, in training or under this plan")
         pixels = to_uint8(last.x).cpu()  # (B, C, H, W)
         return Images(pixels, passes, macs, time.perf_counter() - start)
 

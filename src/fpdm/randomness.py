@@ -37,15 +37,7 @@ def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
 
 
-def normal(
-    shape: Sequence[int],
-    *,
-    seed: int,
-    stream: Stream,
-    indices: Sequence[int],
-    step: int = 0,
-    device: torch.device | str = "cpu",
-) -> Tensor:
+def normal(shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence[int], step: int = 0) -> Tensor:
     """Standard normal noise, each sample's from its own index.
 
     Args:
@@ -54,10 +46,9 @@ def normal(
         stream: What the noise is for.
         indices: Global sample indices, B of them.
         step: The step that the noise is for; 0 is the start.
-        device: Where to put it.
 
     Returns:
         (B, C, H, W) float32.
     """
     draws = [generator(seed, stream, index, step).standard_normal(shape, dtype=np.float32) for index in indices]
-    return torch.from_numpy(np.stack(draws)).to(device)  # (B, C, H, W)
+    return torch.from_numpy(np.stack(draws))  # (B, C, H, W)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fpdm.fixed_point import Solution
+from fpdm.fixed_point import Solution, mean_iterations
 from fpdm.sampling import (
     ALLOCATIONS,
     Adaptive,
@@ -17,7 +17,6 @@ from fpdm.sampling import (
     Probed,
     ddim,
     grid,
-    mean_iterations,
     probe,
     sample,
 )

@@ -24,7 +24,7 @@ from fpdm.sampling import (
     sample,
     second_order,
 )
-from tests.oracle.gaussian import Exact, Gaussian, levels
+from tests.oracle.gaussian import Exact, Gaussian, Mixture, levels
 from tests.sampling.helpers import SCHEDULE, small_model, start
 
 MODEL = small_model()
@@ -178,6 +178,14 @@ def test_clipping_reaches_the_schedulers_of_diffusers(name):
     # Their last step is of first order: it ends on the clipped x0.
     assert states[-1].x0.abs().max() == 0.25
     torch.testing.assert_close(states[-1].x, states[-1].x0, rtol=0, atol=1e-6)
+
+
+def test_the_second_order_step_extrapolates_no_further_than_the_clip():
+    """On narrow modes at the very ends of the range, extrapolated estimates of x0 would leave it."""
+    denoiser = Exact(Mixture((-1.0, 1.0), (0.5, 0.5), 0.05))
+    arguments = {"denoiser": denoiser, "x": start([0, 1]).double(), "step": second_order}
+    assert draw([0, 1], **arguments)[-1].x.abs().max() > 1.05
+    assert draw([0, 1], **arguments, clip=1.0)[-1].x.abs().max() <= 1.0
 
 
 def test_noise_is_asked_for_by_step_and_only_where_it_is_wanted():

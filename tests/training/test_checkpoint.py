@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from fpdm.errors import CheckpointError
 from fpdm.training import checkpoint
@@ -67,7 +68,7 @@ def test_newer_format_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
     with pytest.raises(CheckpointError, match="newer than this version's 1; update fpdm"):
-        checkpoint.verify(path)
+        checkpoint.latest(path.parent)
 
 
 @pytest.mark.parametrize("call", range(12))
@@ -104,7 +105,7 @@ def test_killed_inside_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found.state["step"] in ((2,) if survived else (1, 2))
-    checkpoint.prune(tmp_path, 2)
+    checkpoint.prune(tmp_path, 2, found.state["step"])
     assert not list(tmp_path.glob(".writing-*"))
     assert save(tmp_path, 2).exists()
 
@@ -112,8 +113,30 @@ def test_killed_inside_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     for step in (5, 1, 12, 7):
         save(tmp_path, step)
-    checkpoint.prune(tmp_path, 2)
+    checkpoint.prune(tmp_path, 2, 12)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000007", "step-000000012"]
+
+
+def test_prune_counts_no_checkpoint_that_was_skipped_as_damaged(tmp_path: Path) -> None:
+    for step in (4, 6, 9):
+        save(tmp_path, step)
+    # 9 was damaged, the run went on from 6 and has saved 8.
+    save(tmp_path, 8)
+    checkpoint.prune(tmp_path, 2, 8)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000006", "step-000000008"]
+
+
+def test_refused_by_the_system_is_an_oserror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The safetensors library has a word of its own for a full disk."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    save(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000000001"]
 
 
 def test_other_architecture_names_what_differs() -> None:

@@ -187,19 +187,30 @@ def test_two_runs_in_one_folder(tmp_path: Path) -> None:
     first, second = Trainer(recipe(), data(), tmp_path), Trainer(recipe(), data(), tmp_path)
     with first._hold(), pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
         second.train()
+    first.train()
+    # The second begins where the first has ended, not where it was when the second was made.
     assert second.train().step == 7
+    assert second.resumed_at == 7
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_folder_of_a_run_that_died_is_taken_over_with_a_word(tmp_path: Path) -> None:
+    (tmp_path / ".holder").write_text("process 4711")
+    with pytest.warns(RuntimeWarning, match="held by process 4711, which is gone"):
+        assert Trainer(recipe(), data(), tmp_path).train().step == 7
 
 
 def test_changed_settings_are_refused_on_resume(tmp_path: Path) -> None:
     Trainer(recipe(), data(), tmp_path).train()
     with pytest.raises(ValueError, match=r"train.batch_size: 5 -> 6; train.learning_rate: 0.01 -> 0.02"):
-        Trainer(recipe(batch_size=6, learning_rate=0.02), data(), tmp_path)
+        Trainer(recipe(batch_size=6, learning_rate=0.02), data(), tmp_path).train()
 
 
 def test_finished_run_has_nothing_left(tmp_path: Path) -> None:
     Trainer(recipe(), data(), tmp_path).train()
     before = saved(tmp_path, 7)
-    assert Trainer(recipe(), data(), tmp_path).train().step == 7
+    again = Trainer(recipe(), data(), tmp_path)
+    assert again.train().step == again.resumed_at == 7
     assert all(torch.equal(before[name], value) for name, value in saved(tmp_path, 7).items())
 
 

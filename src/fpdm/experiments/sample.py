@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from fpdm.generate import Generator, Plan, balanced_labels
+from fpdm.files import write_atomically
+from fpdm.generate import ImageSampler, Plan, balanced_labels
 from fpdm.report.pictures import enlarged, save_png, tile, to_array
 from fpdm.training import Run
 
@@ -40,24 +41,26 @@ def sample_to_folder(
     """
     if num_images < 1 or batch_size < 1:
         raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
-    generator = Generator(run.model, run.recipe.schedule, plan, seed=seed)
+    sampler = ImageSampler(run.model, run.recipe.schedule, plan, seed=seed)
     settings = {
         "plan": asdict(plan),
         "seed": seed,
         "class": label,
         "run": run.recipe.name,
         "trained_steps": run.progress.step,
-        "timesteps": list(generator.timesteps),
-        "iterations": None if plan.allocation == "adaptive" else list(generator.table),
-        "unspent_passes": generator.unspent,
+        "weights_sha256": run.weights,
+        "timesteps": list(sampler.timesteps),
+        "iterations": None if plan.allocation == "adaptive" else list(sampler.table),
+        "unspent_passes": sampler.unspent,
     }
+    out.mkdir(parents=True, exist_ok=True)
     _claim(out, settings)
     todo = [index for index in range(num_images) if not _whole(_path(out, index))]
     passes = macs = seconds = 0.0
     for start in tqdm(range(0, len(todo), batch_size), desc="sampling", unit="batch", disable=None, dynamic_ncols=True):
         chosen = todo[start : start + batch_size]
         labels = balanced_labels(chosen, run.model.shape.num_classes) if label is None else [label] * len(chosen)
-        made = generator(chosen, labels)
+        made = sampler(chosen, labels)
         passes, macs = passes + made.passes * len(chosen), macs + made.macs * len(chosen)
         seconds += made.seconds
         grey = made.pixels.shape[1] == 1
@@ -70,7 +73,7 @@ def sample_to_folder(
     kept = f" ({num_images - len(todo)} were there already)" if len(todo) < num_images else ""
     mean_passes, mean_gmacs = passes / len(todo), macs / len(todo) / 1e9
     return (
-        f"{len(todo)} images in {out}{kept}: {len(generator.timesteps)} steps, {mean_passes:.1f} of {plan.budget} "
+        f"{len(todo)} images in {out}{kept}: {len(sampler.timesteps)} steps, {mean_passes:.1f} of {plan.budget} "
         f"block passes and {mean_gmacs:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
     )
 
@@ -85,13 +88,15 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
-            old = {}
+            old = None
+        if not isinstance(old, dict):
+            raise ValueError(f"{path} holds no settings of samples; choose another folder")
         changed = [key for key in settings if old.get(key) != settings[key]]
         if changed:
             raise ValueError(
                 f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder"
             )
-    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    write_atomically(path, json.dumps(settings, indent=1))
 
 
 def _whole(path: Path) -> bool:

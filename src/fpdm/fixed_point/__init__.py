@@ -17,7 +17,7 @@ from fpdm.fixed_point.gradients import (
     stochastic_jfb,
     unrolled,
 )
-from fpdm.fixed_point.solve import Map, Solution, Solver, Stop, relative_change, solve
+from fpdm.fixed_point.solve import Map, Solution, Solver, Stop, mean_iterations, relative_change, solve
 from fpdm.fixed_point.solvers import Anderson, Picard
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Solver",
     "Stop",
     "jfb",
+    "mean_iterations",
     "multistep_jfb",
     "relative_change",
     "solve",

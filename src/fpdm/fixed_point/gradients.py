@@ -127,7 +127,7 @@ def multistep_jfb(N: int, M: int) -> JacobianFree:
 
 
 def unrolled(M: int) -> JacobianFree:
-    """Full backpropagation through M iterations."""
+    """Backpropagation through all of M iterations (Anderson's weights count as constants)."""
     return JacobianFree((0, 0), (M, M))
 
 

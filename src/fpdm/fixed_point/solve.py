@@ -81,6 +81,11 @@ class Solver(abc.ABC):
         """The next iterate (B, ...) from `z` (B, ...) and `fz` = f(z) (B, ...), with the next state."""
 
 
+def mean_iterations(iters: int | Tensor) -> float:
+    """The mean over the samples of iterations that are counted as in `Solution.iters`."""
+    return torch.as_tensor(iters).float().mean().item()
+
+
 def relative_change(new: Tensor, old: Tensor) -> Tensor:
     """||new - old|| / ||new|| per sample, in float32 however narrow the inputs' type.
 

@@ -29,7 +29,7 @@ class Picard(Solver):
 
     def step(self, z: Tensor, fz: Tensor, state: None) -> tuple[Tensor, None]:
         """The next iterate; there is no state."""
-        return (fz if self.damping == 1.0 else torch.lerp(z, fz, self.damping)), state
+        return (fz if self.damping == 1.0 else z + self.damping * (fz - z)), state
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-
-matplotlib.use("Agg")
 
 
 def to_array(images: Tensor) -> np.ndarray:
@@ -93,25 +90,31 @@ class Curve:
     high: Sequence[float]
 
 
-def save_curves(
-    curves: Sequence[Curve], path: Path, *, title: str, x_label: str, y_label: str, floor: float | None = None
-) -> None:
-    """Curves over a logarithmic x, with their intervals, and a dotted line where real images lie."""
-    figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
-    axis = figure.subplots()
-    for curve, marker in zip(curves, "osD^v<>ph*" * 10, strict=False):
-        y = np.asarray(curve.y)
-        spread = np.maximum(np.stack([y - np.asarray(curve.low), np.asarray(curve.high) - y]), 0)
-        axis.errorbar(curve.x, y, yerr=spread, marker=marker, markersize=5, capsize=3, label=curve.name)
-    if floor is not None:
+@dataclass(frozen=True)
+class Panel:
+    """Curves over one x."""
+
+    x_label: str
+    curves: Sequence[Curve]
+
+
+def save_curves(panels: Sequence[Panel], path: Path, *, title: str, y_label: str, floor: float) -> None:
+    """Panels side by side, x logarithmic, with intervals, and a dotted line where real images lie."""
+    figure = Figure(figsize=(4.2 * len(panels) + 0.8, 4.4), dpi=130, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        for curve, marker in zip(panel.curves, "osD^v<>ph*" * 10, strict=False):
+            y = np.asarray(curve.y)
+            spread = np.maximum(np.stack([y - np.asarray(curve.low), np.asarray(curve.high) - y]), 0)
+            axis.errorbar(curve.x, y, yerr=spread, marker=marker, markersize=5, capsize=3, label=curve.name)
         axis.axhline(floor, color="0.4", linestyle=":", label="real images (training split)")
-    axis.set_xscale("log", base=2)
-    ticks = sorted({x for curve in curves for x in curve.x})
-    axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    axis.minorticks_off()
-    axis.set_ylim(bottom=0)
-    axis.set(xlabel=x_label, ylabel=y_label)
-    axis.set_title(title, fontsize=11)
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel(panel.x_label)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(y_label)
+    figure.suptitle(title, fontsize=11)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path)

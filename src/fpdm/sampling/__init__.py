@@ -9,7 +9,6 @@ from fpdm.sampling.allocation import (
     Decreasing,
     Increasing,
     Probed,
-    mean_iterations,
     probe,
 )
 from fpdm.sampling.budget import Budget
@@ -42,7 +41,6 @@ __all__ = [
     "grid",
     "linspace",
     "make_step",
-    "mean_iterations",
     "phi_power",
     "probe",
     "sample",

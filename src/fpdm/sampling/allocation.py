@@ -184,7 +184,7 @@ def probe(
         best = replace(best, probes=count)
         middle = (low + high) / 2.0
         allocation = Adaptive(math.exp(middle), cap, limited=False)
-        passes = steps * budget.explicit + run(allocation) * budget.per_iteration
+        passes = budget.spent(steps, run(allocation))
         if passes > budget.passes:
             low = middle
         else:
@@ -219,8 +219,3 @@ def _share(budget: Budget, steps: int, weights: list[int]) -> tuple[int, ...]:
 
 ALLOCATIONS: dict[str, Allocation] = {"constant": Constant(), "increasing": Increasing(), "decreasing": Decreasing()}
 """The allocations that need no probing, by name."""
-
-
-def mean_iterations(iters: int | Tensor) -> float:
-    """The mean over the samples of what `Solution.iters` or `SampleState.spent` holds."""
-    return torch.as_tensor(iters).float().mean().item()

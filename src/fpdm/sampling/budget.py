@@ -48,7 +48,11 @@ class Budget:
 
     def cost(self, table: Sequence[int]) -> int:
         """Block passes of a plan that gives each step these iterations."""
-        return len(table) * self.explicit + sum(table) * self.per_iteration
+        return int(self.spent(len(table), sum(table)))
+
+    def spent(self, steps: int, iterations: float) -> float:
+        """Block passes of `steps` steps with `iterations` iterations in all (footnote 4); a mean may be a fraction."""
+        return steps * self.explicit + iterations * self.per_iteration
 
     def steps(self, iterations: int | None = None) -> int:
         """The most steps that can be paid for with `iterations` each (None: the middle's only answer).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ def sample(
         u = timesteps[index + 1] if index + 1 < len(timesteps) else -1
         now, after = (torch.full((len(x),), at, device=x.device) for at in (t, u))  # (B,) each
         stop = allocation.next(state)
-        bound = functools.partial(solve, solver=solver, stop=type(stop)(stop.max_iters, stop.tol, measure))
+        bound = functools.partial(solve, solver=solver, stop=replace(stop, measure=measure))
         with torch.no_grad():
             prediction = denoiser(x, now, y, solver=bound, z0=z0)
             known = Denoised.from_v(schedule, x, prediction.value, now, variance=prediction.variance, clip=clip)

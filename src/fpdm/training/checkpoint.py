@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +29,10 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 
 
+class NewerFormatError(CheckpointError):
+    """A checkpoint of a later version of this package: whole, but not for us to read."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A verified checkpoint on disk.
@@ -35,10 +40,12 @@ class Checkpoint:
     Attributes:
         path: Its folder.
         state: What `save` was given as state.
+        hashes: SHA-256 of its files by name.
     """
 
     path: Path
     state: dict[str, Any]
+    hashes: dict[str, str]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors saved under `name`, on the CPU."""
@@ -68,14 +75,19 @@ def save(
         bad = [key for key, value in group.items() if value.is_floating_point() and not bool(value.isfinite().all())]
         if bad:
             raise CheckpointError(f"refused to save step {step}: {name} holds nan or inf in {', '.join(bad[:3])}")
-    final = root / f"step-{step:09d}"
+    final = folder(root, step)
     temporary = root / f".writing-{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)
     try:
         for name, group in tensors.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({key: value.detach().cpu().contiguous() for key, value in group.items()}, path, {"format": "pt"})
+            try:
+                save_file(
+                    {key: value.detach().cpu().contiguous() for key, value in group.items()}, path, {"format": "pt"}
+                )
+            except SafetensorError as error:  # its word for what the system refused
+                raise OSError(f"{path}: {error}") from error
         for name, text in {**files, STATE: json.dumps({**state, "format": FORMAT, "step": step}, indent=1)}.items():
             (temporary / name).write_text(text, encoding="utf-8")
         listing = {
@@ -96,9 +108,19 @@ def save(
     return final
 
 
-def prune(root: Path, keep: int) -> None:
-    """Delete all but the newest `keep` (at least 2) checkpoints, and what killed saves left behind."""
-    for path in _newest_first(root)[max(keep, 2) :]:
+def folder(root: Path, step: int) -> Path:
+    """Where the checkpoint of `step` is kept below `root`."""
+    return root / f"step-{step:09d}"
+
+
+def prune(root: Path, keep: int, step: int) -> None:
+    """Delete all checkpoints but the newest `keep` (at least 2) up to `step`, and what killed saves left behind.
+
+    One above the step just saved was damaged, and skipped when the run was resumed.
+    """
+    found = _newest_first(root)
+    whole = [path for path in found if path <= folder(root, step)]
+    for path in {*found} - {*whole[: max(keep, 2)]}:
         shutil.rmtree(path)
     for path in root.glob(".writing-*"):
         shutil.rmtree(path)
@@ -110,12 +132,14 @@ def latest(root: Path) -> Checkpoint | None:
     A damaged one is skipped with a warning.
 
     Raises:
-        CheckpointError: There are checkpoints, and all are damaged.
+        CheckpointError: There are checkpoints, and all are damaged, or the newest is of a newer version.
     """
     found = _newest_first(root)
     for path in found:
         try:
             return verify(path)
+        except NewerFormatError:
+            raise
         except CheckpointError as error:
             warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
     if found:
@@ -132,14 +156,15 @@ def verify(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] > FORMAT:
-            raise CheckpointError(
+            raise NewerFormatError(
                 f"{path} has format {manifest['format']}, newer than this version's {FORMAT}; update fpdm"
             )
         for name, entry in manifest["files"].items():
             file = path / name
             if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
                 raise CheckpointError(f"{file} is damaged: its size or hash is not the manifest's")
-        return Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")))
+        hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+        return Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")), hashes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 

@@ -86,17 +86,21 @@ class TrainConfig:
             ("label_dropout", 0.0, 1.0),
         ):
             value = getattr(self, name)
-            if not (low <= value < high) or (value == 0.0 and name in ("learning_rate", "clip_norm")):
-                bound = (
-                    f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to below {high:g}"
+            positive = name in ("learning_rate", "clip_norm")
+            positive = name in ("learning_rate", "clip_norm")
+            if not (low <= value < high) or (positive and value == 0.0):
+                bound = f"a finite number {'above' if positive else 'of at least'} {low:g}"
+                raise ValueError(
+                    f"{name} is {value}; expected {bound}{'' if high == math.inf else f' and below {high:g}'}"
                 )
-                raise ValueError(f"{name} is {value}; expected {bound if low or value else 'a positive number'}")
         for name, allowed in (
             ("gradient", ("stochastic", "jfb", "multistep", "unrolled", "implicit")),
             ("mixed_precision", ("no", "bf16", "fp16")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; expected an integer below 2^32")
         if not (self.steps or self.seconds or self.macs):
             raise ValueError("steps, seconds and macs are all 0; give one of them, or training never ends")
         if self.grad_weights and self.gradient != "stochastic":

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -24,9 +25,10 @@ from tqdm.auto import tqdm
 from fpdm.data import ImageSet, indices
 from fpdm.diffusion import Schedule
 from fpdm.errors import CheckpointError, Interrupted, RunError
+from fpdm.files import write_atomically
+from fpdm.fixed_point import mean_iterations
 from fpdm.models import DiffusionTransformer
 from fpdm.randomness import Stream, generator
-from fpdm.sampling import mean_iterations
 from fpdm.training import checkpoint
 from fpdm.training.config import Recipe, differences
 
@@ -100,9 +102,12 @@ class Trainer:
         data: The training images.
         out: The run's folder; an interrupted run in it is resumed.
 
+    Attributes:
+        progress: How far the run has come.
+        resumed_at: The step that `train` began with.
+
     Raises:
-        ValueError: The folder holds a run of another recipe, or the data does not fit the model.
-        CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
+        ValueError: The data does not fit the model, or the batch the processes.
     """
 
     def __init__(self, recipe: Recipe, data: ImageSet, out: Path) -> None:
@@ -122,9 +127,8 @@ class Trainer:
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay)
-        self.progress = Progress()
+        self.progress, self.resumed_at = Progress(), 0
         self.window: list[dict[str, float]] = []  # the steps since the last row of metrics
-        self._resume()
         self.net, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
         self.ema.to(self.accelerator.device)
 
@@ -132,11 +136,23 @@ class Trainer:
         """Train to the recipe's end; nothing is done if the run is there already.
 
         Raises:
-            ValueError: Another process holds the folder.
+            ValueError: Another process holds the folder, or it holds a run of another recipe.
+            CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
             Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
             RunError: The gradient stayed without a finite value, or the disk is full.
         """
-        with self._hold(), self._signals() as received, self._bar() as bar:
+        with self._hold():
+            self._resume()
+            try:
+                self._run()
+            except OSError as error:
+                raise RunError(
+                    f"cannot save step {self.progress.step}: {error}; last good checkpoint: {self._last_checkpoint()}"
+                ) from error
+        return self.progress
+
+    def _run(self) -> None:
+        with self._signals() as received, self._bar() as bar:
             start = time.monotonic() - self.progress.seconds
             while not self._done():
                 due = (self.progress.step + 1) % self.recipe.train.log_every == 0
@@ -159,7 +175,6 @@ class Trainer:
                         number,
                     )
             self._save()
-        return self.progress
 
     def _step(self, *, measure: bool) -> dict[str, float]:
         config, step = self.recipe.train, self.progress.step
@@ -177,6 +192,7 @@ class Trainer:
         x0, eps, t, y = (tensor.to(self.accelerator.device) for tensor in batch)
         x = self.recipe.schedule.add_noise(x0, eps, t)  # (B, C, H, W)
         with self.accelerator.autocast():
+            measure = measure or self.progress.skipped_in_a_row > 0  # in trouble: say how large the residual is
             prediction = self.net(x, t, y, solver=self.gradient.bind(config.seed, step, measure=measure))
         loss = self.objective.loss(self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t)
         self.accelerator.backward(loss.total.mean())
@@ -203,9 +219,10 @@ class Trainer:
         )
         residual = float("nan") if solution.residual is None else solution.residual.max().item()
         if self.progress.skipped_in_a_row >= MAX_SKIPPED:
+            known = "" if solution.residual is None else f", residual of the fixed point {residual:.2g}"
             raise RunError(
-                f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}, residual of the "
-                f"fixed point {residual:.2g}); last good checkpoint: {self._last_checkpoint()}"
+                f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}{known}); last good "
+                f"checkpoint: {self._last_checkpoint()}"
             )
         return {
             "loss": loss.total.mean().item(),
@@ -248,14 +265,20 @@ class Trainer:
                     f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder"
                 )
         found = checkpoint.latest(self.out / CHECKPOINTS)
-        if found is None:
-            return
+        if found is not None:
+            self._restore(found)
+        self.resumed_at = self.progress.step
+        if self.accelerator.is_main_process:
+            write_atomically(recipe_file, self.recipe.to_json())
+            self._forget_later_rows()
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
         names = dict(self.model.named_parameters())
         weights, averaged, moments = (found.tensors(name) for name in (MODEL, EMA, OPTIMIZER))
         checkpoint.check_names(found.path / MODEL, weights, names)
         checkpoint.check_names(found.path / EMA, averaged, names)
         self.model.load_state_dict(weights)
-        self.ema.shadow_params = [averaged[name].clone() for name in names]
+        self.ema.shadow_params = [averaged[name].to(self.accelerator.device) for name in names]
         self.ema.optimization_step = found.state["ema_updates"]
         state: dict[int, dict[str, Tensor]] = {}
         for i, name in enumerate(names):
@@ -264,7 +287,9 @@ class Trainer:
                 state[i] = slots
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
-        self.window = found.state["window"]
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(found.state["scaler"])
+        self.window = [{key: _unwritten(value) for key, value in row.items()} for row in found.state["window"]]
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
@@ -281,23 +306,25 @@ class Trainer:
             }
             config = self.model.to_json_string()
             files = {"model/config.json": config, "ema/config.json": config, RECIPE: self.recipe.to_json()}
-            root = self.out / CHECKPOINTS
-            state = {**asdict(self.progress), "ema_updates": self.ema.optimization_step, "window": self.window}
-            try:
-                if not self._saved():
-                    checkpoint.save(root, self.progress.step, tensors, files, state)
-                checkpoint.prune(root, self.recipe.train.keep)
-            except OSError as error:
-                raise RunError(
-                    f"cannot save step {self.progress.step}: {error}; last: {self._last_checkpoint()}"
-                ) from error
+            scaler = self.accelerator.scaler
+            state = {
+                **asdict(self.progress),
+                "ema_updates": self.ema.optimization_step,
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "window": [{key: _writable(value) for key, value in row.items()} for row in self.window],
+            }
+            root, step = self.out / CHECKPOINTS, self.progress.step
+            if not self._saved():
+                checkpoint.save(root, step, tensors, files, state)
+            checkpoint.prune(root, self.recipe.train.keep, step)
         self.accelerator.wait_for_everyone()
 
     def _saved(self) -> bool:
         try:
-            return checkpoint.verify(self.out / CHECKPOINTS / f"step-{self.progress.step:09d}").state["step"] > 0
+            checkpoint.verify(checkpoint.folder(self.out / CHECKPOINTS, self.progress.step))
         except CheckpointError:
             return False
+        return True
 
     def _last_checkpoint(self) -> str:
         try:
@@ -308,7 +335,7 @@ class Trainer:
 
     @contextmanager
     def _hold(self) -> Iterator[None]:
-        """Hold the folder against a second run, and set it up."""
+        """Hold the folder against a second run."""
         if not self.accelerator.is_main_process:
             yield
             return
@@ -321,9 +348,12 @@ class Trainer:
             who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
             raise ValueError(f"{self.out} is in use by {who}; wait for it, or choose another folder") from None
         try:
-            holder.write_text(f"process {os.getpid()}", encoding="utf-8")
-            (self.out / RECIPE).write_text(self.recipe.to_json(), encoding="utf-8")
-            self._forget_later_rows()
+            if holder.exists():
+                dead = holder.read_text(encoding="utf-8")
+                warnings.warn(
+                    f"{self.out} was held by {dead}, which is gone; taking it over", RuntimeWarning, stacklevel=4
+                )
+            write_atomically(holder, f"process {os.getpid()}")
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -335,7 +365,7 @@ class Trainer:
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.progress.step]
-            path.write_text("".join(kept), encoding="utf-8")
+            write_atomically(path, "".join(kept))
 
     @contextmanager
     def _signals(self) -> Iterator[list[int]]:
@@ -379,12 +409,21 @@ class Trainer:
             return
         values = {key: self._mean(key) for key in ("loss", "mse", "grad_norm", "iterations")}
         values["residual"] = self.window[-1]["residual"]
-        row = {**asdict(self.progress), **{key: value if np.isfinite(value) else None for key, value in values.items()}}
+        row = {**asdict(self.progress), **{key: _writable(value) for key, value in values.items()}}
         with (self.out / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
 
     def _mean(self, key: str) -> float:
         return float(np.mean([row[key] for row in self.window]))
+
+
+def _writable(value: float) -> float | None:
+    """JSON has no nan."""
+    return value if np.isfinite(value) else None
+
+
+def _unwritten(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 @dataclass(frozen=True)
@@ -395,11 +434,13 @@ class Run:
         recipe: What it was trained by.
         model: The network with averaged weights, in evaluation mode.
         progress: How far it had come.
+        weights: The averaged weights' SHA-256.
     """
 
     recipe: Recipe
     model: DiffusionTransformer
     progress: Progress
+    weights: str
 
 
 def load_run(out: Path) -> Run:
@@ -409,6 +450,14 @@ def load_run(out: Path) -> Run:
         ValueError: There is no run in the folder, or no checkpoint yet.
         CheckpointError: All checkpoints are damaged, or the newest whole one does not fit its recipe.
     """
+    try:
+        return _load_newest(out)
+    except FileNotFoundError:
+        # A run that is still training deleted the checkpoint while it was being read; there is a newer one.
+        return _load_newest(out)
+
+
+def _load_newest(out: Path) -> Run:
     found = checkpoint.latest(out / CHECKPOINTS)
     if found is None:
         raise ValueError(f"there is no run with a checkpoint in {out}; expected a folder made by fpdm train --out")
@@ -417,4 +466,5 @@ def load_run(out: Path) -> Run:
     weights = found.tensors(EMA)
     checkpoint.check_names(found.path / EMA, weights, dict(model.named_parameters()))
     model.load_state_dict(weights)
-    return Run(recipe, model.eval(), Progress(**{key: found.state[key] for key in asdict(Progress())}))
+    progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
+    return Run(recipe, model.eval(), progress, found.hashes[EMA])
