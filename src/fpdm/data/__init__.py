@@ -1,7 +1,36 @@
 """Images to train on and to compare with, and the order in which a run sees them."""
 
+from fpdm.data.folder import (
+    FolderFiles,
+    FolderSummary,
+    LoadedFolder,
+    Skipped,
+    Splits,
+    load_folder,
+    scan,
+    split_folder,
+    write_skipped,
+)
 from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.data.order import indices
 from fpdm.data.sources import DATASETS, SPLITS, cache_folder, load
 
-__all__ = ["DATASETS", "SPLITS", "ImageSet", "cache_folder", "indices", "load", "to_float", "to_uint8"]
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "FolderFiles",
+    "FolderSummary",
+    "ImageSet",
+    "LoadedFolder",
+    "Skipped",
+    "Splits",
+    "cache_folder",
+    "indices",
+    "load",
+    "load_folder",
+    "scan",
+    "split_folder",
+    "to_float",
+    "to_uint8",
+    "write_skipped",
+]

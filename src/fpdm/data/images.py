@@ -29,16 +29,16 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images of one size, in memory.
+    """Images of one size with their labels, in memory.
 
     Attributes:
         name: The data set's name, as results give it.
         images: (N, C, H, W) uint8.
-        labels: (N,) int64, each in 0..num_classes - 1.
-        num_classes: How many classes there are, whether or not this set has images of each.
+        labels: (N,) int64, each in 0..num_classes - 1; all 0 if there are no classes.
+        num_classes: How many classes there are, whether or not this set has images of each; 0 for images without.
 
     Raises:
-        ValueError: No images, another type or shape, or a label out of range.
+        ValueError: No images, another type or shape, a negative number of classes, or a label out of range.
     """
 
     name: str
@@ -57,11 +57,12 @@ class ImageSet:
                 f"the labels of {self.name!r} are {self.labels.dtype} {tuple(self.labels.shape)}; "
                 f"expected int64 ({len(self.images)},), one for each image"
             )
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes of {self.name!r} is {self.num_classes}; expected 0 (no classes) or more")
         low, high = int(self.labels.min()), int(self.labels.max())
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f"the labels of {self.name!r} go from {low} to {high}; expected 0 to {self.num_classes - 1}"
-            )
+        highest = max(self.num_classes - 1, 0)
+        if low < 0 or high > highest:
+            raise ValueError(f"the labels of {self.name!r} go from {low} to {high}; expected 0 to {highest}")
 
     def __len__(self) -> int:
         return len(self.images)

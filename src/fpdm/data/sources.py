@@ -18,9 +18,9 @@ from fpdm.randomness import Stream, generator
 DATASETS = ("digits", "fashion-mnist")
 SPLITS = ("train", "validation", "test")
 
-# The split of digits is a function of these alone.
-_DIGITS_SEED = 1797
-_DIGITS_SHARES = {"train": 0.60, "validation": 0.15}
+# What `stratified` chooses is a function of these and the labels alone.
+_SPLIT_SEED = 1797
+_SPLIT_SHARES = {"train": 0.60, "validation": 0.15}
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 _FASHION_FILES = (
@@ -53,6 +53,28 @@ def load(name: str, split: str, *, root: Path | str | None = None) -> ImageSet:
     return _fashion_mnist(split, Path(root) if root is not None else None)
 
 
+def stratified(labels: np.ndarray, split: str) -> list[int]:
+    """The places of one split, in order: of each class 60 % train, 15 % validation, 25 % test.
+
+    A class of 3 images or more has at least one in each split.
+
+    Args:
+        labels: (N,) integers from 0.
+        split: "train", "validation" or "test".
+    """
+    chosen: list[int] = []
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)  # (n,)
+        # Raw words of the generator, because a NumPy of later years may shuffle in another way.
+        draws = generator(_SPLIT_SEED, Stream.ORDER, index=label).bit_generator.random_raw(len(members))  # (n,)
+        members = members[np.argsort(draws, kind="stable")]  # (n,)
+        train = max(1, min(round(_SPLIT_SHARES["train"] * len(members)), len(members) - 2))
+        validation = train + max(1, round(_SPLIT_SHARES["validation"] * len(members)))
+        start, stop = {"train": (0, train), "validation": (train, validation), "test": (validation, None)}[split]
+        chosen += members[start:stop].tolist()
+    return sorted(chosen)
+
+
 def cache_folder() -> Path:
     """Where the project keeps what can be made or fetched again: $XDG_CACHE_HOME/fpdm, by default ~/.cache/fpdm."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpdm"
@@ -71,17 +93,7 @@ def _digits(split: str) -> ImageSet:
     pixels, target = load_digits(return_X_y=True)  # (N, 64), (N,)
     values = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)  # (N, 1, 8, 8), 0..16 becomes 0..255
     labels = target.astype(np.int64)  # (N,)
-    chosen: list[int] = []
-    for label in range(10):
-        members = np.flatnonzero(labels == label)  # (n,)
-        # Raw words of the generator, because a NumPy of later years may shuffle in another way.
-        draws = generator(_DIGITS_SEED, Stream.ORDER, index=label).bit_generator.random_raw(len(members))  # (n,)
-        members = members[np.argsort(draws, kind="stable")]  # (n,)
-        train = round(_DIGITS_SHARES["train"] * len(members))
-        validation = train + round(_DIGITS_SHARES["validation"] * len(members))
-        start, stop = {"train": (0, train), "validation": (train, validation), "test": (validation, None)}[split]
-        chosen += members[start:stop].tolist()
-    chosen.sort()
+    chosen = stratified(labels, split)
     return ImageSet("digits", torch.from_numpy(values[chosen]), torch.from_numpy(labels[chosen]), 10)
 
 
