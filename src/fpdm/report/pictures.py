@@ -110,6 +110,8 @@ def save_curves(panels: Sequence[Panel], path: Path, *, title: str, y_label: str
         axis.axhline(floor, color="0.4", linestyle=":", label="real images (training split)")
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        if len({tuple(curve.x) for curve in panel.curves}) == 1:
+            axis.set_xticks(panel.curves[0].x)
         axis.set_ylim(bottom=0)
         axis.set_xlabel(panel.x_label)
         axis.grid(alpha=0.3)
