@@ -1,7 +1,9 @@
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,31 +230,27 @@ def test_trained_run_has_nothing_left_to_do(
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_by_the_same_command(tmp_path: Path) -> None:
     """kill -9, again and again, until the run is through: its weights are those of one that was left alone."""
-    import random
-
     import torch
 
     from tests.training.small import saved
 
     def command(out: str) -> list[str]:
-        options = ("--steps", "60", "--batch-size", "8", "--checkpoint-every", "4")
+        options = ("--steps", "200", "--batch-size", "8", "--checkpoint-every", "4")
         return [sys.executable, "-m", "fpdm", "train", "digits", "--out", str(tmp_path / out), *options]
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment, folder = {**os.environ, "OMP_NUM_THREADS": "1"}, tmp_path / "killed" / "checkpoints"
     subprocess.run(command("whole"), check=True, env=environment)
-    kills, rng = 0, random.Random(0)
-    while True:
+    rng = random.Random(0)
+    for _ in range(5):
+        before = set(folder.glob("step-*"))
         process = subprocess.Popen(command("killed"), env=environment)
-        try:
-            # Once a checkpoint is there, a kill may come at any moment of the next two seconds.
-            process.wait(timeout=15 + 2 * rng.random() if kills < 4 else None)
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-    assert process.returncode == 0
-    whole, killed = saved(tmp_path / "whole", 60), saved(tmp_path / "killed", 60)
+        while not set(folder.glob("step-*")) - before:  # it has come further than the one before
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(0.5 * rng.random())
+        process.kill()
+        process.wait()
+    subprocess.run(command("killed"), check=True, env=environment)
+    whole, killed = saved(tmp_path / "whole", 200), saved(tmp_path / "killed", 200)
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    assert kills
