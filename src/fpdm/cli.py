@@ -185,6 +185,8 @@ def _train(arguments: argparse.Namespace) -> None:
     plan = recipe(arguments.recipe, arguments.model, **changes)
     trainer = Trainer(plan, load(plan.data, "train", root=arguments.data_root), arguments.out)
     done = trainer.train()
+    if not trainer.accelerator.is_main_process:
+        return
     if done.step == trainer.resumed_at:
         print(f"nothing left to do: {arguments.out} is trained ({done.step} steps)")
         return
