@@ -166,15 +166,16 @@ class Comparison:
 
     def to_text(self) -> str:
         """A table."""
+        width = max(len(row.model) for row in self.rows) + 1
         lines = [
             f"Fréchet distance to {self.reference} in {self.features}; lower is better",
             f"(not FID; real images of the training split have {self.floor:.3g})",
-            f"{'model':<14}{'budget':>7}{'grid':>10}{'steps':>7}{'iters':>7}{'passes':>8}{'MMACs':>8}{'ms':>7}{'distance':>10}"
+            f"{'model':<{width}}{'budget':>7}{'grid':>10}{'steps':>7}{'iters':>7}{'passes':>8}{'MMACs':>8}{'ms':>7}{'distance':>10}"
             "   95 % interval",
         ]
         lines += [
-            f"{r.model:<14}{r.budget:>7}{r.grid:>10}{r.steps:>7}{r.iterations:>7}{r.passes:>8.0f}{r.macs / 1e6:>8.0f}"
-            f"{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}   {r.distance_low:.3g} to {r.distance_high:.3g}"
+            f"{r.model:<{width}}{r.budget:>7}{r.grid:>10}{r.steps:>7}{r.iterations:>7}{r.passes:>8.0f}"
+            f"{r.macs / 1e6:>8.0f}{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}   {r.distance_low:.3g} to {r.distance_high:.3g}"
             for r in self.rows
         ]
         return "\n".join(lines)
