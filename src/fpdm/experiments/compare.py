@@ -175,7 +175,8 @@ class Comparison:
         ]
         lines += [
             f"{r.model:<{width}}{r.budget:>7}{r.grid:>10}{r.steps:>7}{r.iterations:>7}{r.passes:>8.0f}"
-            f"{r.macs / 1e6:>8.0f}{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}   {r.distance_low:.3g} to {r.distance_high:.3g}"
+            f"{r.macs / 1e6:>8.0f}{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}"
+            f"   {r.distance_low:.3g} to {r.distance_high:.3g}"
             for r in self.rows
         ]
         return "\n".join(lines)
