@@ -27,7 +27,7 @@ lint: $(VENV)/dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/dev
-	$(BIN)/python benchmarks/steps.py --out benchmarks/steps.json
+	$(BIN)/python -m benchmarks.steps --out benchmarks/steps.json
 
 clean:
 	rm -rf $(VENV) $(OUT)

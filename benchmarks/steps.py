@@ -1,156 +1,318 @@
-"""Seconds and saved bytes of a training step, and seconds of a sampling step: FPDM over DiT, as ratios within one run.
+"""A training step and a sampling step of FPDM, beside DiT's and a straightforward FPDM's: seconds and bytes of one run.
 
-    python benchmarks/steps.py --out benchmarks/steps.json
+    python -m benchmarks.steps --out benchmarks/steps.json
 
-The models have one width; the DiT has 28 blocks, the FPDM one before, one after and one iterated. Saved bytes are what
-autograd keeps for the backward pass, each storage counted once, without the parameters: the part of training memory
-that the network decides.
-Every (n, m) of stochastic JFB is measured once for bytes, so that the mean and the maximum over draws are exact.
+Three models of one width on one batch: FPDM as in `fpdm.models` (one block before, one after, one iterated), the same
+function with the same weights as `straightforward.py` computes it, and the DiT of 28 blocks. The claims are the ratios
+FPDM / straightforward and FPDM / DiT; the absolute values are this machine's.
+
+What the rows mean:
+
+- saved bytes of a training step: what autograd keeps for the backward pass, per image, each storage once and without
+  the parameters. The mean is over all draws of n and m by S-JFB; the largest draw is m = M. Exact: there is no spread.
+- seconds of a training step: forward, loss and backward. Without the optimiser, whose time goes with the parameters
+  and would favour FPDM. The time is linear in n and in m, so it is that of two steps whose mean n and m are S-JFB's.
+- seconds of a sampling step: one evaluation of the network without gradient. It is checked that it saves 0 bytes.
+- peak bytes of a sampling step: the most that tensors hold at any moment of it, per image, without the parameters and
+  the noisy images (`live.py`). An FPDM makes it from the solution of a step before, which is held all the while and
+  counted. A DiT has nothing to reuse. Exact: there is no spread.
+
+Times are taken in rounds, a step of each model in turn (A B C A B C ...), so that what else the machine does hits all
+alike. A ratio is the median of the rounds' ratios, `low` and `high` are their quartiles; the seconds are medians.
 """
 
 from __future__ import annotations
 
+import abc
 import argparse
 import json
 import platform
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.live import peak_bytes
+from benchmarks.straightforward import StraightforwardFPDM
 from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import FixedPointSolver, JacobianFree, Picard, Stop, solve, stochastic_jfb
-from fpdm.models import DiffusionTransformer, as_dit, preset
+from fpdm.fixed_point import Picard, Stop, solve, stochastic_jfb
+from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.training.memory import TrainingMemory, saved_bytes
 
-BATCH = 32
-REPEATS = 7
+DEPTH = 28  # blocks of the DiT
+LIMITS = (3, 6, 12)  # N = M of S-JFB
+ITERATIONS = (1, 5, 26)  # of a sampling step
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A measurement of FPDM beside DiT's: `fpdm / dit` is the claim, the absolute values are this machine's."""
+    """The median of a ratio over the rounds, and its quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, over: Sequence[float], under: Sequence[float]) -> Ratio:
+        low, median, high = np.quantile(np.divide(over, under), (0.25, 0.5, 0.75)).round(4).tolist()
+        return cls(median, low, high)
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement of each model, and the ratios that are the claim."""
 
     what: str
     fpdm: float
+    straightforward: float
     dit: float
+    over_straightforward: Ratio
+    over_dit: Ratio
+
+    @classmethod
+    def of(cls, what: str, values: Sequence[Sequence[float]]) -> Row:
+        """From the values of FPDM, the straightforward one and DiT, each over the rounds, or its only one."""
+        fpdm, straightforward, dit = values
+        a, b, c = (round(float(np.median(each)), 6) for each in values)
+        return cls(what, a, b, c, Ratio.of(fpdm, straightforward), Ratio.of(fpdm, dit))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What all models are measured on."""
+
+    x0: Tensor  # (B, C, H, W)
+    eps: Tensor  # (B, C, H, W)
+    x: Tensor  # (B, C, H, W)
+    t: Tensor  # (B,)
+    y: Tensor  # (B,)
+
+    @classmethod
+    def random(cls, shape: TransformerConfig, size: int, device: torch.device) -> Batch:
+        rng = torch.Generator().manual_seed(0)
+        images = (2, size, shape.in_channels, shape.image_size, shape.image_size)
+        x0, eps = torch.randn(images, generator=rng).to(device)  # (B, C, H, W) each
+        t = torch.randint(0, 1000, (size,), generator=rng).to(device)  # (B,)
+        return cls(x0, eps, Schedule().add_noise(x0, eps, t), t, torch.zeros_like(t))
+
+
+class Subject(abc.ABC):
+    """A model that is measured."""
+
+    model: nn.Module
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    @abc.abstractmethod
+    def value(self, n: int, m: int) -> Tensor:
+        """The predicted v (B, C, H, W), by n iterations without gradient and m with."""
+
+    @abc.abstractmethod
+    def solution(self, iterations: int, z0: Tensor | None) -> Tensor:
+        """What the middle gives, (B, T, D), when it starts from `z0`; the whole network is evaluated."""
+
+    def loss(self, n: int, m: int) -> Tensor:
+        b = self.batch
+        return Objective().loss(Schedule(), self.value(n, m), None, b.x, b.x0, b.eps, b.t).total.mean()
+
+    def train(self, draws: Sequence[tuple[int, int]]) -> None:
+        for n, m in draws:
+            self.loss(n, m).backward()
+            self.model.zero_grad()
+
+    def sample(self, iterations: int, z0: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            return self.solution(iterations, z0)
 
     @property
-    def ratio(self) -> float:
-        return self.fpdm / self.dit
+    def images(self) -> int:
+        return len(self.batch.x)
+
+    def saved_bytes(self, n: int, m: int) -> float:
+        return saved_bytes(self.model, partial(self.loss, n, m)) / self.images
 
 
-class Case:
-    """A model with a batch to train on."""
+class Ours(Subject):
+    """FPDM or DiT, as in `fpdm.models`."""
 
-    def __init__(self, model: DiffusionTransformer, device: torch.device) -> None:
-        self.model = model.to(device)  # type: ignore[arg-type]
-        for parameter in self.model.parameters():
-            torch.nn.init.normal_(parameter, std=0.02)
-        shape, rng = model.shape, torch.Generator().manual_seed(0)
-        size = (BATCH, shape.in_channels, shape.image_size, shape.image_size)
-        self.x0 = torch.randn(size, generator=rng).to(device)  # (B, C, H, W)
-        self.eps = torch.randn(size, generator=rng).to(device)  # (B, C, H, W)
-        self.t = torch.randint(0, 1000, (BATCH,), generator=rng).to(device)  # (B,)
-        self.y = torch.zeros(BATCH, dtype=torch.long, device=device)  # (B,)
+    def __init__(self, model: DiffusionTransformer, batch: Batch) -> None:
+        super().__init__(batch)
+        self.model = model
 
-    def loss(self, solver: FixedPointSolver) -> Tensor:
-        schedule = Schedule()
-        x = schedule.add_noise(self.x0, self.eps, self.t)  # (B, C, H, W)
-        p = self.model(x, self.t, self.y, solver=solver)
-        return Objective().loss(schedule, p.value, p.variance, x, self.x0, self.eps, self.t).total.mean()
+    def value(self, n: int, m: int) -> Tensor:
+        solver = partial(stochastic_jfb(n, m).solve, n=n, m=m)
+        return self.model(self.batch.x, self.batch.t, self.batch.y, solver=solver).value
 
-    def train(self, solver: FixedPointSolver) -> None:
-        self.loss(solver).backward()
-        self.model.zero_grad()
-
-    def evaluate(self, iterations: int) -> None:
-        with torch.no_grad():
-            self.model(self.x0, self.t, self.y, solver=partial(solve, solver=Picard(), stop=Stop(iterations)))
-
-    def saved_bytes(self, solver: FixedPointSolver) -> int:
-        kept = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
-        found: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in kept:
-                found[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = self.loss(solver)  # alive while its storages are counted
-        total = sum(found.values())
-        del loss
-        return total
+    def solution(self, iterations: int, z0: Tensor | None) -> Tensor:
+        solver = partial(solve, solver=Picard(), stop=Stop(iterations))
+        return self.model(self.batch.x, self.batch.t, self.batch.y, solver=solver, z0=z0).solution.z
 
 
-def seconds(run: Callable[[], None], device: torch.device) -> float:
-    """The median over repeats, after one to warm up."""
-    times = []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+class Straightforward(Subject):
+    """The same FPDM, written down without a thought for its cost."""
+
+    def __init__(self, model: StraightforwardFPDM, batch: Batch) -> None:
+        super().__init__(batch)
+        self.model = model
+
+    def value(self, n: int, m: int) -> Tensor:
+        return self.model(self.batch.x, self.batch.t, self.batch.y, n=n, m=m)[0]
+
+    def solution(self, iterations: int, z0: Tensor | None) -> Tensor:
+        return self.model(self.batch.x, self.batch.t, self.batch.y, n=0, m=iterations, start=z0)[1]
 
 
-def measure(width: int, device: torch.device) -> list[Ratio]:
-    shape = replace(preset("fpdm-fashion"), width=width)
-    fpdm = Case(DiffusionTransformer.from_shape(shape), device)
-    dit = Case(DiffusionTransformer.from_shape(as_dit(shape, 28)), device)
-    rows: list[Ratio] = []
-    plain = stochastic_jfb(0, 1).bind(0, 0)
-    dit_bytes, dit_seconds = dit.saved_bytes(plain), seconds(lambda: dit.train(plain), device)
-    for N in (3, 6, 12):
-        gradient: JacobianFree = stochastic_jfb(N, N)
-        kept = [fpdm.saved_bytes(partial(gradient.solve, n=0, m=m)) for m in range(1, N + 1)]
-        deep = fpdm.saved_bytes(partial(gradient.solve, n=N, m=N))
-        assert deep == kept[-1], "the iterations without gradient saved something"
-        rows.append(
-            Ratio(f"saved bytes of a training step, N = M = {N}, mean over draws", statistics.mean(kept), dit_bytes)
-        )
-        rows.append(Ratio(f"saved bytes of a training step, N = M = {N}, largest draw", max(kept), dit_bytes))
-        # The cost is linear in n and in m, so the step at their means costs the mean.
-        low, high = N // 2, -(-N // 2)
-        times = [
-            seconds(partial(fpdm.train, partial(gradient.solve, n=n, m=m)), device)
-            for n, m in ((low, (N + 1) // 2), (high, (N + 2) // 2))
-        ]
-        rows.append(
-            Ratio(f"seconds of a training step, N = M = {N}, at the mean draw", statistics.mean(times), dit_seconds)
-        )
-    evaluation = seconds(partial(dit.evaluate, 1), device)
-    for iterations in (1, 5, 26):
-        mine = seconds(partial(fpdm.evaluate, iterations), device)
-        rows.append(Ratio(f"seconds of a sampling step, {iterations} iterations", mine, evaluation))
-    return rows
+RENAMED = {
+    "x_embedder.proj": "patch_embedder",
+    "t_embedder.mlp": "timestep_embedder",
+    "y_embedder.embedding_table": "label_embedder",
+    "middle.injection.project": "projection",
+    "middle.injection.fc1": "fixed_point.combine.0",
+    "middle.injection.fc2": "fixed_point.combine.2",
+    "middle.cell.0": "fixed_point.block",
+    "head.adaLN_modulation": "final_modulation",
+    "head.linear": "final",
+    "adaLN_modulation": "modulation",
+    "mlp.fc1": "mlp.0",
+    "mlp.fc2": "mlp.2",
+}
+
+
+def renamed(name: str) -> str:
+    """The straightforward FPDM's name of a weight of ours."""
+    for ours, theirs in RENAMED.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def straightforward_twin(model: DiffusionTransformer) -> StraightforwardFPDM:
+    """The straightforward FPDM with the weights of `model`, whose shape is the paper's."""
+    shape = model.shape
+    assert (shape.middle_blocks, shape.injection, shape.timestep_everywhere) == (1, "mlp", False)
+    twin = StraightforwardFPDM(
+        image_size=shape.image_size,
+        in_channels=shape.in_channels,
+        out_channels=shape.in_channels * (2 if shape.learn_variance else 1),
+        patch_size=shape.patch_size,
+        width=shape.width,
+        heads=shape.heads,
+        num_classes=shape.num_classes,
+        pre_blocks=shape.pre_blocks,
+        post_blocks=shape.post_blocks,
+    ).to(model.device, model.dtype)
+    twin.load_state_dict({renamed(name): weight for name, weight in model.state_dict().items()})
+    return twin
+
+
+class Models(NamedTuple):
+    """What is compared."""
+
+    fpdm: Subject
+    straightforward: Subject
+    dit: Subject
+
+
+def models(shape: TransformerConfig, batch_size: int, device: torch.device) -> Models:
+    """The FPDM of this shape and the two beside it, with random weights, none of them zero."""
+    batch = Batch.random(shape, batch_size, device)
+    rng = torch.Generator().manual_seed(0)
+    fpdm, dit = (DiffusionTransformer.from_shape(s) for s in (shape, as_dit(shape, DEPTH)))
+    for parameter in (*fpdm.parameters(), *dit.parameters()):
+        nn.init.normal_(parameter, std=0.02, generator=rng)
+    for model in (fpdm, dit):
+        nn.Module.to(model, device)
+    ours, theirs = Ours(fpdm, batch), Straightforward(straightforward_twin(fpdm), batch)
+    # The ratios compare like with like only as long as both compute the same.
+    torch.testing.assert_close(ours.value(1, 2), theirs.value(1, 2), rtol=1e-4, atol=1e-5)
+    return Models(ours, theirs, Ours(dit, batch))
+
+
+def in_turn(steps: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """The seconds of each step in each round, after a round to warm up: (steps, rounds)."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for _ in range(rounds + 1):
+        for step, taken in zip(steps, seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+    return [taken[1:] for taken in seconds]
+
+
+def kept_by_stochastic_jfb(subject: Subject, limit: int) -> TrainingMemory:
+    """Over all draws of N = M = `limit`. Of n it only matters whether it is 0, which has the chance 1 / (N + 1)."""
+    none, some = ([subject.saved_bytes(n, m) for m in range(1, limit + 1)] for n in (0, 1))
+    assert subject.saved_bytes(limit, limit) == some[-1], "the iterations without gradient saved something"
+    mean = (sum(none) + limit * sum(some)) / (limit + 1) / limit
+    return TrainingMemory(mean, max(none + some))
+
+
+def training_rows(compared: Models, limit: int, rounds: int) -> list[Row]:
+    """The rows of N = M = `limit`."""
+    fpdm, plain = (kept_by_stochastic_jfb(subject, limit) for subject in compared[:2])
+    deep = compared.dit.saved_bytes(0, 1)
+    # Their means are N / 2 and (M + 1) / 2.
+    draws = ((limit // 2, (limit + 1) // 2), ((limit + 1) // 2, (limit + 2) // 2))
+    seconds = np.divide(in_turn([partial(subject.train, draws) for subject in compared], rounds), len(draws))
+    name = f"a training step, N = M = {limit}"
+    return [
+        Row.of(f"saved bytes of {name}, mean over draws", [[fpdm.mean], [plain.mean], [deep]]),
+        Row.of(f"saved bytes of {name}, largest draw", [[fpdm.largest], [plain.largest], [deep]]),
+        Row.of(f"seconds of {name}, at the mean draw", seconds.tolist()),
+    ]
+
+
+def sampling_rows(compared: Models, iterations: int, rounds: int) -> list[Row]:
+    """The rows of a sampling step with this many iterations."""
+    steps = [partial(subject.sample, iterations) for subject in compared]
+    for subject, step in zip(compared, steps, strict=True):
+        assert saved_bytes(subject.model, step) == 0, "sampling saved something for a backward pass"
+    runs = [*(partial(reusing, subject, iterations) for subject in compared[:2]), steps[2]]
+    peaks = [[peak_bytes(run) / subject.images] for subject, run in zip(compared, runs, strict=True)]
+    name = f"a sampling step, {iterations} iteration{'s' if iterations > 1 else ''}"
+    return [Row.of(f"seconds of {name}", in_turn(steps, rounds)), Row.of(f"peak bytes of {name}", peaks)]
+
+
+def reusing(subject: Subject, iterations: int) -> None:
+    """Two sampling steps, the second from the solution of the first."""
+    subject.sample(iterations, subject.sample(iterations))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=21)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = measure(arguments.width, device)
+    shape = replace(preset("fpdm-fashion"), width=arguments.width)
+    compared, rounds = models(shape, arguments.batch, device), arguments.rounds
+    rows = [row for limit in LIMITS for row in training_rows(compared, limit, rounds)]
+    rows += [row for iterations in ITERATIONS for row in sampling_rows(compared, iterations, rounds)]
+    print(f"{'':<66}{'/ straightforward':<24}/ DiT")
     for row in rows:
-        print(f"{row.what:<66}{row.ratio:>8.3f}")
+        print(f"{row.what:<66}{row.over_straightforward!s:<24}{row.over_dit}")
     record = {
-        "command": f"python benchmarks/steps.py --width {arguments.width}",
+        "command": f"python -m benchmarks.steps --width {arguments.width} --batch {arguments.batch}"
+        f" --rounds {arguments.rounds}",
         "machine": torch.cuda.get_device_name()
         if device.type == "cuda"
         else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "batch": BATCH,
-        "rows": [{**asdict(row), "ratio": round(row.ratio, 4)} for row in rows],
+        "rows": [asdict(row) for row in rows],
     }
     arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

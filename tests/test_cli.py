@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import random
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fpdm import cli
+from fpdm import __version__, cli
+from fpdm.commands.options import parse
+from fpdm.errors import Interrupted
 from fpdm.experiments.recipes import recipe
 from fpdm.models import TransformerConfig, as_dit
 from fpdm.training import Trainer
@@ -49,16 +52,49 @@ def test_describe_prints_the_papers_counts(capsys: pytest.CaptureFixture[str], m
     assert f"{parameters:,}" in capsys.readouterr().out
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys\nfrom fpdm.cli import main\n"
-        "assert main(['--help']) == 0 and main(['train', '--help']) == 0\n"
-        "heavy = {'torch', 'numpy', 'diffusers', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
+HEAVY = {"torch", "tyro", "numpy", "diffusers", "sklearn", "matplotlib", "docstring_parser"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["--debug", "--help"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    code = f"import sys\nfrom fpdm.cli import main\nassert main({words}) == 0\nassert not {HEAVY} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "example:" in done.stdout
+    assert not done.stderr
+    if "--version" in words:
+        assert done.stdout == f"fpdm {__version__}\n"
+    else:
+        assert all(f"  {name} " in done.stdout and f"fpdm {name} " in done.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert run(name, "--help") == 0
+    captured = capsys.readouterr()
+    assert f"usage: fpdm {name} " in captured.out
+    assert f"example: {cli.COMMANDS[name].example}" in captured.out
+    assert "--json" in captured.out
+    assert "\x1b" not in captured.out
+    assert not captured.err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_example_can_be_read(name: str) -> None:
+    _, command, *words = cli.COMMANDS[name].example.split()
+    assert command == name
+    kind = getattr(importlib.import_module(f"fpdm.commands.{name}"), name.capitalize())
+    assert parse(kind, words, prog=f"fpdm {name}", summary="", example="").line == cli.COMMANDS[name].example
+
+
+@pytest.mark.parametrize("words", [["--help"], pytest.param(["describe", "--help"], marks=pytest.mark.slow)])
+def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
+    """As of `| head`, after it has seen enough."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "fpdm", *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -66,13 +102,18 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["train", "digitz", "--out", "X"], "did you mean digits?"),
         (["train", "digits", "--out", "X", "--stepz", "3"], "unknown argument --stepz; did you mean --steps?"),
-        (["train", "digits", "--out", "X", "--steps", "three"], "invalid int value: 'three'"),
+        (["train", "digits", "--out", "X", "--steps", "three"], "--steps is 'three'; expected an integer"),
         (["train", "digits", "--out", "X", "--steps", "0"], "steps, seconds and macs are all 0"),
         (["train", "digits", "--out", "X", "--seconds", "nan"], "seconds is nan"),
         (["train", "digits", "--out", "X", "--batch-size", "-4"], "batch_size is -4"),
         (["train", "digits", "--out", "X", "--model", "unet"], "there is no model 'unet'"),
         (["train", "digits"], "--out"),
-        (["trian"], "did you mean train?"),
+        (["trian"], "there is no command 'trian'; did you mean train?"),
+        (["zzz"], "there is no command 'zzz'; expected train, sample, compare, describe; see fpdm --help"),
+        (["--stepz", "3"], "there is no command '--stepz'"),
+        ([], "a command is missing"),
+        (["describe"], "MODEL is missing"),
+        (["describe", "fpdm-xl/2", "dit-xl/2"], "unexpected argument 'dit-xl/2'"),
         (["describe", "fpdm-xxl/2"], "there is no model 'fpdm-xxl/2'"),
         (["describe", "fpdm-xl/2", "--iterations", "0"], "iterations is 0"),
         (["sample", "X/none", "--out", "X"], "no run with a checkpoint"),
@@ -158,9 +199,14 @@ def test_every_option_of_sample_is_heard(runs: dict[str, Path], tmp_path: Path, 
         ("dit", ["--iterations", 5], "stack of 2 blocks"),
         ("dit", ["--allocation", "adaptive"], "stack of blocks"),
         ("fpdm", ["--budget", 7007], "1001; expected 1 to 1000"),
-        ("fpdm", ["--class", 10], "class 10 is out of range; expected 0 to 9"),
+        ("fpdm", ["--class", 10], "there is no class '10'; expected a number from 0 to 9"),
+        ("fpdm", ["--class", "seven"], "there is no class 'seven'; expected a number from 0 to 9"),
+        ("fpdm", ["--class", "-1"], "there is no class '-1'"),
         ("fpdm", ["--num-images", 0], "num_images 0"),
         ("fpdm", ["--guidance", "nan"], "guidance scale is nan"),
+        ("fpdm", ["--guidance", "inf"], "guidance scale is inf"),
+        ("fpdm", ["--guidance", "-inf"], "guidance scale is -inf"),
+        ("fpdm", ["--allocation", "constnat"], "did you mean constant?"),
         ("fpdm", ["--grid", "leading"], "no timestep grid 'leading'"),
         ("fpdm", ["--sampler", "pndm"], "no sampler 'pndm'"),
         ("fpdm", ["--seed", -1], "seed is -1"),
@@ -179,26 +225,26 @@ def test_plans_that_cannot_be(
     assert not list(tmp_path.glob("*.png"))
 
 
+def test_sample_can_be_read_by_a_machine(
+    capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    command = ("sample", runs["fpdm"], "--out", tmp_path / "a", "--budget", 14, "--num-images", 3, "--json")
+    assert run(*command) == 0
+    drawn = json.loads(capsys.readouterr().out)
+    assert (drawn["images"], drawn["drawn"], drawn["steps"], drawn["passes"]) == (3, 3, 2, 14.0)
+    assert run(*command) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["images"], again["drawn"], again["passes"]) == (3, 0, None)
+
+
+@pytest.mark.slow
 def test_compare(
     capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
-    words = (
-        "compare",
-        runs["fpdm"],
-        runs["dit"],
-        "--budgets",
-        8,
-        14,
-        "--iterations",
-        5,
-        "--num-images",
-        40,
-        "--grid",
-        "trailing",
-        "phi^2",
-    )
+    few = ("--iterations", 5, "--allocation", "constant", "--num-images", 20, "--choosing-images", 12)
+    words = ("compare", runs["fpdm"], runs["dit"], "--budgets", 8, 14, "--grid", "trailing", "phi^2", *few)
     assert run(*words, "--out", out) == 0
     assert "450 test images of digits" in capsys.readouterr().out
     found = json.loads((out / "compare.json").read_text())
@@ -208,12 +254,9 @@ def test_compare(
         ("fpdm-digits", 14, 2, 5),
         ("dit-digits", 14, 3, 2),
     ]
-    assert {row["grid"] for row in found["rows"]} <= {"trailing", "phi^2"}
-    for row in found["rows"]:
-        assert row["distance_low"] <= row["distance"] <= row["distance_high"]
-        assert row["passes"] <= row["budget"]
-        assert row["distance"] > found["floor"]  # two steps of training make no digits
-    assert {path.name for path in out.iterdir()} == {"compare.json", "samples.png", "distance.png"}
+    assert found["command"].startswith("fpdm compare ")
+    assert run(*words, "--out", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == found["rows"]
 
 
 def test_trained_run_has_nothing_left_to_do(
@@ -221,10 +264,52 @@ def test_trained_run_has_nothing_left_to_do(
 ) -> None:
     monkeypatch.setattr("fpdm.experiments.recipes._SMALL_TRAINING", {"batch_size": 2})
     words = ("train", "digits", "--steps", 2, "--out", tmp_path, "--no-grad-iters", 0, "--grad-iters", 1)
+    words = (*words, "--sample-every", 0, "--validate-every", 0, "--tracker", "none")
     assert run(*words) == 0
-    assert "trained fpdm-digits: 2 steps" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert captured.out == f"trained fpdm-digits: 2 steps in 0 s; the run is in {tmp_path}\n"
+    assert not captured.err
     assert run(*words) == 0
     assert "nothing left to do" in capsys.readouterr().out
+
+
+def test_what_is_no_mistake_of_the_users_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: BaseException) -> None:
+        def describe(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("fpdm.commands.describe.describe", describe)
+
+    command = ("describe", "fpdm-xl/2")
+    for error, code, says in (
+        (TypeError("a\nb"), 3, "fpdm: TypeError: a b (--debug shows where; this is a fault of fpdm's)"),
+        (MemoryError(), 3, "fpdm: out of memory"),
+        (OSError(28, "No space left on device"), 3, "fpdm: cannot write"),
+        (PermissionError(13, "Permission denied", "file"), 2, "fpdm: file: Permission denied"),
+        (KeyboardInterrupt(), 130, "fpdm: stopped"),
+        (Interrupted("saved", 15), 143, "fpdm: saved"),
+    ):
+        fail(error)
+        assert run(*command) == code
+        captured = capsys.readouterr().err
+        assert captured.startswith(says)
+        assert captured.count("\n") == 1
+    fail(TypeError("seen"))
+    for words in ((*command, "--debug"), ("--debug", *command)):
+        with pytest.raises(TypeError, match="seen"):
+            run(*words)
+
+
+def test_names_in_no_encoding_can_be_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Described:
+        def to_text(self) -> str:
+            return "in run\udce9"
+
+    monkeypatch.setattr("fpdm.commands.describe.describe", lambda *_: Described())
+    assert run("describe", "fpdm-xl/2") == 0
+    assert capsys.readouterr().out == "in run\\udce9\n"
 
 
 @pytest.mark.slow

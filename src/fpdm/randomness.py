@@ -19,6 +19,7 @@ class Stream(enum.IntEnum):
 
     TRAIN = 0
     SAMPLE = 1
+    VALIDATION = 2
     ORDER = 3
     RESAMPLE = 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from fpdm.data import ImageSet
+from fpdm.data import DataConfig, ImageSet
 from fpdm.models import TransformerConfig
 from fpdm.training import Recipe, TrainConfig
 
@@ -14,12 +14,21 @@ SHAPE = TransformerConfig(
     image_size=4, in_channels=1, patch_size=2, width=16, heads=2, num_classes=3, learn_variance=False
 )
 TRAIN = TrainConfig(
-    steps=7, batch_size=5, learning_rate=1e-2, warmup=4, no_grad_iters=2, grad_iters=2, checkpoint_every=3, log_every=2
+    steps=7,
+    batch_size=5,
+    learning_rate=1e-2,
+    warmup=4,
+    no_grad_iters=2,
+    grad_iters=2,
+    checkpoint_every=3,
+    log_every=2,
+    sample_every=0,
+    tracker="none",
 )
 
 
 def recipe(**changes: object) -> Recipe:
-    return Recipe("small", "digits", SHAPE, replace(TRAIN, **changes))
+    return Recipe("small", DataConfig("digits"), SHAPE, replace(TRAIN, **changes))
 
 
 def data(n: int = 12) -> ImageSet:

@@ -3,21 +3,27 @@ import math
 
 import pytest
 
+from fpdm.data import DataConfig
 from fpdm.experiments.recipes import RECIPES, recipe
 from fpdm.fixed_point import Implicit, JacobianFree
 from fpdm.training import Recipe, TrainConfig
+from fpdm.training.config import differences
+
+
+def any_recipe(name: str, model: str, **changes: object) -> Recipe:
+    return recipe(name, model, data=DataConfig("photos") if name == "folder" else None, **changes)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("model", ["fpdm", "dit"])
 def test_json_round_trip(name: str, model: str) -> None:
-    made = recipe(name, model, steps=3)
+    made = any_recipe(name, model, steps=3)
     assert Recipe.from_json(made.to_json()) == made
 
 
 def test_fpdm_and_dit_differ_in_the_model_only() -> None:
     for name in RECIPES:
-        fpdm, dit = json.loads(recipe(name, "fpdm").to_json()), json.loads(recipe(name, "dit").to_json())
+        fpdm, dit = (json.loads(any_recipe(name, model).to_json()) for model in ("fpdm", "dit"))
         assert {key for key in fpdm if fpdm[key] != dit[key]} == {"name", "model"}
         differing = {key for key in fpdm["model"] if fpdm["model"][key] != dit["model"][key]}
         assert differing == {"middle_kind", "middle_blocks", "timestep_everywhere"}
@@ -55,12 +61,31 @@ def test_unknown_key_names_the_nearest() -> None:
         {"weighting": "p2"},
         {"mixed_precision": "int8"},
         {"keep": 1},
+        {"accumulate": 0},
+        {"accumulate": True},
+        {"validate_every": -1},
+        {"sample_every": 0.5},
+        {"tracker": "clearml"},
     ],
 )
 def test_bad_value_is_named(wrong: dict[str, object]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         TrainConfig(**wrong)
+
+
+def test_recipe_of_an_older_version_takes_the_defaults() -> None:
+    values = json.loads(recipe("digits").to_json())
+    for name in ("accumulate", "validate_every", "sample_every", "tracker"):
+        del values["train"][name]
+    assert Recipe.from_json(json.dumps(values)) == recipe("digits")
+    assert differences(Recipe.from_json(json.dumps(values)), recipe("digits")) == []
+
+
+def test_rate_warms_up_and_stays() -> None:
+    config = TrainConfig(learning_rate=0.2, warmup=4)
+    assert [config.rate(step) for step in (1, 2, 4, 5, 900)] == pytest.approx([0.05, 0.1, 0.2, 0.2, 0.2])
+    assert TrainConfig(learning_rate=0.2, warmup=0).rate(1) == 0.2
 
 
 def test_gradients_by_name() -> None:

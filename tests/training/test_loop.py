@@ -1,7 +1,9 @@
+import contextlib
 import json
 import math
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,23 @@ from fpdm.diffusion import Schedule
 from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.models import DiffusionTransformer, as_dit
 from fpdm.training import Trainer, load_run
-from fpdm.training.loop import make_batch
+from fpdm.training.batch import Batch, make_batch
+from fpdm.training.observer import Observer
+from fpdm.training.progress import Metrics
+from fpdm.training.run import hold
 from tests.training.small import SHAPE, data, recipe, saved
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss curve has tests of its own."""
+    monkeypatch.setattr("fpdm.training.observer.save_loss_curve", lambda *_, **__: None)
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The rows of a run, without what the clock says."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
 
 
 def test_resumed_run_equals_one_that_was_never_stopped(tmp_path: Path) -> None:
@@ -27,12 +44,9 @@ def test_resumed_run_equals_one_that_was_never_stopped(tmp_path: Path) -> None:
     assert any(name.startswith("optimizer") for name in whole)
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
-    rows = [
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
-        for path in (tmp_path / "whole" / "metrics.jsonl", tmp_path / "parts" / "metrics.jsonl")
-    ]
-    assert len(rows[0]) == 3
-    assert rows[0] == rows[1]
+    rows = metrics(tmp_path / "whole")
+    assert len(rows) == 3
+    assert rows == metrics(tmp_path / "parts")
 
 
 def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +56,7 @@ def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypa
     Trainer(recipe(), data(), tmp_path / "whole").train()
     trainer, step = Trainer(recipe(), data(), tmp_path / "killed"), Trainer._step
 
-    def dies_at_5(self: Trainer, *, measure: bool) -> dict[str, float]:
+    def dies_at_5(self: Trainer, *, measure: bool) -> Metrics:
         if self.progress.step == 5:
             raise Killed
         return step(self, measure=measure)
@@ -93,31 +107,91 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_data_does_not_depend_on_how_it_is_cut_into_batches() -> None:
-    def batch(first: int, count: int) -> loop.Batch:
-        return make_batch(
-            data(), seed=3, first=first, count=count, schedule=Schedule(), num_classes=3, label_dropout=0.3
-        )
+@pytest.mark.parametrize("accumulate", [2, 3, 6])
+@pytest.mark.parametrize("gradient", ["stochastic", "implicit"])
+def test_accumulated_gradient_is_that_of_the_whole_batch(tmp_path: Path, accumulate: int, gradient: str) -> None:
+    """In float64: the gradient itself, since Adam would magnify the rounding of what is all but 0."""
 
-    whole = batch(10, 32)
-    for sizes in ([1] * 32, [3] * 10 + [2], [8] * 4):
-        first, parts = 10, []
-        for size in sizes:
-            parts.append(batch(first, size))
-            first += size
-        for field, together in zip(loop.Batch._fields, whole, strict=True):
-            assert torch.equal(torch.cat([getattr(part, field) for part in parts]), together), field
+    def gradients(accumulate: int) -> dict[str, torch.Tensor]:
+        settings = recipe(batch_size=12, accumulate=accumulate, gradient=gradient)
+        trainer = Trainer(settings, data(), tmp_path)
+        trainer.model.double()
+        # Away from the start, where the last layer is 0 and nothing flows through it.
+        rng = torch.Generator().manual_seed(0)
+        for p in trainer.model.parameters():
+            p.data += 0.1 * torch.randn(p.shape, generator=rng, dtype=p.dtype)
+        solver = trainer.gradient.bind(0, 3)
+        for part in range(accumulate):
+            trainer._backward(part, solver)
+        return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    whole, parts = gradients(1), gradients(accumulate)
+    assert whole.keys() == parts.keys()
+    assert all(value.any() for name, value in whole.items() if name.endswith("weight"))
+    for name, value in whole.items():
+        assert (parts[name] - value).norm() <= 1e-6 * value.norm(), name
 
 
-def test_data_has_the_distributions_it_should() -> None:
-    n = 6000
-    batch = make_batch(data(), seed=0, first=0, count=n, schedule=Schedule(), num_classes=3, label_dropout=0.1)
-    assert abs((batch.y == 3).double().mean().item() - 0.1) < 4 * math.sqrt(0.1 * 0.9 / n)
-    assert abs(batch.t.double().mean().item() - 499.5) < 4 * 1000 / math.sqrt(12 * n)
-    assert batch.t.min() == 0
-    assert batch.t.max() == 999
-    assert abs(batch.eps.double().mean().item()) < 4 / math.sqrt(16 * n)
-    assert abs(batch.eps.double().std().item() - 1.0) < 0.02
+def test_accumulated_run_is_the_whole_one_up_to_rounding(tmp_path: Path) -> None:
+    for accumulate in (1, 3):
+        Trainer(recipe(batch_size=6, accumulate=accumulate), data(), tmp_path / str(accumulate)).train()
+    rows = zip(metrics(tmp_path / "1"), metrics(tmp_path / "3"), strict=True)
+    assert all(part == pytest.approx(whole, rel=1e-3) for whole, part in rows)
+    # What is drawn and counted is the same to the bit.
+    for whole, part in zip(metrics(tmp_path / "1"), metrics(tmp_path / "3"), strict=True):
+        assert [whole[key] for key in ("step", "macs", "iterations")] == [
+            part[key] for key in ("step", "macs", "iterations")
+        ]
+
+
+def test_processes_exchange_gradients_with_the_last_micro_batch_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, apart = Trainer(recipe(batch_size=6, accumulate=3), data(), tmp_path), []
+    monkeypatch.setattr(trainer.accelerator, "no_sync", lambda net: apart.append(net) or contextlib.nullcontext())
+    trainer._step(measure=False)
+    assert apart == [trainer.net] * 2
+
+
+def test_nan_in_one_micro_batch_skips_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, make = Trainer(recipe(batch_size=6, accumulate=3), data(), tmp_path), loop.make_batch
+    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+
+    def second_is_bad(*args: object, first: int, **rest: object) -> Batch:
+        batch = make(*args, first=first, **rest)
+        return batch._replace(x0=batch.x0 * (math.nan if first == 2 else 1.0))
+
+    monkeypatch.setattr(loop, "make_batch", second_is_bad)
+    found = trainer._step(measure=True)
+    assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
+    assert trainer.progress.skipped == 1
+    assert math.isnan(found.residual)
+
+
+def test_batch_that_does_not_divide(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"batch_size 5 .* accumulate 2; expected a multiple of 2"):
+        Trainer(recipe(accumulate=2), data(), tmp_path)
+
+
+def test_only_steps_count_as_training_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that moves 1 s in a step, 100 s while something is shown, and 1000 s in a save."""
+    now = 0.0
+
+    def taking(seconds: float, method: Callable[..., object]) -> Callable[..., object]:
+        def timed(*args: object, **kwargs: object) -> object:
+            nonlocal now
+            now += seconds
+            return method(*args, **kwargs)
+
+        return timed
+
+    monkeypatch.setattr("fpdm.training.clock.time.monotonic", lambda: now)
+    monkeypatch.setattr(Trainer, "_step", taking(1.0, Trainer._step))
+    monkeypatch.setattr(Trainer, "_save", taking(1000.0, Trainer._save))
+    monkeypatch.setattr(Observer, "look", taking(100.0, Observer.look))
+    assert Trainer(recipe(steps=0, seconds=6.5), data(), tmp_path).train().seconds == 7.0
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["seconds_per_step"] for row in rows] == [1.0, 1.0, 1.0]
 
 
 def test_unconditional_model_trains(tmp_path: Path) -> None:
@@ -142,7 +216,7 @@ def test_step_without_finite_gradient_is_skipped(tmp_path: Path, monkeypatch: py
     make = loop.make_batch
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
 
-    def first_is_bad(*args: object, first: int, **rest: object) -> loop.Batch:
+    def first_is_bad(*args: object, first: int, **rest: object) -> Batch:
         batch = make(*args, first=first, **rest)
         return batch._replace(x0=batch.x0 * (math.nan if first == 0 else 1.0))
 
@@ -157,7 +231,7 @@ def test_step_without_finite_gradient_is_skipped(tmp_path: Path, monkeypatch: py
 def test_divergence_ends_the_run_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = loop.make_batch
 
-    def bad_from_15(*args: object, first: int, **rest: object) -> loop.Batch:
+    def bad_from_15(*args: object, first: int, **rest: object) -> Batch:
         batch = make(*args, first=first, **rest)
         return batch._replace(eps=batch.eps * (math.inf if first >= 15 else 1.0))
 
@@ -170,7 +244,7 @@ def test_divergence_ends_the_run_and_says_so(tmp_path: Path, monkeypatch: pytest
 def test_signal_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     step = Trainer._step
 
-    def signalled(self: Trainer, *, measure: bool) -> dict[str, float]:
+    def signalled(self: Trainer, *, measure: bool) -> Metrics:
         row = step(self, measure=measure)
         if self.progress.step == 2:
             os.kill(os.getpid(), number)
@@ -185,7 +259,7 @@ def test_signal_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:
     first, second = Trainer(recipe(), data(), tmp_path), Trainer(recipe(), data(), tmp_path)
-    with first._hold(), pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+    with hold(tmp_path), pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
         second.train()
     first.train()
     # The second begins where the first has ended, not where it was when the second was made.
@@ -219,6 +293,12 @@ def test_data_that_does_not_fit_the_model(tmp_path: Path) -> None:
         Trainer(replace(recipe(), model=replace(SHAPE, image_size=8)), data(), tmp_path)
     with pytest.raises(ValueError, match="3 classes, but the model has 7"):
         Trainer(replace(recipe(), model=replace(SHAPE, num_classes=7)), data(), tmp_path)
+
+
+def test_validation_images_that_do_not_fit_the_model(tmp_path: Path) -> None:
+    other = replace(data(), num_classes=4)
+    with pytest.raises(ValueError, match="4 classes, but the model has 3"):
+        Trainer(recipe(), data(), tmp_path, validation=other)
 
 
 def test_load_run_gives_the_averaged_weights(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Images to train on and to compare with, and the order in which a run sees them."""
 
+from fpdm.data.dataset import DataConfig, Dataset, load_dataset
 from fpdm.data.folder import (
     FolderFiles,
     FolderSummary,
@@ -18,6 +19,8 @@ from fpdm.data.sources import DATASETS, SPLITS, cache_folder, load
 __all__ = [
     "DATASETS",
     "SPLITS",
+    "DataConfig",
+    "Dataset",
     "FolderFiles",
     "FolderSummary",
     "ImageSet",
@@ -27,6 +30,7 @@ __all__ = [
     "cache_folder",
     "indices",
     "load",
+    "load_dataset",
     "load_folder",
     "scan",
     "split_folder",

@@ -1,16 +1,30 @@
-"""How far generated images are from real ones."""
+"""How far generated images are from real ones, and whether they are new."""
 
-from fpdm.evaluation.distance import GaussianStatistics, Interval, frechet_distance, frechet_interval
-from fpdm.evaluation.features import Classifier, ClassifierNetwork, ClassifierSettings, Features, classifier
+from fpdm.evaluation.bootstrap import Interval
+from fpdm.evaluation.distance import GaussianStatistics, frechet_distance, frechet_interval
+from fpdm.evaluation.extractor import Extractor, extractor
+from fpdm.evaluation.features import Features
+from fpdm.evaluation.kernel import kernel_distance, kernel_interval
+from fpdm.evaluation.manifold import PrecisionRecall, precision_recall
+from fpdm.evaluation.nearest import Nearest, nearest, novelty
+from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings
 
 __all__ = [
-    "Classifier",
+    "AutoencoderNetwork",
     "ClassifierNetwork",
-    "ClassifierSettings",
+    "Extractor",
+    "ExtractorSettings",
     "Features",
     "GaussianStatistics",
     "Interval",
-    "classifier",
+    "Nearest",
+    "PrecisionRecall",
+    "extractor",
     "frechet_distance",
     "frechet_interval",
+    "kernel_distance",
+    "kernel_interval",
+    "nearest",
+    "novelty",
+    "precision_recall",
 ]

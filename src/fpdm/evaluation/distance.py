@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fpdm.evaluation.features import Features
-from fpdm.randomness import Stream, generator
+from fpdm.evaluation.bootstrap import Bootstrap, Interval
+from fpdm.evaluation.features import Features, check_comparable
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,11 @@ class GaussianStatistics:
     n: int
     extractor: str
 
+    @property
+    def dims(self) -> int:
+        """How many features an image has, F."""
+        return len(self.mean)
+
     @classmethod
     def of(cls, features: Features) -> GaussianStatistics:
         """Mean and covariance of features (N, F).
@@ -43,23 +48,6 @@ class GaussianStatistics:
             largest = float(features.values.abs().max())
             raise ValueError(f"features as large as {largest:.3g} have a covariance that is not finite")
         return statistics
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and what lies around it.
-
-    Attributes:
-        value: From all images.
-        low: The interval's lower end.
-        high: Its upper end.
-        level: The share of such intervals that should hold what they estimate.
-    """
-
-    value: float
-    low: float
-    high: float
-    level: float
 
 
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
@@ -83,9 +71,9 @@ def frechet_interval(
 ) -> Interval:
     """The Fréchet distance of generated images to a reference, with a bootstrap interval over the generated images.
 
-    A resample repeats images, which adds to the distance about what n images have more than infinitely many. So the
-    percentiles are taken of the resamples' deviations from their mean, around the value: the interval is for the mean
-    value of sets of n images. The reference counts as known.
+    A resample repeats images, which adds to the distance about what n images have more than infinitely many. The
+    deviations from the resamples' mean do not have that: the interval is for the mean value of sets of n images. The
+    reference counts as known.
 
     Args:
         features: Of the generated images, (N, F).
@@ -100,22 +88,15 @@ def frechet_interval(
     Raises:
         ValueError: As `GaussianStatistics.of` and `frechet_distance`, or `resamples` below 2 or `level` out of range.
     """
-    if resamples < 2:
-        raise ValueError(f"resamples is {resamples}; expected 2 or more")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level}; expected a number between 0 and 1, such as 0.95")
+    bootstrap = Bootstrap(seed, resamples, level)
     generated = GaussianStatistics.of(features)
     _check(generated, reference)
-    value, n = _frechet(generated, reference), len(features.values)
-    drawn = []
-    for resample in range(resamples):
-        chosen = torch.from_numpy(generator(seed, Stream.RESAMPLE, index=resample).integers(n, size=n))  # (N,)
-        drawn.append(_frechet(_statistics(features.values[chosen], features.extractor), reference))
-    deviations = torch.tensor(drawn, dtype=torch.float64)  # (resamples,)
-    deviations = deviations - deviations.mean()  # (resamples,)
-    tails = torch.tensor([(1.0 - level) / 2.0, (1.0 + level) / 2.0], dtype=torch.float64)  # (2,)
-    low, high = (value + deviations.quantile(tails)).tolist()
-    return Interval(value, max(low, 0.0), high, level)
+    drawn = [
+        _frechet(_statistics(features.values[chosen], features.extractor), reference)
+        for chosen in bootstrap.draws(len(features.values))  # (N,)
+    ]
+    found = bootstrap.interval(_frechet(generated, reference), torch.tensor(drawn, dtype=torch.float64))
+    return replace(found, low=max(found.low, 0.0))
 
 
 def _statistics(values: Tensor, extractor: str) -> GaussianStatistics:
@@ -125,16 +106,11 @@ def _statistics(values: Tensor, extractor: str) -> GaussianStatistics:
 
 
 def _check(a: GaussianStatistics, b: GaussianStatistics) -> None:
-    if a.extractor != b.extractor:
-        raise ValueError(
-            f"features of {a.extractor!r} cannot be compared with those of {b.extractor!r}; use one extractor for both"
-        )
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(f"the statistics have {len(a.mean)} and {len(b.mean)} dimensions; expected the same number")
+    check_comparable(a, b)
     fewest = min(a.n, b.n)
-    if fewest <= len(a.mean):
+    if fewest <= a.dims:
         warnings.warn(
-            f"{fewest} images for features of {len(a.mean)} dimensions: the distance is far too large; use more images",
+            f"{fewest} images for features of {a.dims} dimensions: the distance is far too large; use more images",
             stacklevel=3,
         )
 

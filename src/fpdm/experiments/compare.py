@@ -1,343 +1,144 @@
-"""Runs compared at the same budgets, from the same noise and labels."""
+"""Runs compared at the same budgets: each with its best plan, from the same noise and labels, finished row by row."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fpdm.data import ImageSet, load
-from fpdm.evaluation import Classifier, Features, GaussianStatistics, classifier, frechet_distance, frechet_interval
+from fpdm import __version__
+from fpdm.data import load_dataset
+from fpdm.experiments.judge import Judge, balanced
+from fpdm.experiments.report import Sheet, write_report
+from fpdm.experiments.results import Comparison
+from fpdm.experiments.rows import Case, Rows
+from fpdm.experiments.settings import SHOWN, Settings
+from fpdm.experiments.study import study
 from fpdm.files import write_atomically
-from fpdm.generate import ImageSampler, Plan, balanced_labels
-from fpdm.report.pictures import Curve, Panel, Row, save_curves, save_sheet
+from fpdm.generate import Plan
+from fpdm.report.pictures import Row
 from fpdm.sampling import Budget
-from fpdm.training import Run, load_run
-
-SHOWN = 12  # images per model and budget in the picture
-BATCH = 250
-CHOOSING = 300  # images of each candidate plan, when one is chosen on the validation split
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How budgets are spent, the same for every model where it has a choice.
-
-    Attributes:
-        sampler: As `Plan.sampler`.
-        grids: Timestep grids; of several, each model takes at each budget the one that is best on validation images.
-        iterations: Per step, where the middle leaves a choice.
-        allocation: As `Plan.allocation`; where there is nothing to share out, it changes nothing.
-        reuse: As `Plan.reuse`.
-        guidance: As `Plan.guidance`.
-    """
-
-    sampler: str = "ddim"
-    grids: tuple[str, ...] = ("trailing",)
-    iterations: int = 5
-    allocation: str = "constant"
-    reuse: bool = True
-    guidance: float = 1.0
-
-    def plans(self, run: Run, budget: int) -> list[Plan]:
-        """The candidates for a run at a budget, one for each grid."""
-        adjustable = len(run.model.cost().middle.iterations) > 1
-        return [
-            Plan(
-                budget,
-                self.iterations if adjustable else 0,
-                self.sampler,
-                grid,
-                self.allocation if adjustable else "constant",  # type: ignore[arg-type]  # Plan checks it
-                self.reuse and adjustable,
-                self.guidance,
-            )
-            for grid in self.grids
-        ]
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What distances are measured with.
-
-    Attributes:
-        classifier: Its features.
-        chooser: Statistics of the validation images.
-        reference: Statistics of the test images.
-    """
-
-    classifier: Classifier
-    chooser: GaussianStatistics
-    reference: GaussianStatistics
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Images of a plan and what they cost.
-
-    Attributes:
-        images: (N, C, H, W) uint8.
-        features: Of the images.
-        passes: Block passes per image.
-        macs: Multiply-accumulates per image.
-        seconds: Per image.
-    """
-
-    images: Tensor
-    features: Features
-    passes: float
-    macs: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """One row of `compare.json`: a model at a budget.
-
-    Attributes:
-        model: The recipe's name, with the run's folder where names repeat.
-        run: The run's folder.
-        parameters: Of the model.
-        train_steps: Steps it was trained for.
-        train_seconds: Seconds it was trained for.
-        train_macs: Multiply-accumulates it was trained for.
-        sampler: How it stepped.
-        grid: Its timesteps.
-        budget: Block passes that could be spent.
-        iterations: Per step.
-        steps: Sampling steps.
-        allocation: Of the iterations.
-        reuse: Whether solves started from the last solution.
-        guidance: Its scale.
-        passes: Block passes that were spent, mean per image.
-        macs: Multiply-accumulates per image.
-        seconds: Per image, on this machine.
-        distance: Fréchet distance in the features of `Comparison.features`.
-        distance_low: Lower end of its 95 % bootstrap interval.
-        distance_high: Upper end.
-        images: How many.
-        seed: Of the noise.
-    """
-
-    model: str
-    run: str
-    parameters: int
-    train_steps: int
-    train_seconds: float
-    train_macs: float
-    sampler: str
-    grid: str
-    budget: int
-    iterations: int
-    steps: int
-    allocation: str
-    reuse: bool
-    guidance: float
-    passes: float
-    macs: float
-    seconds: float
-    distance: float
-    distance_low: float
-    distance_high: float
-    images: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
-
-    Attributes:
-        features: The features that distances are measured in.
-        reference: The images that samples are compared with.
-        floor: The distance between as many real training images and the reference.
-        rows: One for each model and budget.
-    """
-
-    features: str
-    reference: str
-    floor: float
-    rows: tuple[Result, ...]
-
-    def to_text(self) -> str:
-        """A table."""
-        width = max(len(row.model) for row in self.rows) + 1
-        lines = [
-            f"Fréchet distance to {self.reference} in {self.features}; lower is better",
-            f"(not FID; real images of the training split have {self.floor:.3g})",
-            f"{'model':<{width}}{'budget':>7}{'grid':>10}{'steps':>7}{'iters':>7}{'passes':>8}{'MMACs':>8}{'ms':>7}{'distance':>10}"
-            "   95 % interval",
-        ]
-        lines += [
-            f"{r.model:<{width}}{r.budget:>7}{r.grid:>10}{r.steps:>7}{r.iterations:>7}{r.passes:>8.0f}"
-            f"{r.macs / 1e6:>8.0f}{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}"
-            f"   {r.distance_low:.3g} to {r.distance_high:.3g}"
-            for r in self.rows
-        ]
-        return "\n".join(lines)
+from fpdm.training import load_run
 
 
 def compare(
     folders: Sequence[Path],
     out: Path,
+    settings: Settings,
     *,
-    budgets: Sequence[int],
-    choices: Choices,
-    num_images: int,
-    seed: int,
+    data: str = "",
     data_root: Path | None = None,
-) -> str:
-    """Sample every run at every budget, measure, and write `compare.json`, `samples.png` and `distance.png`.
+    command: str = "",
+) -> Comparison:
+    """Sample every run at every budget with the plan that suits it best, judge, and write the report.
+
+    A plan is chosen on validation images and noise of its own; what is reported is of the test split and other noise.
+    Rows are kept in `out/rows` as they are finished, and a comparison that was interrupted goes on from them.
 
     Args:
         folders: Runs, trained on the same data.
-        out: Where to write.
-        budgets: Block passes per image.
-        choices: How to spend them.
-        num_images: Per model and budget.
-        seed: Image i has the same noise and label in every row. Plans are chosen with another.
+        out: Where `compare.json`, `report.html` and the pictures go.
+        settings: How to compare.
+        data: Where the images are now, if they have moved since.
         data_root: Folder with the data set's own files.
-
-    Returns:
-        A table as text.
+        command: What was called, for the report.
 
     Raises:
-        ValueError: Runs on different data, or a plan that does not fit a model.
+        ValueError: Runs on different data, or a budget that does not pay for a step of a model.
     """
-    if num_images < SHOWN:
-        raise ValueError(f"num_images is {num_images}; expected at least {SHOWN}")
+    cases = _cases(folders)
+    for case in cases:  # raises before anything long begins
+        for budget in settings.budgets:
+            for sampler in settings.samplers:
+                settings.choices.neighbours(case.run, budget, sampler, settings.guidance)
+    config = cases[0].run.recipe.data
+    config = replace(
+        config, source=data or config.source, conditional=any(case.run.recipe.data.conditional for case in cases)
+    )
+    dataset = load_dataset(config, root=data_root)
+    judge = Judge(dataset.splits)
+    rows = Rows(out / "rows", judge, dataset.sha256, settings)
+    chosen = [(case, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for case in cases]
+    swept = [
+        (case, Plan(budget, iterations, settings.samplers[0], guidance=settings.guidance))
+        for case in cases
+        for budget in settings.budgets
+        for iterations in settings.sweep
+        if (spending := Budget.of(budget, case.run.model.cost())).adjustable and spending.cost([iterations]) <= budget
+    ]
+    found, sweep, strips = [], [], {}
+    with tqdm(total=len(chosen) + len(swept), desc="comparing", unit=" rows", disable=None, dynamic_ncols=True) as bar:
+        for case, budget, sampler in chosen:
+            bar.set_postfix_str(f"{case.name}, {budget} passes, {sampler}")
+            result, strips[case.name, budget, sampler] = rows.chosen(case, budget, sampler)
+            found.append(result)
+            bar.update()
+        for case, plan in swept:
+            bar.set_postfix_str(f"{case.name}, {plan.budget} passes, {plan.iterations} iterations")
+            sweep.append(rows.of_plan(case, plan, settings.sweep_images).result)
+            bar.update()
+    shape = f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}"
+    result = Comparison(
+        command,
+        config.source,
+        judge.extractor.name,
+        shape,
+        _versions(),
+        asdict(settings),
+        tuple(study(case.name, case.folder, case.run, dataset.splits.validation) for case in cases),
+        tuple(found),
+        tuple(sweep),
+    )
+    write_atomically(out / "compare.json", result.to_json())
+    write_report(result, _sheets(result, strips, judge), out)
+    return result
+
+
+def _cases(folders: Sequence[Path]) -> list[Case]:
     runs = [load_run(folder) for folder in folders]
-    data = {run.recipe.data for run in runs}
-    if len(data) > 1:
-        raise ValueError(f"the runs were trained on different data ({', '.join(sorted(data))}); they do not compare")
-    cases = [(i, budget, choices.plans(runs[i], budget)) for budget in budgets for i in range(len(runs))]
-    for i, _, plans in cases:
-        for plan in plans:
-            # Raises before anything long begins; an adaptive one is probed when its turn comes.
-            ImageSampler(runs[i].model, runs[i].recipe.schedule, replace(plan, allocation="constant"))
-    name = data.pop()
-    train, validation, test = (load(name, split, root=data_root) for split in ("train", "validation", "test"))
-    of_data = classifier(train, test)
-    judge = Judge(
-        of_data,
-        GaussianStatistics.of(of_data.features(validation.images)),
-        GaussianStatistics.of(of_data.features(test.images)),
-    )
+    sources = {
+        f"{data.source}, {data.channels} x {data.size} x {data.size}" if data.is_folder else data.source
+        for data in (run.recipe.data for run in runs)
+    }
+    if len(sources) > 1:
+        raise ValueError(f"the runs were trained on different data ({'; '.join(sorted(sources))}); they do not compare")
     names = [run.recipe.name for run in runs]
-    labels = [n if names.count(n) == 1 else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
-    rows, pictures = [], []
-    for i, _, plans in tqdm(cases, desc="comparing", unit=" rows", disable=None, dynamic_ncols=True):
-        plan = _choose(runs[i], plans, judge, seed + 1)
-        drawn = _draw(runs[i], plan, judge, num_images, seed)
-        row = _result(labels[i], folders[i], runs[i], plan, drawn, judge, seed)
-        rows.append(row)
-        caption = f"{row.model}\n{row.budget} passes: {row.steps} x {row.iterations}"
-        pictures.append(Row(caption, drawn.images[:SHOWN]))
-    floor = frechet_distance(GaussianStatistics.of(of_data.features(_balanced(train, num_images))), judge.reference)
-    result = Comparison(of_data.name, f"the {len(test)} test images of {name}", floor, tuple(rows))
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "compare.json", json.dumps(asdict(result), indent=1))
-    sheet = [*pictures, Row("real (test images)", _balanced(test, SHOWN))]
-    save_sheet(sheet, out / "samples.png", title="The same noise and class in every column")
-    _plot(result, out / "distance.png")
-    return result.to_text() + f"\npictures and figures are in {out}: samples.png, distance.png, compare.json"
+    unique = [n if names.count(n) == 1 else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
+    return [Case(*one) for one in zip(unique, folders, runs, strict=True)]
 
 
-def _choose(run: Run, plans: Sequence[Plan], judge: Judge, seed: int) -> Plan:
-    """The plan whose images are nearest to the validation split, with noise that no reported image has."""
-    if len(plans) == 1:
-        return plans[0]
-
-    def distance(plan: Plan) -> float:
-        drawn = _draw(run, plan, judge, CHOOSING, seed)
-        return frechet_distance(GaussianStatistics.of(drawn.features), judge.chooser)
-
-    return min(plans, key=distance)
-
-
-def _draw(run: Run, plan: Plan, judge: Judge, num_images: int, seed: int) -> Drawn:
-    sampler = ImageSampler(run.model, run.recipe.schedule, plan, seed=seed)
-    made, passes, macs, seconds = [], 0.0, 0.0, 0.0
-    for start in range(0, num_images, BATCH):
-        chosen = range(start, min(start + BATCH, num_images))
-        batch = sampler(chosen, balanced_labels(chosen, run.model.shape.num_classes))
-        made.append(batch.pixels)
-        passes, macs = passes + batch.passes * len(chosen), macs + batch.macs * len(chosen)
-        seconds += batch.seconds
-    images = torch.cat(made)  # (N, C, H, W)
-    features = judge.classifier.features(images)
-    return Drawn(images, features, passes / num_images, macs / num_images, seconds / num_images)
-
-
-def _result(label: str, folder: Path, run: Run, plan: Plan, drawn: Drawn, judge: Judge, seed: int) -> Result:
-    cost = run.model.cost()
-    budget = Budget.of(plan.budget, cost)
-    interval = frechet_interval(drawn.features, judge.reference, seed=seed)
-    return Result(
-        model=label,
-        run=str(folder),
-        parameters=cost.total_parameters,
-        train_steps=run.progress.step,
-        train_seconds=round(run.progress.seconds, 1),
-        train_macs=run.progress.macs,
-        sampler=plan.sampler,
-        grid=plan.grid,
-        budget=plan.budget,
-        iterations=plan.iterations or budget.allowed.start,
-        steps=budget.steps(plan.iterations or None),
-        allocation=plan.allocation,
-        reuse=plan.reuse,
-        guidance=plan.guidance,
-        passes=drawn.passes,
-        macs=drawn.macs,
-        seconds=drawn.seconds,
-        distance=interval.value,
-        distance_low=interval.low,
-        distance_high=interval.high,
-        images=len(drawn.images),
-        seed=seed,
+def _sheets(result: Comparison, strips: dict[tuple[str, int, str], Tensor], judge: Judge) -> list[Sheet]:
+    """For each budget the models' first images beneath one another; at the largest, the nearest training images too."""
+    sampler = result.rows[0].sampler
+    sheets = []
+    budgets = sorted({row.budget for row in result.rows})
+    for budget in budgets:
+        rows = [row for row in result.rows if (row.budget, row.sampler) == (budget, sampler)]
+        pictures = [Row(f"{r.model}\n{r.steps} steps x {r.iterations}", strips[r.model, budget, sampler]) for r in rows]
+        pictures.append(Row("real\n(test images)", balanced(judge.splits.test, SHOWN)))
+        sheets.append(Sheet(f"{budget} block passes: the same noise and class in every column", pictures))
+    pairs = []
+    for model in dict.fromkeys(row.model for row in result.rows):
+        images = strips[model, budgets[-1], sampler]
+        pairs += [Row(model, images), Row("nearest\ntraining images", judge.nearest_training(images))]
+    sheets.append(
+        Sheet(f"{budgets[-1]} block passes: beneath each image the training image nearest in features", pairs)
     )
+    return sheets
 
 
-def _balanced(data: ImageSet, count: int) -> Tensor:
-    """Real images with the labels of generated ones: (count, C, H, W) uint8, some twice if need be."""
-    of_class = [torch.nonzero(data.labels == label).flatten() for label in range(data.num_classes)]  # K of (N_k,)
-    places = [of_class[label] for label in balanced_labels(range(count), data.num_classes)]  # count of (N_k,)
-    chosen = [int(place[i // data.num_classes % len(place)]) for i, place in enumerate(places)]
-    return data.images[chosen]  # (count, C, H, W)
-
-
-def _plot(result: Comparison, path: Path) -> None:
-    """Distance over the three currencies: block passes, exact MACs, seconds."""
-
-    def panel(x_label: str, x: Callable[[Result], float]) -> Panel:
-        curves = []
-        for model in dict.fromkeys(row.model for row in result.rows):
-            mine = [row for row in result.rows if row.model == model]
-            curves.append(
-                Curve(
-                    f"{model}, {mine[0].parameters / 1e6:.2f} M parameters",
-                    [x(row) for row in mine],
-                    [row.distance for row in mine],
-                    [row.distance_low for row in mine],
-                    [row.distance_high for row in mine],
-                )
-            )
-        return Panel(x_label, curves)
-
-    save_curves(
-        [
-            panel("block passes per image", lambda row: row.passes),
-            panel("MMACs per image", lambda row: row.macs / 1e6),
-            panel("milliseconds per image, on this machine", lambda row: 1e3 * row.seconds),
-        ],
-        path,
-        title="Sample quality under a budget",
-        y_label="Fréchet distance (lower is better)\nin classifier features",
-        floor=result.floor,
-    )
+def _versions() -> dict[str, str]:
+    return {
+        "fpdm": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
+        "system": sys.platform,
+    }

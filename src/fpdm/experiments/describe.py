@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,10 @@ class Description:
                 "middle_per_iteration": middle.iterate,
             },
         }
+
+    def to_json(self) -> str:
+        """The same, for a machine to read."""
+        return json.dumps(self.to_dict(), indent=1)
 
     def to_text(self) -> str:
         """The same as a table."""

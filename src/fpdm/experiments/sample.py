@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,51 @@ from fpdm.generate import ImageSampler, Plan, balanced_labels
 from fpdm.report.pictures import enlarged, save_png, tile, to_array
 from fpdm.training import Run
 
-SETTINGS = "sampling.json"
+SETTINGS, GRID = "sampling.json", "grid.png"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What was drawn.
+
+    Attributes:
+        out: The folder.
+        images: Images in it.
+        drawn: Those that were made now; the others were there already.
+        steps: Sampling steps.
+        budget: Block passes that each image could spend.
+        passes: Block passes that each image spent, mean; None if none was made now, as are those below.
+        macs: Multiply-accumulates per image.
+        seconds: What it took for all.
+    """
+
+    out: Path
+    images: int
+    drawn: int
+    steps: int
+    budget: int
+    passes: float | None
+    macs: float | None
+    seconds: float | None
+
+    def to_text(self) -> str:
+        """A summary in one line."""
+        if self.passes is None or self.macs is None:
+            return f"nothing left to do: {self.images} images are in {self.out}"
+        kept = f" ({self.images - self.drawn} were there already)" if self.drawn < self.images else ""
+        return (
+            f"{self.drawn} images in {self.out}{kept}: {self.steps} steps, {self.passes:.1f} of {self.budget} block "
+            f"passes and {self.macs / 1e9:.3f} GMACs each, {self.seconds:.1f} s; {GRID} shows the first of them"
+        )
+
+    def to_json(self) -> str:
+        """Every field."""
+        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 def sample_to_folder(
     run: Run, plan: Plan, num_images: int, out: Path, *, seed: int, batch_size: int, label: int | None = None
-) -> str:
+) -> Sampled:
     """Write `num_images` PNGs, a grid of the first 64, and the settings into `out`; images already there are kept.
 
     Args:
@@ -32,9 +71,6 @@ def sample_to_folder(
         seed: Image i is a function of it and i.
         batch_size: Images at once.
         label: One class for all; None takes all in turn.
-
-    Returns:
-        A summary in one line.
 
     Raises:
         ValueError: A count below 1, a class out of range, or a folder with images of other settings.
@@ -67,15 +103,10 @@ def sample_to_folder(
         for index, image in zip(chosen, to_array(made.pixels), strict=True):
             save_png(image[..., 0] if grey else image, _path(out, index))
     first = range(min(num_images, 64))
-    save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / "grid.png")
-    if not todo:
-        return f"nothing left to do: {num_images} images are in {out}"
-    kept = f" ({num_images - len(todo)} were there already)" if len(todo) < num_images else ""
-    mean_passes, mean_gmacs = passes / len(todo), macs / len(todo) / 1e9
-    return (
-        f"{len(todo)} images in {out}{kept}: {len(sampler.timesteps)} steps, {mean_passes:.1f} of {plan.budget} "
-        f"block passes and {mean_gmacs:.3f} GMACs each, {seconds:.1f} s; grid.png shows the first {len(first)}"
-    )
+    save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / GRID)
+    n = len(todo)
+    spent = (passes / n, macs / n, seconds) if todo else (None, None, None)
+    return Sampled(out, num_images, n, len(sampler.timesteps), plan.budget, *spent)
 
 
 def _path(out: Path, index: int) -> Path:

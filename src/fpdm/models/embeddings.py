@@ -58,7 +58,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, T, D), tokens in reading order."""
-        return self.proj(x).flatten(2).mT  # (B, T, D)
+        return self.proj(x).flatten(2).mT.contiguous()  # (B, T, D)
 
     def macs(self, tokens: int) -> int:
         """Multiply-accumulates per sample."""

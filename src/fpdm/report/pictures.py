@@ -1,18 +1,23 @@
-"""Pictures: grids of images, sheets of samples, curves."""
+"""Pictures: grids of images and sheets of samples."""
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from fpdm.report.text import plain, shortened
 
 
 def to_array(images: Tensor) -> np.ndarray:
@@ -22,14 +27,40 @@ def to_array(images: Tensor) -> np.ndarray:
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
+@dataclass(frozen=True)
+class Png:
+    """A picture and how large it is on a page.
+
+    Attributes:
+        data: The file.
+        width: In pixels of the page, of which the picture may have more for sharp screens.
+        height: Likewise.
+    """
+
+    data: bytes
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, image: Image.Image, width: int) -> Png:
+        """The image as a file, `width` pixels wide on a page."""
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return cls(buffer.getvalue(), width, round(image.height * width / image.width))
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        temporary = path.with_name(f".{uuid.uuid4().hex}.png")
+        try:
+            temporary.write_bytes(self.data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def save_png(image: np.ndarray, path: Path) -> None:
     """Write (H, W) or (H, W, 3) uint8 as a PNG, whole or not at all."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.png")
-    try:
-        Image.fromarray(image).save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    Png.of(Image.fromarray(image), image.shape[1]).save(path)
 
 
 def tile(images: Tensor, columns: int, *, gap: int) -> np.ndarray:
@@ -52,24 +83,56 @@ class Row:
     images: Tensor
 
 
-def save_sheet(rows: Sequence[Row], path: Path, *, title: str) -> None:
-    """Rows of images with a caption each, under a title. All rows hold equally many.
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of images beneath one another, with equally many in each.
+
+    Attributes:
+        title: Above them.
+        rows: What is shown.
+    """
+
+    title: str
+    rows: Sequence[Row]
+
+    def __post_init__(self) -> None:
+        assert len({len(row.images) for row in self.rows}) == 1
+
+    @property
+    def columns(self) -> int:
+        """Images in a row."""
+        return len(self.rows[0].images)
+
+
+def draw_sheet(sheet: Sheet) -> Png:
+    """A sheet as one picture, black on white.
 
     Images are enlarged smoothly: the eye reads 8 x 8 pixels better so.
     """
-    assert len({len(row.images) for row in rows}) == 1
-    count = len(rows[0].images)
-    width = 10.0
-    height = (width - 1.9) / count * len(rows) + 0.6
-    figure = Figure(figsize=(width, height), dpi=150)
-    figure.suptitle(title, fontsize=11, y=1 - 0.22 / height)
-    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=1.8 / width, right=0.99, top=1 - 0.5 / height, bottom=0.05 / height, hspace=0.06)
-    for axis, row in zip(axes, rows, strict=True):
-        axis.imshow(tile(enlarged(row.images), count, gap=4), interpolation="nearest", aspect="equal")
-        axis.set_axis_off()
-        axis.text(-0.01, 0.5, row.caption, transform=axis.transAxes, ha="right", va="center", fontsize=8.5)
-    figure.savefig(path)
+    dpi, gap, left, top = 150, 4, 290, 75
+    side = max(8, min(1200 // sheet.columns - gap, 240))
+    width, height = max(left + sheet.columns * (side + gap), 900), top + len(sheet.rows) * (side + gap)
+    figure = Figure(figsize=(width / dpi, height / dpi))
+    figure.text(0.5, 1 - 35 / height, plain(sheet.title), fontsize=11, ha="center", va="center")
+    tops = [top + i * (side + gap) for i in range(len(sheet.rows))]
+    for y, row in zip(tops, sheet.rows, strict=True):
+        caption = "\n".join(plain(shortened(line, 26)) for line in row.caption.splitlines())
+        centre = 1 - (y + side / 2) / height
+        figure.text((left - 15) / width, centre, caption, fontsize=8.5, ha="right", va="center")
+    picture = rasterised(figure, dpi)
+    for y, row in zip(tops, sheet.rows, strict=True):
+        picture.paste(Image.fromarray(tile(_resized(row.images, side), sheet.columns, gap=gap)), (left, y))
+    return Png.of(picture, round(100 * width / dpi))
+
+
+def rasterised(figure: Figure, dpi: int) -> Image.Image:
+    """A figure's pixels, RGB."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that matplotlib's font lacks
+        canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def enlarged(images: Tensor) -> Tensor:
@@ -79,44 +142,21 @@ def enlarged(images: Tensor) -> Tensor:
     return wide.round().clamp(0, 255).to(images.dtype)  # (N, C, h, w)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One line of a plot, with intervals; `low`, `y` and `high` are as long as `x`."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Curves over one x."""
-
-    x_label: str
-    curves: Sequence[Curve]
+def strip(images: Tensor, side: int, *, shown: int, gap: int = 3) -> Png:
+    """(N, C, H, W) uint8 side by side, each `side` pixels high, `shown` on a page; between them it is transparent."""
+    pixels = _resized(images, side).permute(0, 2, 3, 1).cpu().numpy()  # (N, h, w, C)
+    n, h, w, channels = pixels.shape
+    picture = np.zeros((h, n * (w + gap) - gap, channels + 1), np.uint8)  # (h, n (w + gap) - gap, C + alpha)
+    for i in range(n):
+        left = i * (w + gap)
+        picture[:, left : left + w, :channels] = pixels[i]
+        picture[:, left : left + w, channels] = 255
+    return Png.of(Image.fromarray(picture, "LA" if channels == 1 else "RGBA"), picture.shape[1] * shown // side)
 
 
-def save_curves(panels: Sequence[Panel], path: Path, *, title: str, y_label: str, floor: float) -> None:
-    """Panels side by side, x logarithmic, with intervals, and a dotted line where real images lie."""
-    figure = Figure(figsize=(4.2 * len(panels) + 0.8, 4.4), dpi=130, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, panel in zip(axes, panels, strict=True):
-        for curve, marker in zip(panel.curves, "osD^v<>ph*" * 10, strict=False):
-            y = np.asarray(curve.y)
-            spread = np.maximum(np.stack([y - np.asarray(curve.low), np.asarray(curve.high) - y]), 0)
-            axis.errorbar(curve.x, y, yerr=spread, marker=marker, markersize=5, capsize=3, label=curve.name)
-        axis.axhline(floor, color="0.4", linestyle=":", label="real images (training split)")
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        if len({tuple(curve.x) for curve in panel.curves}) == 1:
-            axis.set_xticks(panel.curves[0].x)
-        axis.set_ylim(bottom=0)
-        axis.set_xlabel(panel.x_label)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel(y_label)
-    figure.suptitle(title, fontsize=11)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path)
+def _resized(images: Tensor, side: int) -> Tensor:
+    """(N, C, H, W) uint8 with `side` pixels of height, bicubic."""
+    ratio = side / images.shape[2]
+    size = (side, max(1, round(images.shape[3] * ratio)))
+    resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=ratio < 1)  # (N, C, h, w)
+    return resized.round().clamp(0, 255).to(images.dtype)  # (N, C, h, w)

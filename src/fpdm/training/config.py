@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from fpdm.data import DataConfig, ImageSet
 from fpdm.diffusion import Objective, Schedule
 from fpdm.fixed_point import Gradient, Implicit, JacobianFree, jfb, multistep_jfb, unrolled
 from fpdm.models import TransformerConfig
@@ -22,10 +23,13 @@ class TrainConfig:
 
     Attributes:
         steps: Optimiser steps; 0 for no limit.
-        seconds: Seconds of training on this machine, pauses between resumed runs not counted; 0 for no limit.
+        seconds: Seconds of training steps on this machine; checkpoints, validation, samples and pauses are not counted.
+            0 for no limit.
         macs: Multiply-accumulates of training, a backward pass counted as two forward ones; 0 for no limit. Gives two
             models the same compute whatever the machine is doing meanwhile.
         batch_size: Images per step, over all processes.
+        accumulate: Micro-batches that a process cuts its share of a step into: the same step up to rounding, in less
+            memory.
         learning_rate: After the warm-up, constant.
         warmup: Steps over which the learning rate rises linearly.
         weight_decay: AdamW's.
@@ -36,6 +40,7 @@ class TrainConfig:
             of blocks is differentiated as it is.
         no_grad_iters: N, iterations without gradient at most.
         grad_iters: M, iterations with gradient at most.
+        no_grad_weights: How likely each of 0..N is with "stochastic"; empty means alike.
         grad_weights: How likely each of 1..M is with "stochastic"; empty means alike.
         weighting: Of the loss: "uniform", "min_snr" or "authors".
         mixed_precision: "no", "bf16" or "fp16".
@@ -43,6 +48,9 @@ class TrainConfig:
         checkpoint_every: Steps between checkpoints; 0 saves at the end only.
         keep: Checkpoints kept, at least 2.
         log_every: Steps between rows of metrics.jsonl.
+        validate_every: Steps between measurements of the validation loss, also made at the end; 0 for none.
+        sample_every: Steps between pictures of samples, also made at the end; 0 for none.
+        tracker: "tensorboard", "wandb", "trackio" or "none": where figures and pictures go besides the run's folder.
 
     Raises:
         ValueError: A field outside its range.
@@ -52,6 +60,7 @@ class TrainConfig:
     seconds: float = 0.0
     macs: float = 0.0
     batch_size: int = 512
+    accumulate: int = 1
     learning_rate: float = 1e-4
     warmup: int = 1000
     weight_decay: float = 0.0
@@ -61,6 +70,7 @@ class TrainConfig:
     gradient: Literal["stochastic", "jfb", "multistep", "unrolled", "implicit"] = "stochastic"
     no_grad_iters: int = 12
     grad_iters: int = 12
+    no_grad_weights: tuple[float, ...] = ()
     grad_weights: tuple[float, ...] = ()
     weighting: Literal["uniform", "min_snr", "authors"] = "uniform"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
@@ -68,13 +78,17 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep: int = 2
     log_every: int = 20
+    validate_every: int = 1000
+    sample_every: int = 1000
+    tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "warmup": 0, "no_grad_iters": 0, "seed": 0, "checkpoint_every": 0}
-        least |= {"batch_size": 1, "grad_iters": 1, "log_every": 1, "keep": 2}
+        least |= {"validate_every": 0, "sample_every": 0}
+        least |= {"batch_size": 1, "accumulate": 1, "grad_iters": 1, "log_every": 1, "keep": 2}
         for name, bound in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < bound:
+            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
                 raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
         for name, low, high in (
             ("seconds", 0.0, math.inf),
@@ -87,7 +101,6 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             positive = name in ("learning_rate", "clip_norm")
-            positive = name in ("learning_rate", "clip_norm")
             if not (low <= value < high) or (positive and value == 0.0):
                 bound = f"a finite number {'above' if positive else 'of at least'} {low:g}"
                 raise ValueError(
@@ -96,6 +109,7 @@ class TrainConfig:
         for name, allowed in (
             ("gradient", ("stochastic", "jfb", "multistep", "unrolled", "implicit")),
             ("mixed_precision", ("no", "bf16", "fp16")),
+            ("tracker", ("tensorboard", "wandb", "trackio", "none")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
@@ -103,8 +117,10 @@ class TrainConfig:
             raise ValueError(f"seed is {self.seed}; expected an integer below 2^32")
         if not (self.steps or self.seconds or self.macs):
             raise ValueError("steps, seconds and macs are all 0; give one of them, or training never ends")
-        if self.grad_weights and self.gradient != "stochastic":
-            raise ValueError(f"grad_weights need the gradient 'stochastic'; it is {self.gradient!r}")
+        if (self.no_grad_weights or self.grad_weights) and self.gradient != "stochastic":
+            raise ValueError(
+                f"no_grad_weights and grad_weights need the gradient 'stochastic'; it is {self.gradient!r}"
+            )
         if self.macs and self.gradient == "implicit":
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
         self.make_objective()
@@ -114,7 +130,7 @@ class TrainConfig:
         """The way to differentiate through the fixed point."""
         N, M = self.no_grad_iters, self.grad_iters
         makers = {
-            "stochastic": lambda: JacobianFree((0, N), (1, M), with_grad_weights=self.grad_weights),
+            "stochastic": lambda: JacobianFree((0, N), (1, M), self.no_grad_weights, self.grad_weights),
             "jfb": lambda: jfb(N),
             "multistep": lambda: multistep_jfb(N, M),
             "unrolled": lambda: unrolled(M),
@@ -126,6 +142,10 @@ class TrainConfig:
         """The loss."""
         return Objective(self.weighting)
 
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        return self.learning_rate * min(1.0, step / max(self.warmup, 1))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -133,17 +153,29 @@ class Recipe:
 
     Attributes:
         name: What it is called in tables and pictures.
-        data: The data set's name.
+        data: Which images.
         model: The network's shape.
         train: How to train it.
         schedule: The noise schedule.
     """
 
     name: str
-    data: str
+    data: DataConfig
     model: TransformerConfig
     train: TrainConfig
     schedule: Schedule = field(default_factory=Schedule)
+
+    def fitted(self, data: ImageSet) -> Recipe:
+        """With the model's image size, channels and number of classes taken from the images.
+
+        Raises:
+            ValueError: The image size is not divisible by the patch size.
+        """
+        channels, size, _ = data.shape
+        return dataclasses.replace(
+            self,
+            model=dataclasses.replace(self.model, image_size=size, in_channels=channels, num_classes=data.num_classes),
+        )
 
     def to_json(self) -> str:
         """As JSON, every field."""
@@ -151,7 +183,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """From `to_json`.
+        """From `to_json`, or written by hand: what is left out takes its default, and `data` may be a name alone.
 
         Raises:
             ValueError: Not JSON, or an unknown or missing key; the nearest known one is named.
@@ -160,8 +192,10 @@ class Recipe:
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"the recipe is not JSON: {error}") from error
-        nested = {"model": TransformerConfig, "train": TrainConfig, "schedule": Schedule}
+        nested = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule}
         if isinstance(values, dict):
+            if isinstance(values.get("data"), str):
+                values["data"] = {"source": values["data"]}
             values = {key: _build(nested[key], value, key) if key in nested else value for key, value in values.items()}
         return _build(cls, values, "recipe")
 
@@ -183,8 +217,9 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What a resumed run may not change, one "field: old -> new" each; how long to train and how often to save may."""
+    """What a resumed run may not change, one "field: old -> new" each; how long to train, to save and to show may."""
     free = {"train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep", "train.log_every"}
+    free |= {"train.validate_every", "train.sample_every", "train.tracker"}
     before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if key not in free and before[key] != after[key]]
 

@@ -2,122 +2,81 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from fpdm.data import ImageSet, indices
-from fpdm.diffusion import Schedule
+from fpdm.data import ImageSet
 from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import write_atomically
-from fpdm.fixed_point import mean_iterations
+from fpdm.fixed_point import FixedPointSolver, mean_iterations
 from fpdm.models import DiffusionTransformer
-from fpdm.randomness import Stream, generator
 from fpdm.training import checkpoint
+from fpdm.training.batch import make_batch
+from fpdm.training.clock import StepClock
 from fpdm.training.config import Recipe, differences
+from fpdm.training.observer import Observer
+from fpdm.training.progress import Metrics, Progress
+from fpdm.training.readme import describe_run
+from fpdm.training.rows import writable
+from fpdm.training.run import CHECKPOINTS, EMA, MODEL, OPTIMIZER, README, RECIPE, hold
+from fpdm.training.tracker import make_accelerator
 
-RECIPE = "recipe.json"
-METRICS = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
-MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"
 MAX_SKIPPED = 10  # steps in a row without a finite gradient, after which the run ends
 
 
-class Batch(NamedTuple):
-    """One step's training data.
+class Part(NamedTuple):
+    """What a micro-batch measured; the tensors, of no dimension, are still on the device."""
 
-    Attributes:
-        x0: Clean images in [-1, 1], (B, C, H, W).
-        eps: Noise, (B, C, H, W).
-        t: Timesteps, (B,).
-        y: Labels, some of them "no class", (B,).
-    """
-
-    x0: Tensor
-    eps: Tensor
-    t: Tensor
-    y: Tensor
-
-
-def make_batch(
-    data: ImageSet, *, seed: int, first: int, count: int, schedule: Schedule, num_classes: int, label_dropout: float
-) -> Batch:
-    """The training data at global positions `first` .. `first + count - 1`.
-
-    Which image, timestep, noise and label a position gets is a function of (seed, position): not of batch size, number
-    of processes, or where the run was resumed.
-    """
-    x0, y = data.batch(indices(len(data), seed=seed, first=first, count=count))  # (B, C, H, W), (B,)
-    t, drop, eps = np.empty(count, np.int64), np.empty(count), np.empty(x0.shape, np.float32)
-    for i in range(count):
-        rng = generator(seed, Stream.TRAIN, first + i)
-        t[i], drop[i] = rng.integers(schedule.num_timesteps), rng.random()
-        rng.standard_normal(out=eps[i], dtype=np.float32)
-    dropped = torch.from_numpy(drop < label_dropout)  # (B,)
-    y = torch.where(dropped, num_classes, y) if num_classes else torch.zeros_like(y)  # (B,)
-    return Batch(x0, torch.from_numpy(eps), torch.from_numpy(t), y)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come; saved with every checkpoint.
-
-    Attributes:
-        step: Optimiser steps done, skipped ones included.
-        seconds: Seconds of training.
-        macs: Multiply-accumulates of training, over all processes.
-        skipped: Steps without a finite gradient.
-        skipped_in_a_row: Those at the end.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    macs: float = 0.0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
+    loss: Tensor
+    mse: Tensor
+    iterations: float
+    no_grad_iterations: float
+    residual: Tensor | None
 
 
 class Trainer:
-    """Trains a recipe in a folder. Everything that a checkpoint holds is here.
+    """Trains a recipe in a folder. Everything that a checkpoint holds is here; what is shown is the observer's.
 
     Args:
         recipe: What to train.
         data: The training images.
         out: The run's folder; an interrupted run in it is resumed.
+        validation: Images that are not trained on, to watch the loss on; None for none.
+        command: What was called, for the run's README.
 
     Attributes:
         progress: How far the run has come.
         resumed_at: The step that `train` began with.
 
     Raises:
-        ValueError: The data does not fit the model, or the batch the processes.
+        ValueError: The data does not fit the model, or the batch the processes and micro-batches, or the library of
+            the tracker is missing.
     """
 
-    def __init__(self, recipe: Recipe, data: ImageSet, out: Path) -> None:
-        self.recipe, self.data, self.out = recipe, data, out
-        self._check_data()
+    def __init__(
+        self, recipe: Recipe, data: ImageSet, out: Path, *, validation: ImageSet | None = None, command: str = ""
+    ) -> None:
+        self.recipe, self.data, self.validation, self.out, self.command = recipe, data, validation, out, command
+        for images in (data, validation):
+            if images is not None:
+                _check_fit(images, recipe)
         config = recipe.train
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
-        if config.batch_size % self.accelerator.num_processes:
+        self.accelerator = make_accelerator(config, out)
+        processes = self.accelerator.num_processes
+        if config.batch_size % (processes * config.accumulate):
             raise ValueError(
-                f"batch_size {config.batch_size} does not divide among {self.accelerator.num_processes} processes"
+                f"batch_size {config.batch_size} does not divide among {processes} processes x accumulate "
+                f"{config.accumulate}; expected a multiple of {processes * config.accumulate}"
             )
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
@@ -128,9 +87,9 @@ class Trainer:
         )
         self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay)
         self.progress, self.resumed_at = Progress(), 0
-        self.window: list[dict[str, float]] = []  # the steps since the last row of metrics
         self.net, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
         self.ema.to(self.accelerator.device)
+        self.observer = Observer(recipe, out, self.accelerator, self.model, self.ema, validation)
 
     def train(self) -> Progress:
         """Train to the recipe's end; nothing is done if the run is there already.
@@ -141,7 +100,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
             RunError: The gradient stayed without a finite value, or the disk is full.
         """
-        with self._hold():
+        with hold(self.out) if self.accelerator.is_main_process else nullcontext():
             self._resume()
             try:
                 self._run()
@@ -152,18 +111,15 @@ class Trainer:
         return self.progress
 
     def _run(self) -> None:
-        with self._signals() as received, self._bar() as bar:
-            start = time.monotonic() - self.progress.seconds
+        every, clock = self.recipe.train.checkpoint_every, StepClock()
+        with _stop_signals() as received, clock.listening(), self.observer.watching(self.progress):
             while not self._done():
-                due = (self.progress.step + 1) % self.recipe.train.log_every == 0
-                self.window.append(self._step(measure=due))
-                self.progress = replace(self.progress, seconds=time.monotonic() - start)
-                if due:
-                    self._log()
-                    bar.set_postfix_str(self._postfix())
-                    self.window.clear()
-                bar.update(1)
-                every = self.recipe.train.checkpoint_every
+                clock.start()
+                metrics = self._step(measure=self.observer.due(self.progress.step + 1))
+                self.progress = replace(self.progress, seconds=self.progress.seconds + clock.stop())
+                self.observer.note(metrics, self.progress)
+                # Before the checkpoint: what a checkpoint's step has shown is not made again.
+                self.observer.look(self.progress.step)
                 if every and self.progress.step % every == 0:
                     self._save()
                 if self._any(bool(received)):
@@ -174,42 +130,18 @@ class Trainer:
                         "saved, and the same command goes on from it",
                         number,
                     )
+            self.observer.look(self.progress.step, end=True)
             self._save()
 
-    def _step(self, *, measure: bool) -> dict[str, float]:
+    def _step(self, *, measure: bool) -> Metrics:
         config, step = self.recipe.train, self.progress.step
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        count = config.batch_size // processes
-        batch = make_batch(
-            self.data,
-            seed=config.seed,
-            first=step * config.batch_size + rank * count,
-            count=count,
-            schedule=self.recipe.schedule,
-            num_classes=self.recipe.model.num_classes,
-            label_dropout=config.label_dropout,
-        )
-        x0, eps, t, y = (tensor.to(self.accelerator.device) for tensor in batch)
-        x = self.recipe.schedule.add_noise(x0, eps, t)  # (B, C, H, W)
-        with self.accelerator.autocast():
-            measure = measure or self.progress.skipped_in_a_row > 0  # in trouble: say how large the residual is
-            prediction = self.net(x, t, y, solver=self.gradient.bind(config.seed, step, measure=measure))
-        loss = self.objective.loss(self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t)
-        self.accelerator.backward(loss.total.mean())
-        # The norm is of the gradient averaged over the processes: they all skip, or none does.
-        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm)).item()
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(config.warmup, 1))
+        measure = measure or self.progress.skipped_in_a_row > 0  # in trouble: say how large the residual is
+        solver = self.gradient.bind(config.seed, step, measure=measure)  # the same n and m for all micro-batches
+        parts = [self._backward(part, solver) for part in range(config.accumulate)]
+        norm = self._update()
         finite = bool(np.isfinite(norm))
-        if finite or self.accelerator.scaler is not None:
-            # A scaler of fp16 gradients leaves the weights alone by itself, and learns from it.
-            self.stepper.step()
-        if finite:
-            self.ema.step(self.model.parameters())
-        self.stepper.zero_grad()
-        solution = prediction.solution
-        iterations = mean_iterations(solution.iters)
-        macs = self.cost.training_macs(iterations, mean_iterations(solution.no_grad_iters))
+        iterations = _mean(part.iterations for part in parts)
+        macs = self.cost.training_macs(iterations, _mean(part.no_grad_iterations for part in parts))
         self.progress = replace(
             self.progress,
             step=step + 1,
@@ -217,24 +149,74 @@ class Trainer:
             skipped=self.progress.skipped + (not finite),
             skipped_in_a_row=0 if finite else self.progress.skipped_in_a_row + 1,
         )
-        residual = float("nan") if solution.residual is None else solution.residual.max().item()
+        residuals = [float(part.residual) for part in parts if part.residual is not None]
+        residual = float(np.max(residuals)) if residuals else float("nan")  # nan in one is nan here
         if self.progress.skipped_in_a_row >= MAX_SKIPPED:
-            known = "" if solution.residual is None else f", residual of the fixed point {residual:.2g}"
+            known = f", residual of the fixed point {residual:.2g}" if residuals else ""
             raise RunError(
                 f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}{known}); last good "
                 f"checkpoint: {self._last_checkpoint()}"
             )
-        return {
-            "loss": loss.total.mean().item(),
-            "mse": loss.mse.mean().item(),
-            "grad_norm": norm,
-            "iterations": iterations,
-            "residual": residual,
-        }
+        return Metrics(
+            loss=_mean(float(part.loss) for part in parts),
+            mse=_mean(float(part.mse) for part in parts),
+            grad_norm=norm,
+            iterations=iterations,
+            residual=residual,
+        )
+
+    def _backward(self, part: int, solver: FixedPointSolver) -> Part:
+        """Add the gradient of one micro-batch to those before it."""
+        config, step = self.recipe.train, self.progress.step
+        count = config.batch_size // (self.accelerator.num_processes * config.accumulate)
+        batch = make_batch(
+            self.data,
+            seed=config.seed,
+            first=step * config.batch_size + (self.accelerator.process_index * config.accumulate + part) * count,
+            count=count,
+            schedule=self.recipe.schedule,
+            num_classes=self.recipe.model.num_classes,
+            label_dropout=config.label_dropout,
+            flip=self.recipe.data.flip,
+        )
+        x0, eps, t, y = (tensor.to(self.accelerator.device) for tensor in batch)
+        x = self.recipe.schedule.add_noise(x0, eps, t)  # (B, C, H, W)
+        last = part + 1 == config.accumulate
+        # The processes exchange their gradients once a step, with the last micro-batch.
+        with nullcontext() if last else self.accelerator.no_sync(self.net):
+            with self.accelerator.autocast():
+                prediction = self.net(x, t, y, solver=solver)
+            loss = self.objective.loss(self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t)
+            self.accelerator.backward(loss.total.mean() / config.accumulate)
+        solution = prediction.solution
+        return Part(
+            loss=loss.total.detach().mean(),
+            mse=loss.mse.detach().mean(),
+            iterations=mean_iterations(solution.iters),
+            no_grad_iterations=mean_iterations(solution.no_grad_iters),
+            residual=None if solution.residual is None else solution.residual.max(),
+        )
+
+    def _update(self) -> float:
+        """Change the weights by the gradient, if it is finite; its norm."""
+        config = self.recipe.train
+        # The norm is of the gradient averaged over the processes: they all skip, or none does.
+        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm)).item()
+        finite = bool(np.isfinite(norm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate(self.progress.step + 1)
+        if finite or self.accelerator.scaler is not None:
+            # A scaler of fp16 gradients leaves the weights alone by itself, and learns from it.
+            self.stepper.step()
+        if finite:
+            self.ema.step(self.model.parameters())
+        self.stepper.zero_grad()
+        return norm
 
     def _done(self) -> bool:
         config = self.recipe.train
-        late = bool(config.seconds) and self.progress.seconds >= config.seconds
+        # By the main process's clock: in the others' steps is the time that they wait while it shows something.
+        late = self.accelerator.is_main_process and self.progress.seconds >= config.seconds
         enough = bool(config.steps) and self.progress.step >= config.steps
         enough = enough or (bool(config.macs) and self.progress.macs >= config.macs)
         return enough or (bool(config.seconds) and self._any(late))
@@ -245,16 +227,6 @@ class Trainer:
             return flag
         votes = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum")
         return bool(votes > 0)  # type: ignore[operator]
-
-    def _check_data(self) -> None:
-        model, shape = self.recipe.model, tuple(self.data.images.shape[1:])
-        if shape != (model.in_channels, model.image_size, model.image_size):
-            raise ValueError(
-                f"the images are {shape}, but the model takes "
-                f"{(model.in_channels, model.image_size, model.image_size)} (channels, height, width)"
-            )
-        if model.num_classes and model.num_classes != self.data.num_classes:
-            raise ValueError(f"the data has {self.data.num_classes} classes, but the model has {model.num_classes}")
 
     def _resume(self) -> None:
         recipe_file = self.out / RECIPE
@@ -270,7 +242,7 @@ class Trainer:
         self.resumed_at = self.progress.step
         if self.accelerator.is_main_process:
             write_atomically(recipe_file, self.recipe.to_json())
-            self._forget_later_rows()
+            write_atomically(self.out / README, self._readme())
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         names = dict(self.model.named_parameters())
@@ -289,7 +261,10 @@ class Trainer:
         self.progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.state["scaler"])
-        self.window = [{key: _unwritten(value) for key, value in row.items()} for row in found.state["window"]]
+        self.observer.window = [
+            Metrics(**{key: float("nan") if value is None else value for key, value in row.items()})
+            for row in found.state["window"]
+        ]
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
@@ -311,12 +286,15 @@ class Trainer:
                 **asdict(self.progress),
                 "ema_updates": self.ema.optimization_step,
                 "scaler": None if scaler is None else scaler.state_dict(),
-                "window": [{key: _writable(value) for key, value in row.items()} for row in self.window],
+                "window": [
+                    {key: writable(value) for key, value in asdict(row).items()} for row in self.observer.window
+                ],
             }
             root, step = self.out / CHECKPOINTS, self.progress.step
             if not self._saved():
                 checkpoint.save(root, step, tensors, files, state)
             checkpoint.prune(root, self.recipe.train.keep, step)
+            self.observer.draw()
         self.accelerator.wait_for_everyone()
 
     def _saved(self) -> bool:
@@ -333,138 +311,43 @@ class Trainer:
             found = None
         return "none" if found is None else str(found.path)
 
-    @contextmanager
-    def _hold(self) -> Iterator[None]:
-        """Hold the folder against a second run."""
-        if not self.accelerator.is_main_process:
-            yield
-            return
-        self.out.mkdir(parents=True, exist_ok=True)
-        # The system frees the lock of a process that dies, so none goes stale.
-        lock, holder = FileLock(self.out / ".lock"), self.out / ".holder"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-            raise ValueError(f"{self.out} is in use by {who}; wait for it, or choose another folder") from None
-        try:
-            if holder.exists():
-                dead = holder.read_text(encoding="utf-8")
-                warnings.warn(
-                    f"{self.out} was held by {dead}, which is gone; taking it over", RuntimeWarning, stacklevel=4
-                )
-            write_atomically(holder, f"process {os.getpid()}")
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
-
-    def _forget_later_rows(self) -> None:
-        """Drop metrics of steps that a killed run made after its last checkpoint; they are about to be made again."""
-        path = self.out / METRICS
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.progress.step]
-            write_atomically(path, "".join(kept))
-
-    @contextmanager
-    def _signals(self) -> Iterator[list[int]]:
-        """Collect SIGINT and SIGTERM, so that the step under way can end."""
-        received: list[int] = []
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        old = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
-        try:
-            yield received
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-    def _bar(self) -> tqdm[Any]:
-        config = self.recipe.train
-        return tqdm(
-            total=config.steps or None,
-            initial=self.progress.step,
-            desc=self.recipe.name,
-            unit=" steps",
-            dynamic_ncols=True,
-            # None: only on a terminal.
-            disable=None if self.accelerator.is_main_process else True,
+    def _readme(self) -> str:
+        device = self.accelerator.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return describe_run(
+            self.recipe,
+            self.cost,
+            self.data,
+            self.validation,
+            out=self.out,
+            command=self.command,
+            machine=f"{self.accelerator.num_processes} x {name}",
         )
 
-    def _postfix(self) -> str:
-        text = f"loss {self._mean('loss'):.4f}, iterations {self._mean('iterations'):.1f}"
-        residual = self.window[-1]["residual"]
-        if np.isfinite(residual):
-            text += f", residual {residual:.1e}"
-        config = self.recipe.train
-        if config.seconds:
-            text += f", {max(config.seconds - self.progress.seconds, 0):.0f} s left"
-        elif config.macs:
-            done = self.progress.macs / config.macs
-            text += f", {self.progress.seconds * (1 - done) / max(done, 1e-9):.0f} s left"
-        return text
 
-    def _log(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        values = {key: self._mean(key) for key in ("loss", "mse", "grad_norm", "iterations")}
-        values["residual"] = self.window[-1]["residual"]
-        row = {**asdict(self.progress), **{key: _writable(value) for key, value in values.items()}}
-        with (self.out / METRICS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-
-    def _mean(self, key: str) -> float:
-        return float(np.mean([row[key] for row in self.window]))
+def _check_fit(images: ImageSet, recipe: Recipe) -> None:
+    model, shape = recipe.model, images.shape
+    if shape != (model.in_channels, model.image_size, model.image_size):
+        raise ValueError(
+            f"the images are {shape}, but the model takes "
+            f"{(model.in_channels, model.image_size, model.image_size)} (channels, height, width)"
+        )
+    if model.num_classes and model.num_classes != images.num_classes:
+        raise ValueError(f"the data has {images.num_classes} classes, but the model has {model.num_classes}")
 
 
-def _writable(value: float) -> float | None:
-    """JSON has no nan."""
-    return value if np.isfinite(value) else None
-
-
-def _unwritten(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained run, read from its folder.
-
-    Attributes:
-        recipe: What it was trained by.
-        model: The network with averaged weights, in evaluation mode.
-        progress: How far it had come.
-        weights: The averaged weights' SHA-256.
-    """
-
-    recipe: Recipe
-    model: DiffusionTransformer
-    progress: Progress
-    weights: str
-
-
-def load_run(out: Path) -> Run:
-    """Load the newest whole checkpoint of a run, also of one that is still training.
-
-    Raises:
-        ValueError: There is no run in the folder, or no checkpoint yet.
-        CheckpointError: All checkpoints are damaged, or the newest whole one does not fit its recipe.
-    """
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that the step under way can end."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
-        return _load_newest(out)
-    except FileNotFoundError:
-        # A run that is still training deleted the checkpoint while it was being read; there is a newer one.
-        return _load_newest(out)
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
-def _load_newest(out: Path) -> Run:
-    found = checkpoint.latest(out / CHECKPOINTS)
-    if found is None:
-        raise ValueError(f"there is no run with a checkpoint in {out}; expected a folder made by fpdm train --out")
-    recipe = Recipe.from_json((found.path / RECIPE).read_text(encoding="utf-8"))
-    model = DiffusionTransformer.from_shape(recipe.model)
-    weights = found.tensors(EMA)
-    checkpoint.check_names(found.path / EMA, weights, dict(model.named_parameters()))
-    model.load_state_dict(weights)
-    progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
-    return Run(recipe, model.eval(), progress, found.hashes[EMA])
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

@@ -1,0 +1,55 @@
+"""`fpdm sample`: images of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from fpdm.commands.folders import writable
+from fpdm.commands.options import Command
+from fpdm.experiments.data_record import class_label, read_record
+from fpdm.experiments.sample import Sampled, sample_to_folder
+from fpdm.generate import Plan
+from fpdm.training import load_run
+
+PLAN = Plan(budget=140)
+ITERATIONS = 5  # where neither the user nor the model decides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Command):
+    """Draw images from a run under a budget of block passes.
+
+    Attributes:
+        run: Folder made by fpdm train; it may still be training.
+        out: Folder for the images; one that was interrupted is finished.
+        num_images: How many.
+        seed: Image i is a function of the seed and i alone.
+        batch_size: Images at once; changes nothing but speed and memory.
+        class_: Draw this class only, by its name or else its number (default: all in turn).
+        plan: How to spend the budget; DiT-XL spends 28 block passes per step. With 0 iterations the number is 5, or the
+            only one that the model allows.
+    """
+
+    run: Positional[Path]
+    out: Path
+    num_images: int = 64
+    seed: int = 0
+    batch_size: int = 64
+    class_: str | None = None
+    plan: Plan = PLAN
+
+    def execute(self) -> Sampled:
+        """Draw them."""
+        writable(self.out)
+        run, plan, label = load_run(self.run), self.plan, None
+        if not plan.iterations and len(run.model.cost().middle.iterations) > 1:
+            plan = replace(plan, iterations=ITERATIONS)
+        if self.class_ is not None:
+            record = read_record(self.run)
+            label = class_label(self.class_, record.classes if record else (), run.model.shape.num_classes)
+        return sample_to_folder(
+            run, plan, self.num_images, self.out, seed=self.seed, batch_size=self.batch_size, label=label
+        )

@@ -1,0 +1,176 @@
+"""`fpdm train`: a recipe with whatever is changed of it, and the images that it is trained on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional
+
+from fpdm.commands.folders import apart, writable
+from fpdm.commands.options import Command, Given, Group
+from fpdm.data import DATASETS, DataConfig, load_dataset
+from fpdm.diffusion import Schedule
+from fpdm.experiments.data_record import DataRecord, keep_record
+from fpdm.experiments.recipes import RECIPES, recipe
+from fpdm.models import TransformerConfig
+from fpdm.training import Progress, Recipe, TrainConfig, Trainer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that has come to its end.
+
+    Attributes:
+        name: The recipe's.
+        out: The run's folder.
+        progress: How far it has come.
+        resumed_at: The step that it was taken up at.
+    """
+
+    name: str
+    out: Path
+    progress: Progress
+    resumed_at: int
+
+    def to_text(self) -> str:
+        """A line."""
+        done = self.progress
+        if done.step == self.resumed_at:
+            return f"nothing left to do: {self.out} is trained ({done.step} steps)"
+        skipped = f", {done.skipped} skipped for want of a finite gradient" if done.skipped else ""
+        return f"trained {self.name}: {done.step} steps in {done.seconds:.0f} s{skipped}; the run is in {self.out}"
+
+    def to_json(self) -> str:
+        """Every field."""
+        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A text that is JSON, for people and machines alike."""
+
+    text: str
+
+    def to_text(self) -> str:
+        """It."""
+        return self.text
+
+    def to_json(self) -> str:
+        """It."""
+        return self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train a model; the same command resumes an interrupted run.
+
+    Attributes:
+        recipe: digits, fashion-mnist, folder, or a JSON file: a run's recipe.json, or one of your own, which
+            --print-recipe writes a first draft of. It gives all options below their defaults. With --data alone it is
+            folder.
+        out: Folder of the run. The same command goes on with a run that was interrupted.
+        model: Which model of the recipe: fpdm, fpdm-everywhere, fpdm-elastic, dit (28 blocks), dit-N or shared-N (N
+            blocks). A JSON file has its own.
+        data: Folder of images, with a folder for each class if there are classes; or digits or fashion-mnist.
+        data_root: Folder with the own files of a data set that comes by name.
+        strict: Stop at an image that cannot be read, instead of leaving it out.
+        workers: Threads that read a folder's images (default: one for each core, 8 at most).
+        print_recipe: Print the recipe, with what was changed of it, as JSON, and do nothing else.
+        name: What the run is called in tables and pictures.
+        training: How to train. With --seconds or --macs, --steps is 0 unless it is given.
+        image: How a folder's images are used.
+        network: The model's shape. Its image size, channels and number of classes are no options: they are taken from
+            the images.
+        schedule: How noise is added.
+    """
+
+    recipe: Positional[str]
+    out: Path
+    model: str = "fpdm"
+    data: str
+    data_root: Path | None = None
+    strict: bool = False
+    workers: int | None = None
+    print_recipe: bool = False
+    name: str
+    training: TrainConfig
+    image: Annotated[DataConfig, Group(without=("source",))]
+    network: Annotated[TransformerConfig, Group(without=("image_size", "in_channels", "num_classes"))]
+    schedule: Schedule
+
+    @classmethod
+    def defaults(cls, given: Given) -> dict[str, Any]:
+        """All that makes up a recipe, from the recipe that was chosen."""
+        data, chosen = given.get("data"), given.get("recipe")
+        if chosen is None and data is not None:
+            chosen = data if data in DATASETS else "folder"
+        base = _recipe("digits" if chosen is None else chosen, given)
+        limits = {key: value for key, value in given.get("training", {}).items() if key in ("steps", "seconds", "macs")}
+        if limits and "steps" not in limits:
+            base = replace(base, train=replace(base.train, steps=0, **limits))
+        found = {
+            "name": base.name,
+            "training": base.train,
+            "image": base.data,
+            "network": base.model,
+            "schedule": base.schedule,
+        }
+        if chosen is not None:
+            found["recipe"] = chosen
+        if data is not None or chosen != "folder":
+            found["data"] = base.data.source
+        if given.get("print_recipe"):
+            found["out"] = Path()
+        return found
+
+    def execute(self) -> Trained | Printed | None:
+        """Train, or print the recipe."""
+        recipe = Recipe(self.name, self.image, self.network, self.training, self.schedule)
+        if self.print_recipe:
+            return Printed(recipe.to_json())
+        writable(self.out)
+        if recipe.data.is_folder:
+            apart(self.out, Path(recipe.data.source))
+        dataset = load_dataset(recipe.data, root=self.data_root, strict=self.strict, workers=self.workers)
+        images = dataset.splits.train
+        recipe = recipe.fitted(images)
+        trainer = Trainer(recipe, images, self.out, validation=dataset.splits.validation, command=self.line)
+        if trainer.accelerator.is_main_process:
+            record = DataRecord.of(recipe.data.source, dataset)
+            if dataset.summary is not None:
+                print(f"{dataset.summary.to_text()}\n  splits    {record.to_text()}", file=sys.stderr)
+            keep_record(self.out, recipe, record, dataset)
+        done = trainer.train()
+        if not trainer.accelerator.is_main_process:
+            return None
+        return Trained(recipe.name, self.out, done, trainer.resumed_at)
+
+
+def _recipe(name: str, given: Given) -> Recipe:
+    """The recipe with this name or in this file, for the model and the images that were given."""
+    path, data = Path(name), given.get("data")
+    if name in RECIPES or not name or not (path.exists() or path.suffix):
+        if name == "folder" and data is None:
+            data = "FOLDER"  # for the help to show; to train, --data is required
+        images = None if data is None else DataConfig(_source(data), **given.get("image", {}))
+        return recipe(name, given.get("model", "fpdm"), data=images)
+    if path.is_dir():
+        raise ValueError(f"{name} is a folder; to train on the images in it, give it as --data {name}")
+    if "model" in given:
+        raise ValueError(f"--model {given['model']} is for a recipe with a name; {name} says which model")
+    try:
+        read = Recipe.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is no text; expected a recipe as JSON, as --print-recipe prints it") from error
+    except (ValueError, RecursionError) as error:  # the latter from brackets without end
+        raise ValueError(f"{name}: {error}") from error
+    return replace(read, data=replace(read.data, source=_source(read.data.source if data is None else data)))
+
+
+def _source(data: str) -> str:
+    """A folder by its whole path, so that a run knows its images wherever it is resumed from."""
+    return str(Path(data).resolve()) if data and data not in DATASETS else data

@@ -1,0 +1,197 @@
+"""What features come from: a small network trained on the data's own training split, with its cache.
+
+It knows what this data's images differ in, needs no download, and is the same for every model that is compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from tqdm import tqdm
+
+from fpdm.data import ImageSet, cache_folder, indices, to_float, to_uint8
+from fpdm.evaluation.features import Features
+from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
+from fpdm.randomness import Stream, generator
+
+# Raise it when a network or its training changes, so that no cache of the old one is used.
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A trained network, for its features.
+
+    Attributes:
+        data: Name of the data that it was trained on.
+        score: Over held-out images, a classifier's accuracy or an autoencoder's mean squared error.
+        shape: (C, H, W) of the images that it takes.
+        network: On the CPU, in evaluation mode.
+        sha256: Of its weights file.
+    """
+
+    data: str
+    score: float
+    shape: tuple[int, int, int]
+    network: Network
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """What the features are called beside every figure: "classifier features, digits, acc .98"."""
+        return f"{self.network.kind} features, {self.data}, {self.network.told(self.score)}"
+
+    @property
+    def identity(self) -> str:
+        """The name and the weights' hash: features are comparable only if these are equal."""
+        return f"{self.name}, {self.sha256[:12]}"
+
+    @torch.no_grad()
+    def features(self, images: Tensor, batch_size: int = 256) -> Features:
+        """Features of images, real or generated.
+
+        Generated images are rounded to 8 bits first: it does not matter whether they come from memory or from files.
+
+        Args:
+            images: (N, C, H, W), uint8, or floating point in [-1, 1] (values outside are clamped).
+            batch_size: Images at a time.
+
+        Returns:
+            (N, F) float64, on the CPU.
+
+        Raises:
+            ValueError: No images, images of another shape or type, or ones that hold nan or inf.
+        """
+        if images.ndim != 4 or images.shape[1:] != self.shape or not len(images):
+            raise ValueError(
+                f"images are {tuple(images.shape)}; expected at least one of {self.shape}, as (N, C, H, W)"
+            )
+        if images.is_floating_point():
+            bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
+            if bad:
+                raise ValueError(
+                    f"{bad} of {len(images)} images hold nan or inf; expected finite numbers, from -1 to 1"
+                )
+            images = to_uint8(images)  # (N, C, H, W)
+        elif images.dtype != torch.uint8:
+            raise ValueError(f"images are {images.dtype}; expected uint8, or floating point in [-1, 1]")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+        batches = [self.network.features(to_float(batch.cpu())) for batch in images.split(batch_size)]  # of (B, F)
+        return Features(torch.cat(batches).double(), self.identity)
+
+
+def extractor(
+    train: ImageSet, held_out: ImageSet, *, settings: ExtractorSettings | None = None, cache: Path | str | None = None
+) -> Extractor:
+    """Train an extractor on `train`, or take it from the cache: a classifier if there are classes, else an autoencoder.
+
+    A function of images, labels and settings, on one machine with one number of threads (others add in another order):
+    it neither uses nor changes the process's random numbers. Digits take seconds, Fashion-MNIST half a minute, images
+    of 256 x 256 minutes.
+
+    Args:
+        train: The training split of the data to judge on.
+        held_out: Images that it does not see, for its score.
+        settings: By default what suits the images' size and number.
+        cache: Folder for trained extractors; by default `classifiers` or `autoencoders` in `fpdm.data.cache_folder()`.
+
+    Warns:
+        UserWarning: A damaged cache (the extractor is trained again), or one that cannot be written.
+
+    Raises:
+        ValueError: The two sets differ in shape or number of classes.
+    """
+    if (train.shape, train.num_classes) != (held_out.shape, held_out.num_classes):
+        raise ValueError(
+            f"{train.name!r} has images of {train.shape} in {train.num_classes} classes, "
+            f"the held-out {held_out.name!r} of {held_out.shape} in {held_out.num_classes}; "
+            "expected two splits of one data set"
+        )
+    settings = settings or ExtractorSettings.for_images(train)
+    network = network_for(train, settings)
+    folder = Path(cache) if cache is not None else cache_folder() / f"{network.kind}s"
+    key = _key(train, held_out, settings)
+    weights_file, about_file = folder / f"{key}.safetensors", folder / f"{key}.json"
+    if about_file.exists():
+        try:
+            about = json.loads(about_file.read_text(encoding="utf-8"))
+            weights = weights_file.read_bytes()
+            if hashlib.sha256(weights).hexdigest() != about["sha256"]:
+                raise ValueError("its hash is not the one recorded")
+            network.load_state_dict(safetensors.torch.load(weights))
+            return Extractor(train.name, float(about[network.score]), train.shape, network.eval(), about["sha256"])
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            warnings.warn(f"{weights_file} is damaged ({reason}); the {network.kind} is trained again", stacklevel=2)
+            network = network_for(train, settings)
+    _fit(network, train, settings)
+    score = _score(network, held_out)
+    weights = safetensors.torch.save(network.state_dict())
+    sha256 = hashlib.sha256(weights).hexdigest()
+    about = {
+        "data": train.name,
+        network.score: score,
+        "settings": dataclasses.asdict(settings),
+        "version": _VERSION,
+        "sha256": sha256,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Renamed into place, so that a reader beside us never sees half a file.
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            for path, content in ((weights_file, weights), (about_file, json.dumps(about, indent=1).encode())):
+                (Path(temporary) / path.name).write_bytes(content)
+                os.replace(Path(temporary) / path.name, path)
+    except OSError as error:
+        warnings.warn(
+            f"the {network.kind} could not be kept in {folder} ({error}); it will be trained again", stacklevel=2
+        )
+    return Extractor(train.name, score, train.shape, network, sha256)
+
+
+@torch.enable_grad()
+def _fit(network: Network, train: ImageSet, settings: ExtractorSettings) -> None:
+    network.train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
+    for step in tqdm(
+        range(settings.steps), desc=f"{network.kind} for {train.name}", unit="step", leave=False, disable=None
+    ):
+        chosen = indices(len(train), seed=settings.seed, first=step * settings.batch_size, count=settings.batch_size)
+        images, labels = train.batch(chosen)  # (B, C, H, W), (B,)
+        loss = network.loss(images, labels, generator(settings.seed, Stream.TRAIN, index=0, step=step))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rate.step()
+    network.eval()
+
+
+@torch.no_grad()
+def _score(network: Network, held_out: ImageSet) -> float:
+    total = 0.0
+    for images, labels in zip(held_out.images.split(256), held_out.labels.split(256), strict=True):
+        total += float(network.scores(to_float(images), labels).sum())
+    return total / len(held_out)
+
+
+def _key(train: ImageSet, held_out: ImageSet, settings: ExtractorSettings) -> str:
+    head = {"version": _VERSION, "classes": train.num_classes, "settings": dataclasses.asdict(settings)}
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for part in (train, held_out):
+        digest.update(str(tuple(part.images.shape)).encode())
+        for tensor in (part.images, part.labels):
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

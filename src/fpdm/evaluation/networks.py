@@ -1,0 +1,207 @@
+"""The small networks that features come from: a classifier, and an autoencoder where there are no classes to learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fpdm.data import ImageSet
+
+_MIN_STEPS, _MAX_EPOCHS = 100, 30
+_CONTRAST = 0.03  # weight of the autoencoder's contrastive loss
+_TEMPERATURE = 0.2
+
+
+@dataclass(frozen=True)
+class ExtractorSettings:
+    """An extractor's shape and training.
+
+    Attributes:
+        widths: Channels of its convolutions, each after the first at half the size; the last is the number of features.
+        stem_stride: Stride of the first convolution.
+        steps: Optimiser steps.
+        batch_size: Images per step.
+        learning_rate: The peak of a one-cycle schedule.
+        seed: Weights and order of images are a function of it.
+
+    Raises:
+        ValueError: A number below 1 (`batch_size`: below 2, `seed`: below 0), or a learning rate that is not positive.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 64)
+    stem_stride: int = 2
+    steps: int = 1500
+    batch_size: int = 128
+    learning_rate: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(*self.widths, self.stem_stride, self.steps) < 1:
+            raise ValueError(f"{self}: expected widths, stride and steps of at least 1")
+        if self.batch_size < 2 or self.seed < 0:
+            raise ValueError(f"{self}: expected a batch_size of at least 2 and a seed of at least 0")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number")
+
+    @classmethod
+    def for_images(cls, train: ImageSet) -> ExtractorSettings:
+        """What suits these images: more strides for large ones, fewer steps for few ones and for the autoencoder."""
+        side = max(train.shape[1:])
+        if side <= 16:
+            suited = cls(widths=(16, 32, 32), stem_stride=1, steps=400, batch_size=64)
+        else:
+            # One more stride for each doubling of 32 pixels, so that the last map is of about 4 x 4.
+            doublings = max((side - 1).bit_length() - 5, 0)
+            widths = (8, 16, 32, *[64] * doublings) if doublings else (16, 32, 64)
+            suited = cls(widths, steps=1500 if has_classes(train) else 600, batch_size=max(32, 128 >> doublings))
+        enough = max(_MIN_STEPS, _MAX_EPOCHS * len(train) // suited.batch_size)
+        return replace(suited, steps=min(suited.steps, enough))
+
+
+class ClassifierNetwork(nn.Module):
+    """Convolutions, a mean over the image, a linear layer. Its features are what the linear layer sees."""
+
+    kind = "classifier"
+    score = "accuracy"
+
+    def __init__(self, shape: tuple[int, int, int], num_classes: int, settings: ExtractorSettings) -> None:
+        super().__init__()
+        # Without memory, because PyTorch's own initialisation would draw from the process's random numbers.
+        with torch.device("meta"):
+            self.body = _convolutions(shape[0], settings)
+            self.head = nn.Linear(settings.widths[-1], num_classes)
+        _initialise(self, settings.seed)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (B, F) of images `x` (B, C, H, W) in [-1, 1]; all are 0 or more."""
+        return self.body(x).mean(dim=(2, 3))  # (B, F)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images `x` (B, C, H, W) in [-1, 1]."""
+        return self.head(self.features(x))  # (B, K)
+
+    def loss(self, x: Tensor, labels: Tensor, draws: np.random.Generator) -> Tensor:
+        """The cross-entropy of images (B, C, H, W) with labels (B,): a scalar. It draws nothing."""
+        return F.cross_entropy(self(x), labels)
+
+    def scores(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Whether each image (B, C, H, W) is put in the class of its label (B,): (B,), 1 or 0."""
+        return (self(x).argmax(dim=1) == labels).double()  # (B,)
+
+    @staticmethod
+    def told(score: float) -> str:
+        """The mean score, as names have it: "acc .98"."""
+        return f"acc {f'{score:.2f}'.removeprefix('0')}"
+
+
+class AutoencoderNetwork(nn.Module):
+    """Convolutions down to F numbers, and back. Its features are the F numbers, each of variance 1 in training.
+
+    It learns to restore the image from them, and to know an image again that was moved a little (a contrastive loss:
+    van den Oord et al. 2018, eq. 4; Chen et al. 2020, eq. 1). Without the second, what many images have alike, their
+    sharpness and their noise, would hardly show in the features.
+    """
+
+    kind = "autoencoder"
+    score = "error"
+
+    def __init__(self, shape: tuple[int, int, int], settings: ExtractorSettings) -> None:
+        super().__init__()
+        channels, *size = shape
+        dims, strides = settings.widths[-1], _strides(settings)
+        h, w = (-(-side // int(np.prod(strides))) for side in size)
+        with torch.device("meta"):
+            self.body = _convolutions(channels, settings)
+            self.narrow = nn.Linear(dims * h * w, dims)
+            self.norm = nn.BatchNorm1d(dims, affine=False)
+            layers: list[nn.Module] = [nn.Linear(dims, dims * h * w), nn.Unflatten(1, (dims, h, w))]
+            before = dims
+            for width, stride in zip((*settings.widths[-2::-1], channels), reversed(strides), strict=True):
+                layers += [nn.BatchNorm2d(before), nn.ReLU()]
+                layers += [nn.ConvTranspose2d(before, width, stride + 2, stride, 1)]  # `stride` times the size
+                before = width
+            self.decoder = nn.Sequential(*layers)
+        _initialise(self, settings.seed)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (B, F) of images `x` (B, C, H, W) in [-1, 1]."""
+        return self.norm(self.narrow(self.body(x).flatten(1)))  # (B, F)
+
+    def loss(self, x: Tensor, labels: Tensor, draws: np.random.Generator) -> Tensor:
+        """What restoring and knowing again images (B, C, H, W) costs: a scalar. The labels (B,) are not looked at."""
+        features = self.features(x)  # (B, F)
+        moved = self.features(_moved(x, draws))  # (B, F)
+        alike = F.normalize(features, dim=1) @ F.normalize(moved, dim=1).T  # (B, B), cosines
+        knowing = F.cross_entropy(alike / _TEMPERATURE, torch.arange(len(x)))
+        return self._errors(features, x).mean() + _CONTRAST * knowing
+
+    def scores(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Each image's mean squared error (B,), with pixels from -1 to 1, of images (B, C, H, W)."""
+        return self._errors(self.features(x), x).double()  # (B,)
+
+    def _errors(self, features: Tensor, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        restored = self.decoder(features)[..., :height, :width]  # (B, C, H, W); the strides may have rounded up
+        return (restored - x).square().mean(dim=(1, 2, 3))  # (B,)
+
+    @staticmethod
+    def told(score: float) -> str:
+        """The mean score, as names have it: "error .012"."""
+        return f"error {f'{score:.3f}'.removeprefix('0')}"
+
+
+Network = ClassifierNetwork | AutoencoderNetwork
+
+
+def has_classes(data: ImageSet) -> bool:
+    """Whether there is something for a classifier to learn."""
+    return data.num_classes >= 2
+
+
+def network_for(data: ImageSet, settings: ExtractorSettings) -> Network:
+    """An untrained network for such images: a classifier if they have 2 classes or more, else an autoencoder."""
+    if has_classes(data):
+        return ClassifierNetwork(data.shape, data.num_classes, settings)
+    return AutoencoderNetwork(data.shape, settings)
+
+
+def _strides(settings: ExtractorSettings) -> list[int]:
+    return [settings.stem_stride] + [2] * (len(settings.widths) - 1)
+
+
+def _convolutions(channels: int, settings: ExtractorSettings) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    before = channels
+    for width, stride in zip(settings.widths, _strides(settings), strict=True):
+        layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers)
+
+
+def _initialise(network: nn.Module, seed: int) -> None:
+    """Give a network without memory its weights, as a function of the seed."""
+    network.to_empty(device="cpu")
+    source = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=source)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_normal_(module.weight, generator=source)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.reset_parameters()
+
+
+def _moved(x: Tensor, draws: np.random.Generator) -> Tensor:
+    """The images (B, C, H, W) moved by up to an eighth of their size, all alike; their edges are drawn out."""
+    height, width = x.shape[2:]
+    reach = max(1, min(height, width) // 8)
+    down, right = draws.integers(2 * reach + 1, size=2).tolist()
+    padded = F.pad(x, (reach,) * 4, mode="replicate")  # (B, C, H + 2 reach, W + 2 reach)
+    return padded[..., down : down + height, right : right + width]  # (B, C, H, W)

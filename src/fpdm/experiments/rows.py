@@ -1,0 +1,193 @@
+"""The rows of a comparison: each is made once, kept in a file of its own, and taken from there later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fpdm.experiments.judge import Judge
+from fpdm.experiments.results import Result
+from fpdm.experiments.search import Trial, search
+from fpdm.experiments.settings import SHOWN, Settings
+from fpdm.files import write_atomically
+from fpdm.generate import ImageSampler, Plan, balanced_labels
+from fpdm.report.pictures import save_png, tile
+from fpdm.sampling import Budget
+from fpdm.training import Run
+
+_VERSION = 1  # raise it when rows mean something else, so that none of before is taken up
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of a plan and what they cost.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        passes: Block passes per image.
+        macs: Multiply-accumulates per image.
+        seconds: Per image.
+    """
+
+    images: Tensor
+    passes: float
+    macs: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run with the name that it has in the comparison."""
+
+    name: str
+    folder: Path
+    run: Run
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row and its first images, (SHOWN, C, H, W) uint8."""
+
+    result: Result
+    images: Tensor
+
+
+class Rows:
+    """Makes rows, and keeps each in a file as soon as it is made.
+
+    A row's file is named after everything that its figures depend on, so that it serves later comparisons too and none
+    that it does not fit.
+    """
+
+    def __init__(self, folder: Path, judge: Judge, data_sha256: str, settings: Settings) -> None:
+        self.folder, self.judge, self.settings = folder, judge, settings
+        self.fixed = {"version": _VERSION, "data": data_sha256, "extractor": judge.extractor.identity}
+
+    def chosen(self, case: Case, budget: int, sampler: str) -> tuple[Result, Tensor]:
+        """The row of a run with the plan that is best on validation images, and its first images."""
+        s = self.settings
+        trials = self._trials(case, budget, sampler)
+        kept = self.of_plan(case, trials[0].plan, s.images_at(budget))
+        return replace(kept.result, candidates=len(trials)), kept.images
+
+    def _trials(self, case: Case, budget: int, sampler: str) -> list[Trial]:
+        s = self.settings
+        asked = {
+            "choices": asdict(s.choices),
+            "budget": budget,
+            "sampler": sampler,
+            "guidance": s.guidance,
+            "images": s.choosing_images,
+            "seed": s.seed + 1,
+        }
+        path = self._path(case, f"{budget}-{sampler}-choice", asked)
+        if (known := _read_json(path)) is not None:
+            return [Trial(Plan(**trial["plan"]), float(trial["distance"] or "nan")) for trial in known["trials"]]
+
+        def distance(plan: Plan) -> float:
+            drawn = draw(case.run, plan, s.choosing_images, seed=s.seed + 1, batch_size=s.batch_size)
+            return self.judge.choosing_distance(drawn.images)
+
+        trials = search(case.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
+        listed = [{"plan": asdict(t.plan), "distance": t.distance if len(trials) > 1 else None} for t in trials]
+        self._write(path, {"run": case.name, "asked": asked, "trials": listed})
+        return trials
+
+    def of_plan(self, case: Case, plan: Plan, num_images: int) -> Kept:
+        """The row of a run with this plan."""
+        asked = {"plan": asdict(plan), "images": num_images, "seed": self.settings.seed}
+        path = self._path(case, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
+        picture = path.with_suffix(".png")
+        if (known := _read_json(path)) is not None and picture.exists():
+            result = Result(**{**known["result"], "model": case.name, "run": str(case.folder)})
+            return Kept(result, _read_strip(picture, case.run.model.shape.in_channels))
+        drawn = draw(case.run, plan, num_images, seed=self.settings.seed, batch_size=self.settings.batch_size)
+        result = self._result(case, plan, drawn)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_png(tile(drawn.images[:SHOWN], SHOWN, gap=0), picture)
+        self._write(path, {"asked": asked, "result": asdict(result)})
+        return Kept(result, drawn.images[:SHOWN])
+
+    def _result(self, case: Case, plan: Plan, drawn: Drawn) -> Result:
+        seed = self.settings.seed
+        cost = case.run.model.cost()
+        budget = Budget.of(plan.budget, cost)
+        measures = self.judge.measure(drawn.images, seed=seed)
+        floor, kernel_floor = self.judge.floor(len(drawn.images))
+        return Result(
+            model=case.name,
+            run=str(case.folder),
+            parameters=cost.total_parameters,
+            sampler=plan.sampler,
+            grid=plan.grid,
+            budget=plan.budget,
+            iterations=plan.iterations or budget.allowed.start,
+            steps=budget.steps(plan.iterations or None),
+            allocation=plan.allocation,
+            reuse=plan.reuse,
+            guidance=plan.guidance,
+            candidates=1,
+            passes=drawn.passes,
+            macs=drawn.macs,
+            seconds=drawn.seconds,
+            distance=measures.distance.value,
+            distance_low=measures.distance.low,
+            distance_high=measures.distance.high,
+            distance_floor=floor,
+            kid=measures.kernel.value,
+            kid_low=measures.kernel.low,
+            kid_high=measures.kernel.high,
+            kid_floor=kernel_floor,
+            precision=measures.manifold.precision,
+            recall=measures.manifold.recall,
+            novelty=measures.novelty,
+            images=len(drawn.images),
+            seed=seed,
+        )
+
+    def _path(self, case: Case, name: str, asked: dict[str, Any]) -> Path:
+        text = json.dumps({**self.fixed, "weights": case.run.weights, **asked}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        slug = re.sub(r"[^\w.-]+", "-", f"{case.run.recipe.name}-{name}")
+        return self.folder / f"{slug}-{digest}.json"
+
+    def _write(self, path: Path, record: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(record, indent=1))
+
+
+def draw(run: Run, plan: Plan, num_images: int, *, seed: int, batch_size: int) -> Drawn:
+    """Images 0 to `num_images` of a run under a plan, the classes in turn."""
+    sampler = ImageSampler(run.model, run.recipe.schedule, plan, seed=seed)
+    made, passes, macs, seconds = [], 0.0, 0.0, 0.0
+    for start in range(0, num_images, batch_size):
+        indices = range(start, min(start + batch_size, num_images))
+        batch = sampler(indices, balanced_labels(indices, run.model.shape.num_classes))
+        made.append(batch.pixels)
+        passes, macs = passes + batch.passes * len(indices), macs + batch.macs * len(indices)
+        seconds += batch.seconds
+    return Drawn(torch.cat(made), passes / num_images, macs / num_images, seconds / num_images)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):  # a damaged row is made again
+        return None
+
+
+def _read_strip(path: Path, channels: int) -> Tensor:
+    with Image.open(path) as image:
+        array = np.asarray(image.convert("RGB"))  # (H, SHOWN * W, 3)
+    height = array.shape[0]
+    images = array.reshape(height, SHOWN, -1, 3).transpose(1, 3, 0, 2)  # (SHOWN, 3, H, W)
+    return torch.from_numpy(images[:, :channels].copy())  # (SHOWN, C, H, W)

@@ -1,0 +1,128 @@
+"""The search for a plan: the same number of trials for every model, judged on images that no report uses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fpdm.generate import ImageSampler, Plan
+from fpdm.sampling import Budget
+from fpdm.training import Run
+
+_LADDER = tuple(f"phi^{power:g}" for power in (1.25, 1.75, 1, 2, 1.125, 1.375, 1.625, 1.875, 2.25, 2.5, 0.875, 0.75, 3))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a plan is chosen from.
+
+    Attributes:
+        iterations: Per step, where the middle leaves a choice; those that the budget cannot pay for are left out.
+        reuse: Whether to start each solve from the last step's solution, where a model iterates.
+        grids: Timestep grids.
+        allocations: Of the iterations over the steps, where a model iterates.
+    """
+
+    iterations: tuple[int, ...]
+    reuse: tuple[bool, ...]
+    grids: tuple[str, ...]
+    allocations: tuple[str, ...]
+
+    def axes(self, run: Run, budget: int) -> list[list[dict[str, Any]]]:
+        """Changes to a plan, in groups that are searched one after the other.
+
+        Raises:
+            ValueError: The budget pays for none of the choices.
+        """
+        grids = [{"grid": name} for name in self.grids]
+        spending = Budget.of(budget, run.model.cost())
+        if not spending.adjustable:
+            return [grids]
+        paid = [i for i in self.iterations if spending.cost([i]) <= budget]
+        if not paid:
+            spending.steps(min(self.iterations))  # raises: it knows what is too dear
+        return [
+            [{"iterations": i, "reuse": reuse} for i, reuse in itertools.product(paid, self.reuse)],
+            grids,
+            [{"allocation": name} for name in self.allocations],
+        ]
+
+    def neighbours(self, run: Run, budget: int, sampler: str, guidance: float) -> list[Plan]:
+        """The plan that a search begins with, of every choice the first, and those that differ from it by one change.
+
+        Raises:
+            ValueError: The budget pays for none of the choices, or one of them is unknown or does not fit the model.
+        """
+        axes = self.axes(run, budget)
+        start = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)
+        for axis in axes:
+            start = replace(start, **axis[0])
+        plans = [start, *(replace(start, **change) for axis in axes for change in axis)]
+        for plan in plans:
+            _steps(run, plan)
+        return plans
+
+    @property
+    def trials(self) -> int:
+        """Plans that a model with every choice tries; one with fewer choices tries as many grids instead."""
+        return len(self.iterations) * len(self.reuse) + len(self.grids) - 1 + len(self.allocations) - 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan and how far its images were from the validation images."""
+
+    plan: Plan
+    distance: float
+
+
+def search(
+    run: Run, choices: Choices, *, budget: int, sampler: str, guidance: float, distance: Callable[[Plan], float]
+) -> list[Trial]:
+    """Try plans, one group of choices after the other, each from the best so far; the best comes first.
+
+    Plans that come to the same steps are tried once. A model with fewer choices than others tries finer grids instead,
+    so that all have had the same number of trials, unless there are no more different plans (one step has one grid).
+
+    Args:
+        run: What is to be sampled.
+        choices: What there is to choose.
+        budget: Block passes per image.
+        sampler: As `Plan.sampler`.
+        guidance: As `Plan.guidance`.
+        distance: Draws a plan's images and judges them; not called if there is nothing to choose.
+    """
+    around = choices.neighbours(run, budget, sampler, guidance)
+    best = around[0]
+    tried: dict[object, Trial] = {}
+
+    def attempt(plan: Plan) -> None:
+        if (key := _steps(run, plan)) not in tried:
+            tried[key] = Trial(plan, distance(plan))
+
+    if len({_steps(run, plan) for plan in around}) == 1:
+        return [Trial(best, float("nan"))]
+    for axis in choices.axes(run, budget):
+        for change in axis:
+            attempt(replace(best, **change))
+        best = min(tried.values(), key=lambda trial: trial.distance).plan
+    if len(choices.grids) > 1:
+        for grid in _LADDER:
+            if len(tried) >= choices.trials:
+                break
+            attempt(replace(best, grid=grid))
+    return sorted(tried.values(), key=lambda trial: trial.distance)
+
+
+def _steps(run: Run, plan: Plan) -> object:
+    """What decides the images of a plan: two plans that agree here draw the same."""
+    sampler = ImageSampler(run.model, run.recipe.schedule, replace(plan, allocation="constant"))
+    fixed: Sequence[int] | str = sampler.table
+    if plan.allocation == "adaptive":
+        fixed = plan.allocation
+    elif plan.allocation != "constant":
+        fixed = ImageSampler(run.model, run.recipe.schedule, plan).table
+    reuses = plan.reuse and len(sampler.timesteps) > 1
+    return plan.sampler, tuple(sampler.timesteps), tuple(fixed), reuses, plan.guidance, plan.solver

@@ -1,0 +1,62 @@
+"""One step's training data, a function of the seed and of where in the run it stands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fpdm.data import ImageSet, indices
+from fpdm.diffusion import Schedule
+from fpdm.randomness import Stream, generator
+
+
+class Batch(NamedTuple):
+    """Training data.
+
+    Attributes:
+        x0: Clean images in [-1, 1], (B, C, H, W).
+        eps: Noise, (B, C, H, W).
+        t: Timesteps, (B,).
+        y: Labels, some of them "no class", (B,).
+    """
+
+    x0: Tensor
+    eps: Tensor
+    t: Tensor
+    y: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
+
+def make_batch(
+    data: ImageSet,
+    *,
+    seed: int,
+    first: int,
+    count: int,
+    schedule: Schedule,
+    num_classes: int,
+    label_dropout: float,
+    flip: bool = False,
+) -> Batch:
+    """The training data at global positions `first` .. `first + count - 1`.
+
+    Which image, timestep, noise, label and mirroring a position gets is a function of (seed, position): not of batch
+    size, micro-batches, number of processes, or where the run was resumed.
+    """
+    x0, y = data.batch(indices(len(data), seed=seed, first=first, count=count))  # (B, C, H, W), (B,)
+    t, drop, eps = np.empty(count, np.int64), np.empty(count), np.empty(x0.shape, np.float32)
+    for i in range(count):
+        rng = generator(seed, Stream.TRAIN, first + i)
+        t[i], drop[i] = rng.integers(schedule.num_timesteps), rng.random()
+        rng.standard_normal(out=eps[i], dtype=np.float32)
+        if flip and rng.random() < 0.5:
+            x0[i] = x0[i].flip(-1)  # (C, H, W)
+    dropped = torch.from_numpy(drop < label_dropout)  # (B,)
+    y = torch.where(dropped, num_classes, y) if num_classes else torch.zeros_like(y)  # (B,)
+    return Batch(x0, torch.from_numpy(eps), torch.from_numpy(t), y)

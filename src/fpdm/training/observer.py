@@ -1,0 +1,227 @@
+"""What a run shows of itself while it trains: rows, curves, samples. Training is the same, bit for bit, without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fpdm.data import ImageSet
+from fpdm.errors import RunError
+from fpdm.models import DiffusionTransformer
+from fpdm.report.pictures import save_png
+from fpdm.training.config import Recipe
+from fpdm.training.curve import save_loss_curve
+from fpdm.training.progress import Metrics, Progress
+from fpdm.training.rows import append_row, forget_rows_after, read_rows, writable
+from fpdm.training.run import LOSS_CURVE, METRICS, SAMPLES, VALIDATION
+from fpdm.training.samples import few_samples, side_by_side
+from fpdm.training.tracker import Tracker
+from fpdm.training.validation import evaluate_loss
+
+VALIDATION_IMAGES = 128
+
+
+class Observer:
+    """Shows a run: a bar, rows and pictures in its folder, and its tracker. The main process does; the others do not.
+
+    It touches neither the process's random numbers nor the progress, and leaves the weights as they were.
+
+    Args:
+        recipe: What is trained.
+        out: The run's folder.
+        accelerator: From `make_accelerator`.
+        model: The network, with raw weights.
+        ema: The averaged ones.
+        validation: Images to watch the loss on; None for none.
+
+    Attributes:
+        window: What the steps since the last row of metrics measured; a resumed run's begin with it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        accelerator: Accelerator,
+        model: DiffusionTransformer,
+        ema: EMAModel,
+        validation: ImageSet | None,
+    ) -> None:
+        self.recipe, self.out, self.accelerator = recipe, out, accelerator
+        self.model, self.ema, self.validation = model, ema, validation
+        self.window: list[Metrics] = []
+        self.last = Progress()  # at the last row of metrics, or where the run was resumed
+        self.drawn = True  # whether the curve shows all rows
+
+    @contextmanager
+    def watching(self, progress: Progress) -> Iterator[None]:
+        """Show a run that goes on from here."""
+        self.last = progress
+        self.tracker = Tracker(self.accelerator, self.recipe, self.out, resumed_at=progress.step)
+        if self.accelerator.is_main_process:
+            self._begin(progress)
+        try:
+            with self._bar(progress) as self.bar:
+                yield
+        finally:
+            self.tracker.close()
+
+    def due(self, step: int) -> bool:
+        """Whether a row of metrics ends with this step."""
+        return step % self.recipe.train.log_every == 0
+
+    def note(self, metrics: Metrics, progress: Progress) -> None:
+        """Take in a step's measurements."""
+        self.window.append(metrics)
+        if self.due(progress.step):
+            if self.accelerator.is_main_process:
+                self._log(progress)
+                self.bar.set_postfix_str(self._postfix(progress))
+            self.window.clear()
+        self.bar.update(1)
+
+    def look(self, step: int, *, end: bool = False) -> None:
+        """Measure the validation loss and draw samples, where they are due and not there yet."""
+        train = self.recipe.train
+        if not self.accelerator.is_main_process:
+            return
+        if self.validation is not None and _due(train.validate_every, step, end):
+            self._validate(self.validation, step)
+        if self._can_sample and _due(train.sample_every, step, end):
+            self._sample(step)
+
+    def draw(self) -> None:
+        """Draw the loss curve, where there is something new."""
+        if self.drawn or not self.accelerator.is_main_process:
+            return
+        training, validation = (read_rows(self.out / name) for name in (METRICS, VALIDATION))
+        save_loss_curve(training, validation, self.out / LOSS_CURVE, title=self.recipe.name)
+        self.drawn = True
+
+    def _begin(self, progress: Progress) -> None:
+        """Drop what a killed run showed after its last checkpoint; it is about to be made again."""
+        for name in (METRICS, VALIDATION):
+            forget_rows_after(self.out / name, progress.step)
+        for path in (self.out / SAMPLES).glob("step-*.png"):
+            if path > self._sheet(progress.step):
+                path.unlink()
+        if self.recipe.train.sample_every and not self._can_sample:
+            channels = self.recipe.model.in_channels
+            warnings.warn(
+                f"no samples are drawn on the way: the model makes {channels} channels, so latents, and only 1 (grey) "
+                "or 3 (RGB) are pixels",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _log(self, progress: Progress) -> None:
+        figures = {
+            **{name: self._mean(name) for name in ("loss", "mse", "grad_norm", "iterations")},
+            "residual": self.window[-1].residual,
+            "learning_rate": self.recipe.train.rate(progress.step),
+            "seconds_per_step": (progress.seconds - self.last.seconds) / (progress.step - self.last.step),
+        }
+        append_row(self.out / METRICS, {**dataclasses.asdict(progress), **figures})
+        self.tracker.log({f"train/{name}": value for name, value in figures.items()}, progress.step)
+        self.last, self.drawn = progress, False
+
+    def _validate(self, data: ImageSet, step: int) -> None:
+        if any(row["step"] == step for row in read_rows(self.out / VALIDATION)):
+            return
+        recipe = self.recipe
+        with self._shown(averaged=True):
+            losses = evaluate_loss(
+                self.model,
+                recipe.schedule,
+                recipe.train.make_objective(),
+                data,
+                images=VALIDATION_IMAGES,
+                seed=recipe.train.seed,
+            )
+        mean = float(np.mean([row.loss for row in losses]))
+        by_timestep = [(row.timestep, writable(row.loss)) for row in losses]
+        append_row(self.out / VALIDATION, {"step": step, "loss": mean, "by_timestep": by_timestep})
+        figures = {f"validation/timestep_{row.timestep}": row.loss for row in losses}
+        self.tracker.log({"validation/loss": mean, **figures}, step)
+        self.drawn = False
+
+    def _sample(self, step: int) -> None:
+        if self._sheet(step).exists():
+            return
+        try:
+            picture = side_by_side(*(self._samples(averaged=averaged) for averaged in (True, False)))
+        except RunError as error:
+            # Whether the run goes on is said by its gradients.
+            warnings.warn(f"no samples of step {step}: {error}", RuntimeWarning, stacklevel=2)
+            return
+        self._sheet(step).parent.mkdir(exist_ok=True)
+        save_png(picture, self._sheet(step))
+        self.tracker.show("samples", picture, step)
+
+    def _samples(self, *, averaged: bool) -> Tensor:
+        with self._shown(averaged=averaged):
+            device = self.accelerator.device
+            return few_samples(self.model, self.recipe.schedule, seed=self.recipe.train.seed, device=device)
+
+    @contextmanager
+    def _shown(self, *, averaged: bool) -> Iterator[None]:
+        """The model in evaluation mode, with averaged weights or its own; afterwards as it was."""
+        parameters, training = list(self.model.parameters()), self.model.training
+        if averaged:
+            self.ema.store(parameters)
+            self.ema.copy_to(parameters)
+        try:
+            self.model.eval()
+            yield
+        finally:
+            self.model.train(training)
+            if averaged:
+                self.ema.restore(parameters)
+
+    @property
+    def _can_sample(self) -> bool:
+        return self.recipe.model.in_channels in (1, 3)
+
+    def _sheet(self, step: int) -> Path:
+        return self.out / SAMPLES / f"step-{step:09d}.png"
+
+    def _bar(self, progress: Progress) -> tqdm[Any]:
+        return tqdm(
+            total=self.recipe.train.steps or None,
+            initial=progress.step,
+            desc=self.recipe.name,
+            unit=" steps",
+            dynamic_ncols=True,
+            # None: only on a terminal.
+            disable=None if self.accelerator.is_main_process else True,
+        )
+
+    def _postfix(self, progress: Progress) -> str:
+        text = f"loss {self._mean('loss'):.4f}, iterations {self._mean('iterations'):.1f}"
+        residual = self.window[-1].residual
+        if np.isfinite(residual):
+            text += f", residual {residual:.1e}"
+        train = self.recipe.train
+        if train.seconds:
+            text += f", {max(train.seconds - progress.seconds, 0):.0f} s left"
+        elif train.macs:
+            done = progress.macs / train.macs
+            text += f", {progress.seconds * (1 - done) / max(done, 1e-9):.0f} s left"
+        return text
+
+    def _mean(self, name: str) -> float:
+        return float(np.mean([getattr(metrics, name) for metrics in self.window]))
+
+
+def _due(every: int, step: int, end: bool) -> bool:
+    return bool(every) and (end or step % every == 0)

@@ -1,0 +1,43 @@
+"""Pictures of what a model makes while it trains: averaged weights beside raw ones, from the same noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from fpdm.diffusion import Schedule
+from fpdm.generate import ImageSampler, Plan, balanced_labels
+from fpdm.models import DiffusionTransformer
+from fpdm.report.pictures import enlarged, tile
+
+COUNT, COLUMNS, GAP = 16, 4, 2
+STEPS, ITERATIONS = 20, 5  # DDIM's, and of the middle where it leaves a choice
+
+
+def few_samples(model: DiffusionTransformer, schedule: Schedule, *, seed: int, device: torch.device) -> Tensor:
+    """The images 0 to 15 of a seed, the classes in turn: (16, C, H, W) uint8.
+
+    Raises:
+        RunError: They are not finite.
+    """
+    cost = model.cost()
+    allowed = cost.middle.iterations
+    iterations = ITERATIONS if len(allowed) > 1 else allowed.start
+    plan = Plan(min(STEPS, schedule.num_timesteps) * cost.passes(iterations), iterations)
+    sampler = ImageSampler(model, schedule, plan, seed=seed, device=device)
+    return sampler(range(COUNT), balanced_labels(range(COUNT), model.shape.num_classes)).pixels
+
+
+def side_by_side(averaged: Tensor, raw: Tensor) -> np.ndarray:
+    """Two grids with their names above: (N, C, H, W) uint8 each, to (h, w, 3) uint8."""
+    grids = [tile(enlarged(images), COLUMNS, gap=GAP) for images in (averaged, raw)]  # (h, w, 3) each
+    height, width, _ = grids[0].shape
+    title, margin = 16, 8
+    picture = Image.new("RGB", (2 * width + margin, height + title), "white")
+    draw = ImageDraw.Draw(picture)
+    for name, grid, left in zip(("averaged weights", "raw weights"), grids, (0, width + margin), strict=True):
+        draw.text((left + 2, 2), name, fill="black")
+        picture.paste(Image.fromarray(grid), (left, title))
+    return np.asarray(picture)

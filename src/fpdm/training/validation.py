@@ -1,0 +1,88 @@
+"""The loss on images that were not trained on, by timestep: the same images and noise whatever the model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from fpdm.data import ImageSet, indices
+from fpdm.diffusion import Objective, Schedule
+from fpdm.fixed_point import Picard, Stop, solve
+from fpdm.models import DiffusionTransformer
+from fpdm.randomness import Stream, normal
+
+
+class LossAt(NamedTuple):
+    """The mean loss over images at one timestep."""
+
+    timestep: int
+    loss: float
+
+
+def evaluate_loss(
+    model: DiffusionTransformer,
+    schedule: Schedule,
+    objective: Objective,
+    data: ImageSet,
+    *,
+    timesteps: Sequence[int] | None = None,
+    images: int = 256,
+    iterations: int = 12,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> list[LossAt]:
+    """The loss by timestep, with the images' own labels and no guidance.
+
+    Which images, and the noise of each at each timestep, is a function of the seed and their places in the data.
+
+    Args:
+        model: The network, on any device; give it the averaged weights.
+        schedule: Its noise schedule.
+        objective: What it was trained on.
+        data: The images; all if there are fewer than `images`.
+        timesteps: Where; None for the middles of ten equal stretches, so that the mean is that of all timesteps.
+        images: How many images.
+        iterations: Fixed-point iterations, where the middle leaves a choice.
+        seed: Of the choice of images and of the noise.
+        batch_size: Images at once; changes nothing but speed and memory.
+
+    Returns:
+        A row for each timestep, in their order.
+
+    Raises:
+        ValueError: A timestep that the schedule has not, or a number below 1.
+    """
+    for name, value in (("images", images), ("iterations", iterations), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected 1 or more")
+    timesteps = middles(schedule) if timesteps is None else timesteps
+    for t in timesteps:
+        if not 0 <= t < schedule.num_timesteps:
+            raise ValueError(f"timestep {t} is out of range; expected 0 to {schedule.num_timesteps - 1}")
+    solver = functools.partial(solve, solver=Picard(), stop=Stop(iterations))
+    device = next(model.parameters()).device
+    places = indices(len(data), seed=seed, first=0, count=min(images, len(data)))
+    sums = dict.fromkeys(timesteps, 0.0)
+    for start in range(0, len(places), batch_size):
+        batch = places[start : start + batch_size]
+        x0, y = (tensor.to(device) for tensor in data.batch(batch))  # (B, C, H, W), (B,)
+        y = y if model.shape.num_classes else torch.zeros_like(y)  # (B,)
+        for timestep in sums:
+            eps = normal(data.shape, seed=seed, stream=Stream.VALIDATION, indices=batch, step=timestep)
+            eps = eps.to(device)  # (B, C, H, W)
+            t = torch.full((len(batch),), timestep, device=device)  # (B,)
+            x = schedule.add_noise(x0, eps, t)  # (B, C, H, W)
+            with torch.no_grad():
+                prediction = model(x, t, y, solver=solver)
+            loss = objective.loss(schedule, prediction.value, prediction.variance, x, x0, eps, t)
+            sums[timestep] += loss.total.sum().item()
+    return [LossAt(timestep, sums[timestep] / len(places)) for timestep in timesteps]
+
+
+def middles(schedule: Schedule, count: int = 10) -> list[int]:
+    """The timesteps in the middle of `count` equal stretches of the schedule, cleanest first."""
+    count = min(count, schedule.num_timesteps)
+    return [(2 * k + 1) * schedule.num_timesteps // (2 * count) for k in range(count)]

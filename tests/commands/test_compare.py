@@ -1,0 +1,96 @@
+"""`fpdm compare`: every setting of a comparison is an option. What it finds is tested where it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpdm import cli
+from fpdm.commands.compare import Compare
+from fpdm.commands.options import options, parse
+from fpdm.experiments.settings import Settings
+
+
+def made(*words: str) -> Compare:
+    return parse(Compare, ["a", "b", "--out", "c", *words], prog="fpdm compare", summary="", example="")
+
+
+def another(value: Any) -> Any:
+    """Not this value, but one of its type; a sampler or grid of this name is not looked for here."""
+    if isinstance(value, tuple):
+        return (another(value[0]), *value) if value else (3,)
+    return {"choose": "never"}.get(value, "phi^2") if isinstance(value, str) else value * 2 + 12
+
+
+@pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(Settings)])
+def test_every_setting_is_an_option(field: str) -> None:
+    (option,) = (option for option in options(Compare, {}) if option.path == ("comparison", field))
+    new = another(getattr(Settings(), field))
+    for name in option.names:
+        words = [name, *map(str, new if isinstance(new, tuple) else [new])]
+        assert made(*words).comparison == dataclasses.replace(Settings(), **{field: new})
+
+
+def test_options_are_called_as_those_of_sample() -> None:
+    found = made(
+        "--budget", "9", "--grid", "phi^2", "--sampler", "ddpm", "unipc", "--allocation", "constant"
+    ).comparison
+    assert found == Settings((9,), ("ddpm", "unipc"), grids=("phi^2",), allocations=("constant",))
+
+
+def test_everything_is_passed_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Compared:
+        def to_text(self) -> str:
+            return "a table"
+
+        def to_json(self) -> str:
+            return "{}"
+
+    calls = []
+
+    def compare(*where: object, **how: object) -> Compared:
+        calls.append((where, how))
+        return Compared()
+
+    monkeypatch.setattr("fpdm.commands.compare.compare", compare)
+    out = str(tmp_path / "c")
+    words = ["compare", "a", "b", "--out", out, "--data", "moved", "--data-root", "d", "--num-images", "40"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == "a table\n"
+    assert calls == [
+        (
+            ((Path("a"), Path("b")), Path(out), Settings(num_images=40)),
+            {"data": "moved", "data_root": Path("d"), "command": f"fpdm {' '.join(words)}"},
+        )
+    ]
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "X"], "RUNS is missing"),
+        (["a"], "--out is missing"),
+        (["a", "--out", "X", "--budgets"], "budgets is empty"),
+        (["a", "--out", "X", "--budgets", "140", "b"], "--budgets is ['140', 'b']; expected integers"),
+        (["a", "--out", "X", "--num-images", "3"], "num_images is 3"),
+        (["a", "--out", "X", "--reuse", "maybe"], "reuse is 'maybe'"),
+        (["a", "--out", "X", "--no-reuse"], "unknown argument --no-reuse; did you mean --reuse?"),
+        (["X/none", "--out", "X"], "no run with a checkpoint"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], says: str) -> None:
+    words = [f"{tmp_path}{word[1:]}" if word.startswith("X") else word for word in words]
+    assert cli.main(["compare", *words]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+    assert not [*tmp_path.iterdir()]

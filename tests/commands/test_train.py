@@ -1,0 +1,378 @@
+"""`fpdm train`: every field of a recipe is an option, and a folder of images is trained on by one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fpdm import cli
+from fpdm.commands.options import Option, options
+from fpdm.commands.train import Train
+from fpdm.data import DataConfig
+from fpdm.diffusion import Schedule
+from fpdm.experiments.recipes import RECIPES, recipe
+from fpdm.models import TransformerConfig
+from fpdm.training import Recipe, TrainConfig, load_run
+
+PARTS = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule}
+TAKEN_FROM_THE_IMAGES = {"image_size", "in_channels", "num_classes"}
+FIELDS = [
+    pytest.param(part, field.name, id=f"{part}.{field.name}")
+    for part, kind in PARTS.items()
+    for field in dataclasses.fields(kind)
+    if field.name not in TAKEN_FROM_THE_IMAGES
+]
+# So small that a step takes milliseconds; no pictures on the way.
+TINY = (
+    *("--size", "8", "--patch-size", "4", "--width", "16", "--heads", "2", "--batch-size", "4", "--steps", "2"),
+    *("--no-grad-iters", "0", "--grad-iters", "1", "--sample-every", "0", "--validate-every", "0", "--tracker", "none"),
+)
+
+
+def fpdm(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., Recipe]:
+    """The recipe that `fpdm train ... --print-recipe` prints."""
+
+    def read(*words: object) -> Recipe:
+        assert fpdm("train", *words, "--print-recipe") == 0, capsys.readouterr().err
+        return Recipe.from_json(capsys.readouterr().out)
+
+    return read
+
+
+def flag(part: str, field: str) -> Option:
+    """The option of a recipe's field."""
+    groups = {"data": "image", "model": "network", "train": "training", "schedule": "schedule"}
+    path = ("data",) if (part, field) == ("data", "source") else (groups[part], field)
+    (found,) = (option for option in options(Train, {}) if option.path == path)
+    return found
+
+
+# Values that another rule could refuse, and what they need beside them.
+CHOSEN: dict[str, Any] = {
+    "data.source": "fashion-mnist",
+    "data.channels": 1,
+    "model.patch_size": 1,
+    "model.width": 128,
+    "model.heads": 2,
+    "model.repeats": 3,
+    "model.middle_kind": "stack",
+    "train.gradient": "jfb",
+    "train.no_grad_weights": (0.1, 0.2, 0.3, 0.4),
+    "train.grad_weights": (0.5, 0.3, 0.2),
+}
+NEEDED = {
+    "model.repeats": ["--middle-kind", "stack"],
+    "train.seconds": ["--steps", "9"],
+    "train.macs": ["--steps", "9"],
+}
+
+
+def another(value: Any, hint: Any) -> Any:
+    """Not this value, but one of its type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return value / 4 + 0.01
+    if isinstance(value, int):
+        return 2 * value + 1
+    return next(one for one in typing.get_args(hint) if one != value)
+
+
+@pytest.mark.parametrize(("part", "field"), FIELDS)
+def test_every_field_of_the_recipe_is_an_option(printed: Callable[..., Recipe], part: str, field: str) -> None:
+    name, option = f"{part}.{field}", flag(part, field)
+    base = ["digits", *NEEDED.get(name, [])]
+    expected = dataclasses.asdict(printed(*base))
+    new = CHOSEN[name] if name in CHOSEN else another(expected[part][field], option.hint)
+    assert new != expected[part][field]
+    if isinstance(new, bool):
+        words = [option.names[not new]]
+    else:
+        words = [option.names[0], *(new if isinstance(new, tuple) else [new])]
+    expected[part][field] = new
+    assert dataclasses.asdict(printed(*base, *words)) == expected  # this field, and no other
+
+
+@pytest.mark.parametrize("words", [["digits"], ["digits", "--model", "dit"], ["fashion-mnist"], ["--data", "photos"]])
+def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    if words[0] == "--data":
+        found = recipe("folder", data=DataConfig(str(Path("photos").resolve())))
+    else:
+        found = recipe(words[0], words[-1] if "--model" in words else "fpdm")
+    assert fpdm("train", *words, "--help") == 0
+    shown = capsys.readouterr().out
+    # Each option begins a line, and lasts to the next. Where lines are wrapped, no blank is to be relied on.
+    begins = sorted(shown.index(f"│ {one.names[0]}") for one in options(Train, {}))
+    paragraphs = {}
+    for begin, end in zip(begins, [*begins[1:], None], strict=True):
+        paragraphs[shown[begin:].split()[1].strip(",")] = re.sub(r"[\s│]", "", shown[begin:end])
+    for part, kind in PARTS.items():
+        for field in dataclasses.fields(kind):
+            if field.name in TAKEN_FROM_THE_IMAGES:
+                assert f"--{field.name.replace('_', '-')}" not in paragraphs
+                continue
+            value = getattr(getattr(found, part), field.name)
+            if isinstance(value, bool):
+                value = "yes" if value else "no"
+            elif isinstance(value, tuple):
+                value = "".join(map(str, value)) or "none"
+            assert f"(default:{value})" in paragraphs[flag(part, field.name).names[0]]
+    assert "taken from" in shown
+
+
+def test_help_of_a_folder_needs_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fpdm("train", "folder", "--help") == 0
+    assert "Folder of images, with a folder for each class" in capsys.readouterr().out
+
+
+def test_seconds_or_macs_take_the_place_of_steps(printed: Callable[..., Recipe]) -> None:
+    assert printed("digits").train.steps == 4000
+    assert printed("digits", "--seconds", "5").train.steps == 0
+    assert printed("digits", "--macs", "35e12").train == dataclasses.replace(
+        recipe("digits").train, steps=0, macs=35e12
+    )
+    assert printed("digits", "--macs", "1e9", "--steps", "4000").train.steps == 4000
+
+
+def test_model_and_data_choose_the_recipe(printed: Callable[..., Recipe]) -> None:
+    assert printed("digits", "--model", "dit-4") == recipe("digits", "dit-4")
+    assert printed("--data", "fashion-mnist") == recipe("fashion-mnist")
+    assert printed("--data", "photos", "--size", "64") == recipe(
+        "folder", data=DataConfig(str(Path("photos").resolve()), size=64)
+    )
+
+
+def test_printed_recipe_is_a_recipe(printed: Callable[..., Recipe], tmp_path: Path) -> None:
+    first = printed("digits", "--model", "fpdm-elastic", "--flip", "--beta-end", "0.03")
+    path = tmp_path / "mine.json"
+    path.write_text(first.to_json())
+    assert printed(path) == first
+    assert printed(path, "--name", "other", "--width", "32") == dataclasses.replace(
+        first, name="other", model=dataclasses.replace(first.model, width=32)
+    )
+
+
+def test_recipe_written_by_hand(printed: Callable[..., Recipe], tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{"name": "mine", "data": "digits", "model": {"width": 64, "heads": 4}, "train": {"steps": 5}}')
+    found = printed(path)
+    assert (found.name, found.data, found.model.width) == ("mine", DataConfig("digits"), 64)
+    assert found.train == TrainConfig(steps=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.yaml", b"name: !!python/object/apply:os.system [ls]\n", "a.yaml: the recipe is not JSON"),
+        ("a.pkl", b"\x80\x04\x95\x00\x00", "a.pkl is no text; expected a recipe as JSON"),
+        ("a.json", b"", "a.json: the recipe is not JSON"),
+        ("a.json", b"[" * 100_000, "a.json: "),
+        ("a.json", b"[]", "expected an object"),
+        ("a.json", b'{"name": "x", "data": "digits", "model": {}, "train": {"stepz": 3}}', "did you mean 'steps'?"),
+        ("a.json", b'{"name": "x", "data": "digits", "model": {}, "train": {"seconds": NaN}}', "seconds is nan"),
+        ("a.json", b'{"name": "x", "data": "digits", "model": {}, "train": {"steps": "many"}}', "steps is 'many'"),
+    ],
+)
+def test_files_that_are_no_recipe(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert fpdm("train", tmp_path / name, "--out", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+FLOATS = [option.names[0] for option in options(Train, {}) if option.hint in (float, tuple[float, ...])]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_no_number_of_a_recipe_may_be_infinite_or_none(
+    capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    values = [value] * {"--grad-weights": 3, "--no-grad-weights": 4}.get(name, 1)
+    assert fpdm("train", "digits", "--print-recipe", name, *values) == 2
+    error = capsys.readouterr().err
+    assert value in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "RECIPE is missing"),
+        (["folder", "--out", "X"], "--data is missing"),
+        (["digits"], "--out is missing"),
+        (["", "--out", "Y"], "there is no recipe ''"),
+        (["--data", "", "--out", "Y"], "source is ''"),
+        (["X", "--out", "X/run"], "give it as --data"),
+        (["X/none.json", "--out", "X/run"], "No such file"),
+        (["--data", "X/none", "--out", "X/run"], "none cannot be read"),
+        (["--data", "X", "--out", "X"], "lies in the image folder"),
+        (["--data", "X", "--out", "X/run"], "lies in the image folder"),
+        (["--data", "X", "--out", "Y", "--data-root", "X"], "data-root is"),
+        (["--data", "X", "--out", "Y", "--workers", "0"], "workers is 0"),
+        (["digits", "--out", "Y", "--patch-size", "3"], "image_size 8 is not divisible by patch_size 3"),
+        (["digits", "--out", "Y", "--heads", "5"], "not divisible by both heads (5)"),
+        (["digits", "--out", "Y", "--seed", "-1"], "seed is -1"),
+        (["digits", "--out", "Y", "--seed", str(2**80)], f"seed is {2**80}"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], says: str) -> None:
+    where = {"X": tmp_path / "x", "Y": tmp_path / "y"}
+    where["X"].mkdir()
+    words = [f"{where[word[:1]]}{word[1:]}" if word[:1] in where else word for word in words]
+    assert fpdm("train", *words) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+    assert not [*tmp_path.rglob("*.json")]
+    assert not where["Y"].exists()
+
+
+def test_a_file_has_its_own_model(
+    capsys: pytest.CaptureFixture[str], printed: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text(printed("digits").to_json())
+    assert fpdm("train", tmp_path / "a.json", "--model", "dit", "--out", tmp_path / "run") == 2
+    assert "--model dit is for a recipe with a name" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of six images each, and two files that are no images."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "red dog"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(6):
+            pixels = rng.integers(0, 256, (9, 12, 3)).astype(np.uint8)  # (H, W, 3)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    (tmp_path / "photos" / "cat" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "photos" / "red dog" / "empty.jpg").touch()
+    return tmp_path / "photos"
+
+
+def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ("train", "--data", photos, "--out", out, *TINY)
+    assert fpdm(*command) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"trained fpdm-photos: 2 steps in 0 s; the run is in {out}\n"
+    assert "classes   2: 0 cat (6), 1 red dog (6)" in captured.err
+    assert "cat/broken.png: no image" in captured.err
+    assert "8 images to train on, 2 to validate, 2 to test" in captured.err
+    assert (out / "skipped.txt").read_text().splitlines() == [
+        "cat/broken.png\tno image in a format that can be read here",
+        "red dog/empty.jpg\tempty (0 bytes)",
+    ]
+    record = json.loads((out / "data.json").read_text())
+    assert record.pop("sha256")
+    assert record == {
+        "source": str(photos), "train": 8, "validation": 2, "test": 2, "classes": ["cat", "red dog"],
+    }  # fmt: skip
+    model = load_run(out).recipe.model
+    assert (model.image_size, model.in_channels, model.num_classes) == (8, 3, 2)
+    with Image.open(out / "data.png") as sheet:
+        assert sheet.size == (8 * 68 - 4, 64)  # one row of eight
+
+    # The same command, and the run's own recipe, go on with it.
+    assert fpdm(*command) == 0
+    assert "nothing left to do" in capsys.readouterr().out
+    assert fpdm("train", out / "recipe.json", "--steps", 3, "--out", out, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["progress"]["step"], result["resumed_at"], result["out"]) == (3, 2, str(out))
+
+    # Classes by name.
+    images = ("--out", tmp_path / "images", "--budget", 3, "--iterations", 1, "--num-images", 1)
+    assert fpdm("sample", out, *images, "--class", "red dgo") == 2
+    assert "expected a number from 0 to 1 or one of cat, red dog; did you mean red dog?" in capsys.readouterr().err
+    assert fpdm("sample", out, *images, "--class", "red dog", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["drawn"] == 1
+    assert json.loads((tmp_path / "images" / "sampling.json").read_text())["class"] == 1
+
+
+def test_flat_and_without_classes(capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in photos.rglob("[0-9].png"):
+        shutil.copy(path, flat / f"{path.parent.name}-{path.name}")
+    assert fpdm("train", "folder", "--data", flat, "--out", tmp_path / "a", *TINY, "--channels", 1) == 0
+    assert fpdm("train", "--data", photos, "--no-conditional", "--out", tmp_path / "b", *TINY) == 0
+    for name, channels in (("a", 1), ("b", 3)):
+        model = load_run(tmp_path / name).recipe.model
+        assert (model.in_channels, model.num_classes) == (channels, 0)
+        assert json.loads((tmp_path / name / "data.json").read_text())["classes"] == []
+    assert not (tmp_path / "a" / "skipped.txt").exists()
+    capsys.readouterr()
+    assert fpdm("sample", tmp_path / "a", "--out", tmp_path / "c", "--class", "cat") == 2
+    assert "trained without classes" in capsys.readouterr().err
+
+
+def test_changed_images_are_refused(capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ("train", "--data", photos, "--out", out, *TINY)
+    assert fpdm(*command) == 0
+    kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (photos / "cat" / "3.png").rename(tmp_path / "3.png")
+    capsys.readouterr()
+    assert fpdm(*command, "--steps", 3) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "the images of" in error
+    assert "were 8 images to train on, 2 to validate, 2 to test, and now there are 7 images to train on, 2 to" in error
+    assert "choose another folder" in error
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
+    (tmp_path / "3.png").rename(photos / "cat" / "3.png")
+    assert fpdm(*command, "--steps", 3) == 0
+
+
+def test_a_folder_with_another_run_is_left_alone(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    tiny = (*TINY[4:], "--patch-size", 4)
+    assert fpdm("train", "digits", "--out", out, *tiny) == 0
+    kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert {"data.json", "data.png"} <= {path.name for path in kept}
+    capsys.readouterr()
+    assert fpdm("train", "--data", photos, "--out", out, *TINY) == 2
+    assert "holds a run of another recipe" in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
+
+
+def test_strict_stops_at_the_first_broken_image(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    command = ("train", "--data", photos, "--out", tmp_path / "run", *TINY, "--strict")
+    assert fpdm(*command) == 2
+    captured = capsys.readouterr()
+    assert "cat/broken.png: no image" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    (photos / "cat" / "broken.png").unlink()
+    (photos / "red dog" / "empty.jpg").unlink()
+    assert fpdm(*command, "--workers", 1) == 0
+
+
+def test_recipes_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fpdm("train", "--help") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in RECIPES)

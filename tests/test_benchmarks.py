@@ -1,0 +1,153 @@
+"""What the benchmark compares computes the same, and what it measures with measures right. Nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import steps
+from benchmarks.live import peak_bytes
+from benchmarks.steps import Batch, Ours, Ratio, Row, Straightforward, in_turn, renamed, reusing, straightforward_twin
+from torch.profiler import ProfilerActivity, profile
+
+from fpdm.diffusion import Objective, Schedule
+from fpdm.fixed_point import stochastic_jfb, unrolled
+from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.training.memory import training_memory
+from tests.oracle.network import random_weights
+
+CPU = torch.device("cpu")
+SHAPE = TransformerConfig(
+    image_size=12, in_channels=2, patch_size=3, width=24, heads=3, num_classes=4, learn_variance=False
+)
+
+
+def pair(shape: TransformerConfig) -> tuple[Ours, Straightforward]:
+    """FPDM and its straightforward twin, no weight zero."""
+    model = DiffusionTransformer.from_shape(shape)
+    sizes = {name: value.shape for name, value in model.state_dict().items()}
+    model.load_state_dict(random_weights(sizes, seed=0, dtype=torch.float32, gain=0.7))
+    batch = Batch.random(shape, 3, CPU)
+    return Ours(model, batch), Straightforward(straightforward_twin(model), batch)
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 1), (0, 3), (2, 2)])
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPE, replace(SHAPE, pre_blocks=2, post_blocks=2), replace(SHAPE, num_classes=0)],
+    ids=["paper", "two pre, two post", "unconditional"],
+)
+def test_the_straightforward_fpdm_is_the_same_function(shape: TransformerConfig, n: int, m: int) -> None:
+    ours, plain = pair(shape)
+    assert ours.value(n, m).std() > 0.1  # else closeness says nothing
+    torch.testing.assert_close(ours.value(n, m), plain.value(n, m), rtol=1e-5, atol=1e-5)
+    for subject in (ours, plain):
+        subject.loss(n, m).backward()
+    theirs = dict(plain.model.named_parameters())
+    assert len(theirs) == len(list(ours.model.parameters()))
+    for name, parameter in ours.model.named_parameters():
+        want = theirs[renamed(name)].grad
+        assert parameter.grad is not None
+        assert want is not None
+        assert want.abs().max() > 0, name
+        torch.testing.assert_close(parameter.grad, want, rtol=1e-5, atol=1e-5 * want.abs().max().item(), msg=name)
+
+
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_the_straightforward_fpdm_samples_the_same(iterations: int) -> None:
+    ours, plain = pair(replace(SHAPE, learn_variance=True))
+    first = ours.sample(iterations)  # (B, T, D)
+    torch.testing.assert_close(first, plain.sample(iterations), rtol=1e-5, atol=1e-5)
+    again = ours.sample(iterations, first)  # (B, T, D)
+    torch.testing.assert_close(again, plain.sample(iterations, first), rtol=1e-5, atol=1e-5)
+    assert (again - first).abs().max() > 1e-3  # the start matters
+    b = plain.batch
+    both, _ = plain.model(b.x, b.t, b.y, n=0, m=iterations, start=first)  # (B, 2C, H, W)
+    prediction = ours.model(b.x, b.t, b.y, solver=partial(unrolled(iterations).solve, n=0, m=iterations), z0=first)
+    torch.testing.assert_close(torch.cat([prediction.value, prediction.variance], 1), both, rtol=1e-5, atol=1e-5)
+
+
+def test_peak_bytes_by_hand() -> None:
+    x = torch.ones(100)  # 400 bytes, there before
+
+    def chain() -> None:
+        a = x + 1  # 400
+        b = a * 2  # 800
+        del a
+        c = b[10:].view(-1, 9)  # still 400: a view
+        c += 1  # still 400: in place
+        d = torch.cat([b, b])  # 1200
+        del b, c
+        d.exp()  # 1600
+        x.add(1)  # 1200
+
+    assert peak_bytes(chain) == 1600
+    assert peak_bytes(lambda: x.view(10, 10).t()) == 0
+    assert peak_bytes(lambda: x.mul_(1.0)) == 0
+    assert peak_bytes(lambda: [x + 1 for _ in range(5)]) == 2000
+
+
+def allocated_at_most(run: Callable[[], object], folder: Path) -> int:
+    """By the profiler's record of the allocator."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    record.export_chrome_trace(str(folder / "trace.json"))
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    live = peak = 0
+    for event in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"]):
+        live += event["args"]["Bytes"]
+        peak = max(peak, live)
+    return peak
+
+
+def test_peak_bytes_of_a_sampling_step_are_the_allocators(tmp_path: Path) -> None:
+    for subject in pair(SHAPE):
+        reusing(subject, 2)  # what is made once and kept is not a step's
+        peak = peak_bytes(lambda s=subject: reusing(s, 3))
+        assert peak == peak_bytes(lambda s=subject: reusing(s, 9)) > 10_000
+        assert peak == allocated_at_most(lambda s=subject: reusing(s, 3), tmp_path)
+
+
+def test_steps_are_timed_in_turn() -> None:
+    made: list[str] = []
+    seconds = in_turn([lambda: made.append("A"), lambda: made.append("B")], 3)
+    assert "".join(made) == "ABABABAB"  # a round to warm up, and three
+    assert [len(taken) for taken in seconds] == [3, 3]
+    assert min(min(taken) for taken in seconds) > 0
+
+
+def test_ratios_are_of_rounds_and_not_of_medians() -> None:
+    fpdm, plain, dit = [1.0, 10.0, 4.0, 8.0, 3.0], [2.0, 10.0, 16.0, 8.0, 12.0], [2.0] * 5
+    row = Row.of("x", [fpdm, plain, dit])
+    assert (row.fpdm, row.straightforward, row.dit) == (4.0, 10.0, 2.0)
+    assert row.over_straightforward == Ratio(0.5, 0.25, 1.0)  # of 0.5 1 0.25 1 0.25
+    assert row.over_dit == Ratio(2.0, 1.5, 4.0)  # of 0.5 5 2 4 1.5
+
+
+def test_the_record_holds_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, options = tmp_path / "steps.json", ["--width", "16", "--batch", "1", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["steps", "--out", str(out), *options])
+    for name, value in (("DEPTH", 6), ("LIMITS", (1, 3)), ("ITERATIONS", (2,))):
+        monkeypatch.setattr(steps, name, value)
+    steps.main()
+    rows = {row["what"]: row for row in json.loads(out.read_text())["rows"]}
+    assert len(rows) == 3 + 3 + 2
+    shape = replace(preset("fpdm-fashion"), width=16)
+    for name, row in rows.items():
+        assert min(row["fpdm"], row["straightforward"], row["dit"]) > 0
+        for other, ratio in (("straightforward", row["over_straightforward"]), ("dit", row["over_dit"])):
+            assert ratio["low"] == ratio["median"] == ratio["high"], name  # there was one round
+            assert ratio["median"] == pytest.approx(row["fpdm"] / row[other], rel=1e-2), name
+    for limit in (1, 3):
+        for s, model in ((shape, "fpdm"), (as_dit(shape, 6), "dit")):
+            network = DiffusionTransformer.from_shape(s)
+            want = training_memory(network, Schedule(), Objective(), stochastic_jfb(limit, limit))
+            mean = rows[f"saved bytes of a training step, N = M = {limit}, mean over draws"]
+            largest = rows[f"saved bytes of a training step, N = M = {limit}, largest draw"]
+            assert (mean[model], largest[model]) == pytest.approx((want.mean, want.largest))
