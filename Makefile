@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SECONDS_EACH ?= 260
+SECONDS_EACH ?= 240
 OUT ?= quickstart
 
 .PHONY: quickstart test test-all lint bench clean
@@ -13,7 +13,7 @@ quickstart: $(VENV)/runtime
 	OMP_NUM_THREADS=1 TQDM_POSITION=1 $(BIN)/fpdm train digits --model dit --seconds $(SECONDS_EACH) --out $(OUT)/dit & \
 	dit=$$!; trap "kill $$dit 2>/dev/null" EXIT INT TERM; \
 	OMP_NUM_THREADS=1 $(BIN)/fpdm train digits --model fpdm --seconds $(SECONDS_EACH) --out $(OUT)/fpdm && wait $$dit
-	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit --budgets 140 280 560 --grid trailing phi^1.5 --num-images 1000 --out $(OUT)/compare
+	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit --budgets 140 280 560 --iterations 2 3 5 --allocations constant --out $(OUT)/compare
 
 test: $(VENV)/dev
 	$(BIN)/pytest -n auto

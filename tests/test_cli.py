@@ -2,6 +2,7 @@ import importlib
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -84,6 +85,18 @@ def test_every_example_can_be_read(name: str) -> None:
     assert command == name
     kind = getattr(importlib.import_module(f"fpdm.commands.{name}"), name.capitalize())
     assert parse(kind, words, prog=f"fpdm {name}", summary="", example="").line == cli.COMMANDS[name].example
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("results/*/README.md"))], ids=str)
+def test_commands_in_the_documents_can_be_read(path: Path) -> None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("    fpdm "):
+            _, name, *words = shlex.split(line, comments=True)
+            kind = getattr(importlib.import_module(f"fpdm.commands.{name}"), name.capitalize())
+            parse(kind, words, prog=f"fpdm {name}", summary="", example="")
 
 
 @pytest.mark.parametrize("words", [["--help"], pytest.param(["describe", "--help"], marks=pytest.mark.slow)])

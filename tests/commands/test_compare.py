@@ -22,7 +22,7 @@ def made(*words: str) -> Compare:
 def another(value: Any) -> Any:
     """Not this value, but one of its type; a sampler or grid of this name is not looked for here."""
     if isinstance(value, tuple):
-        return (another(value[0]), *value) if value else (3,)
+        return tuple(map(another, value)) or (3,)
     return {"choose": "never"}.get(value, "phi^2") if isinstance(value, str) else value * 2 + 12
 
 
@@ -65,7 +65,7 @@ def test_everything_is_passed_on(
     assert capsys.readouterr().out == "a table\n"
     assert calls == [
         (
-            ((Path("a"), Path("b")), Path(out), Settings(num_images=40)),
+            ((Path("a"), Path("b")), Path(out), made("--num-images", "40").comparison),
             {"data": "moved", "data_root": Path("d"), "command": f"fpdm {' '.join(words)}"},
         )
     ]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -135,8 +138,11 @@ def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureF
     assert "taken from" in shown
 
 
-def test_help_of_a_folder_needs_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fpdm("train", "folder", "--help") == 0
+@pytest.mark.parametrize("words", [["folder"], ["--stepz", "3", "digits"]])
+def test_help_needs_neither_a_folder_nor_options_that_exist(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert fpdm("train", *words, "--help") == 0
     assert "Folder of images, with a folder for each class" in capsys.readouterr().out
 
 
@@ -273,9 +279,11 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = ("train", "--data", photos, "--out", out, *TINY)
+    command = ("train", "--data", photos, "--out", out, *TINY, "--validate-every", 1)
     assert fpdm(*command) == 0
     captured = capsys.readouterr()
+    assert (out / "validation.jsonl").read_text().count("\n") == 2
+    assert f"fpdm train --data {photos} --out {out}" in (out / "README.md").read_text()
     assert captured.out == f"trained fpdm-photos: 2 steps in 0 s; the run is in {out}\n"
     assert "classes   2: 0 cat (6), 1 red dog (6)" in captured.err
     assert "cat/broken.png: no image" in captured.err
@@ -370,6 +378,21 @@ def test_strict_stops_at_the_first_broken_image(
     (photos / "cat" / "broken.png").unlink()
     (photos / "red dog" / "empty.jpg").unlink()
     assert fpdm(*command, "--workers", 1) == 0
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_speaks(photos: Path, tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "fpdm"]
+    command = [*launcher, "train", "--data", str(photos), "--out", str(tmp_path / "run"), *TINY, "--json"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["progress"]["step"] == 2
+    assert done.stderr.count("8 images to train on") == 1
+    (photos / "cat" / "3.png").unlink()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    assert {line[:15] for line in done.stderr.splitlines() if line.startswith("fpdm: ")} == {"fpdm: the image"}
 
 
 def test_recipes_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

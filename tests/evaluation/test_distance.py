@@ -7,23 +7,13 @@ import pytest
 import torch
 
 from fpdm.evaluation import Features, GaussianStatistics, frechet_distance, frechet_interval
+from tests.evaluation.features import RNG, correlated, features
 from tests.oracle.frechet import frechet
-
-RNG = np.random.default_rng
-
-
-def features(values, extractor="toy"):
-    return Features(torch.as_tensor(values, dtype=torch.float64), extractor)
 
 
 def gaussian(mean, covariance, n=10_000):
     mean, covariance = (torch.as_tensor(x, dtype=torch.float64) for x in (mean, covariance))
     return GaussianStatistics(mean, covariance, n, "toy")
-
-
-def correlated(rng, n, dims, scale=1.0):
-    """Features (n, dims) with a mean and a covariance of no special form."""
-    return rng.normal(size=(n, dims)) @ rng.normal(size=(dims, dims)) * scale + rng.normal(size=dims)
 
 
 def orthogonal(rng, dims):
@@ -123,7 +113,10 @@ def test_features_of_another_form_are_refused():
 def test_features_of_different_extractors_or_sizes_do_not_compare():
     values = correlated(RNG(0), 20, 3)
     a = GaussianStatistics.of(features(values))
-    for other, message in ((features(values, "other"), "'other'"), (features(values[:, :2]), "3|2 dimensions")):
+    for other, message in (
+        (features(values, "other"), "'other'"),
+        (features(values[:, :2]), "(2 and 3|3 and 2) dim"),
+    ):
         with pytest.raises(ValueError, match=message):
             frechet_distance(a, GaussianStatistics.of(other))
         with pytest.raises(ValueError, match=message):

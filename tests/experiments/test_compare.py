@@ -72,8 +72,8 @@ def test_rows_are_complete(first: tuple[Path, Comparison]) -> None:
         assert 0.0 <= row.recall <= 1.0
         assert row.novelty > 0.0
         assert row.images == 20
-    # The FPDM chooses among 2 numbers of iterations with and without reuse, and 2 grids; the DiT gets as many grids.
-    assert {row.candidates for row in found.rows if row.budget == 14} == {5}
+    # The FPDM chooses among 2 numbers of iterations with and without reuse, and 3 grids; the DiT gets as many grids.
+    assert {row.candidates for row in found.rows if row.budget == 14} == {6}
     named = "model parameters sampler grid budget iterations steps allocation reuse passes macs seconds distance "
     named += "distance_low distance_high kid images seed"
     written = json.loads((out / "compare.json").read_text())
@@ -178,7 +178,7 @@ def test_plans_are_chosen_on_other_images_and_noise_than_are_reported(
     )
     compare(runs, tmp_path, replace(QUICK, budgets=(14,), seed=5))
     assert set(seeds) == {(12, 6), (20, 5)}
-    assert chosen == [12] * 10
+    assert chosen == [12] * 12
     assert measured == [20] * 2
 
 

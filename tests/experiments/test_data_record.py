@@ -11,9 +11,25 @@ import torch
 from PIL import Image
 
 from fpdm.data import Dataset, ImageSet, Splits
-from fpdm.experiments.data_record import DataRecord, class_label, contact_sheet, keep_record, read_record
+from fpdm.experiments.data_record import (
+    DataRecord,
+    check_record,
+    class_label,
+    contact_sheet,
+    read_record,
+    write_record,
+)
+from fpdm.training import Recipe
 from fpdm.training.run import hold
 from tests.training.small import recipe
+
+
+def keep(run: Path, recipe: Recipe, data: Dataset) -> DataRecord:
+    """What `fpdm train` does."""
+    record = DataRecord.of("digits", data)
+    check_record(run, recipe, record)
+    write_record(run, recipe, record, data)
+    return record
 
 
 def images(labels: list[int], side: int = 64, classes: int = 3) -> ImageSet:
@@ -55,9 +71,8 @@ def test_contact_sheet_shows_fewer_if_they_are_large(side: int, shown: int) -> N
 
 def test_record_is_kept_and_read(tmp_path: Path) -> None:
     data = dataset(0, 1, 2, 2)
-    record = DataRecord.of("digits", data)
     assert read_record(tmp_path) is None
-    keep_record(tmp_path, recipe(), record, data)
+    record = keep(tmp_path, recipe(), data)
     assert read_record(tmp_path) == record
     assert record.to_text() == "4 images to train on, 3 to validate, 3 to test"
     assert {path.name for path in tmp_path.iterdir()} == {"data.json", "data.png", ".lock"}
@@ -67,31 +82,31 @@ def test_record_is_kept_and_read(tmp_path: Path) -> None:
 
 def test_images_may_change_until_there_is_a_run(tmp_path: Path) -> None:
     first, other = dataset(0, 1, 2, 2), dataset(0, 1, 2)
-    keep_record(tmp_path, recipe(), DataRecord.of("digits", first), first)
-    keep_record(tmp_path, recipe(), DataRecord.of("digits", other), other)
+    keep(tmp_path, recipe(), first)
+    keep(tmp_path, recipe(), other)
     (tmp_path / "recipe.json").write_text(recipe().to_json())
     with pytest.raises(ValueError, match=r"were 3 images to train on.* and now there are 4 images .* another folder"):
-        keep_record(tmp_path, recipe(), DataRecord.of("digits", first), first)
+        keep(tmp_path, recipe(), first)
     relabelled = dataset(0, 1, 1)  # as many, but others
     with pytest.raises(ValueError, match="have changed since"):
-        keep_record(tmp_path, recipe(), DataRecord.of("digits", relabelled), relabelled)
+        keep(tmp_path, recipe(), relabelled)
     assert read_record(tmp_path) == DataRecord.of("digits", other)
 
 
 def test_a_run_from_before_there_were_records_gets_one(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(recipe().to_json())
     data = dataset(0, 1, 2)
-    keep_record(tmp_path, recipe(steps=99), DataRecord.of("digits", data), data)  # it may be trained for longer
+    keep(tmp_path, recipe(steps=99), data)  # it may be trained for longer
     assert read_record(tmp_path) == DataRecord.of("digits", data)
 
 
 def test_nothing_is_done_to_a_folder_of_another_run_or_in_use(tmp_path: Path) -> None:
     data = dataset(0, 1, 2)
     (tmp_path / "recipe.json").write_text(recipe(seed=1).to_json())
-    keep_record(tmp_path, recipe(), DataRecord.of("digits", data), data)
+    keep(tmp_path, recipe(), data)
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", ".lock"}
     with hold(tmp_path / "used"), pytest.raises(ValueError, match="in use by process"):
-        keep_record(tmp_path / "used", recipe(), DataRecord.of("digits", data), data)
+        keep(tmp_path / "used", recipe(), data)
     assert {path.name for path in (tmp_path / "used").iterdir()} == {".lock"}
 
 

@@ -38,6 +38,12 @@ def test_a_strip_has_the_size_that_is_asked_and_keeps_the_picture(size: int) -> 
     np.testing.assert_allclose(drawn[..., 0].reshape(64, 3, 64).mean((0, 2)), mean, atol=2)
 
 
+def test_fine_patterns_become_grey_when_they_shrink() -> None:
+    board = (torch.arange(256)[:, None] + torch.arange(256)[None, :]) % 2 * 255  # (256, 256)
+    drawn = pixels(strip(board.to(torch.uint8)[None, None], 72, shown=72))[..., 0]  # (72, 72)
+    assert abs(drawn.astype(int) - 127).max() < 20
+
+
 def test_a_strip_says_how_large_it_is_shown() -> None:
     drawn = strip(images(2, 1, 8, seed=3), 16, shown=32, gap=4)
     assert (drawn.width, drawn.height) == (72, 32)

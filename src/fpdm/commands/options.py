@@ -259,7 +259,7 @@ def _one_line(box: str, kind: type[Command]) -> str:
     """What tyro says of a value, in our words where they are known, else what stands above its first rule."""
     inside = (line.strip("│| ") for line in box.splitlines()[1:])
     text = " ".join(itertools.takewhile(lambda line: line.strip("─-+╰╯"), inside))
-    if found := re.fullmatch(r"Error parsing (?:.*/)?(--\S+): .*?: (.*)", text):
+    if found := re.fullmatch(r"Error parsing (?:\S*/)?(--[\w-]+): .*?: (.*)", text):
         (hint,) = (option.hint for option in options(kind, {}) if found[1] in option.names)
         return f"{found[1]} is {found[2]}; expected {_EXPECTED.get(hint, hint)}"
     if found := re.match(r"Missing value for argument .*?(--[\w-]+)", text):

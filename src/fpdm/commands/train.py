@@ -14,7 +14,7 @@ from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Given, Group
 from fpdm.data import DATASETS, DataConfig, load_dataset
 from fpdm.diffusion import Schedule
-from fpdm.experiments.data_record import DataRecord, keep_record
+from fpdm.experiments.data_record import DataRecord, check_record, write_record
 from fpdm.experiments.recipes import RECIPES, recipe
 from fpdm.models import TransformerConfig
 from fpdm.training import Progress, Recipe, TrainConfig, Trainer
@@ -139,15 +139,15 @@ class Train(Command):
         images = dataset.splits.train
         recipe = recipe.fitted(images)
         trainer = Trainer(recipe, images, self.out, validation=dataset.splits.validation, command=self.line)
-        if trainer.accelerator.is_main_process:
-            record = DataRecord.of(recipe.data.source, dataset)
-            if dataset.summary is not None:
-                print(f"{dataset.summary.to_text()}\n  splits    {record.to_text()}", file=sys.stderr)
-            keep_record(self.out, recipe, record, dataset)
+        speaks = trainer.accelerator.is_main_process
+        record = DataRecord.of(recipe.data.source, dataset)
+        if speaks and dataset.summary is not None:
+            print(f"{dataset.summary.to_text()}\n  splits    {record.to_text()}", file=sys.stderr)
+        check_record(self.out, recipe, record)  # by every process, so that all leave
+        if speaks:
+            write_record(self.out, recipe, record, dataset)
         done = trainer.train()
-        if not trainer.accelerator.is_main_process:
-            return None
-        return Trained(recipe.name, self.out, done, trainer.resumed_at)
+        return Trained(recipe.name, self.out, done, trainer.resumed_at) if speaks else None
 
 
 def _recipe(name: str, given: Given) -> Recipe:

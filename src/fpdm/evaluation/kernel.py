@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fpdm.evaluation.blocks import ROWS
 from fpdm.evaluation.bootstrap import Bootstrap, Interval
 from fpdm.evaluation.features import Features, check_comparable
-
-_BLOCK = 512  # rows of a kernel matrix at a time: 40 MB with 10,000 columns
 
 
 def kernel_distance(generated: Features, reference: Features) -> float:
@@ -78,7 +77,7 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
             raise ValueError(f"a set has {len(features.values)} image(s); expected 2 or more, or there are no pairs")
     x, y = generated.values, reference.values  # (N, F), (M, F)
     n, m = len(x), len(y)
-    across = torch.cat([_kernel(rows, y).mean(dim=1) for rows in x.split(_BLOCK)])  # (N,), c
+    across = torch.cat([_kernel(rows, y).mean(dim=1) for rows in x.split(ROWS)])  # (N,), c
     real = _kernel_sums(y, torch.ones(1, m, dtype=torch.float64)) / (m * (m - 1))  # (1,), r
     pairs = n**2 - counts.square().sum(dim=1)  # (R,)
     sums = _kernel_sums(x, counts) - 2.0 * (counts * (n - counts)) @ across + real * pairs  # (R,)
@@ -91,8 +90,8 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
 def _kernel_sums(x: Tensor, counts: Tensor) -> Tensor:
     """Sums (R,) of k over ordered pairs of two different rows of `x` (N, F), row i taken `counts[:, i]` times."""
     total = torch.zeros(len(counts), dtype=torch.float64)  # (R,)
-    for start in range(0, len(x), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
         # What lies right of the diagonal: each pair once.
         kernel = _kernel(x[rows], x[start:]).triu_(1)  # (n, N - start)
         total += (counts[:, rows] @ kernel * counts[:, start:]).sum(dim=1)  # (R,)

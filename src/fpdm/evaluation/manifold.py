@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fpdm.evaluation.blocks import distance_blocks
 from fpdm.evaluation.features import Features, check_comparable
-from fpdm.evaluation.nearest import distance_blocks
 
 
 @dataclass(frozen=True)

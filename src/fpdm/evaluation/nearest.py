@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fpdm.evaluation.blocks import distance_blocks
 from fpdm.evaluation.features import Features, check_comparable
-
-_BLOCK = 512  # rows of a distance matrix at a time: 40 MB with 10,000 columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +59,3 @@ def novelty(generated: Features, training: Features, held_out: Features) -> floa
             "in the training set"
         )
     return float(nearest(generated, training).distances.median()) / unseen
-
-
-def distance_blocks(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """The Euclidean distances (n, M) from some rows of `x` (N, F) after the others to all rows of `y` (M, F)."""
-    for rows in x.split(_BLOCK):
-        # Not by |x|^2 - 2 x.y + |y|^2, which leaves equal rows a distance of about 1e-8 of their length.
-        yield torch.cdist(rows, y, compute_mode="donot_use_mm_for_euclid_dist")  # (n, M)

@@ -74,7 +74,7 @@ class ClassifierNetwork(nn.Module):
         with torch.device("meta"):
             self.body = _convolutions(shape[0], settings)
             self.head = nn.Linear(settings.widths[-1], num_classes)
-        _initialise(self, settings.seed)
+        _initialise(self, settings.seed, scale=1.0)
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) of images `x` (B, C, H, W) in [-1, 1]; all are 0 or more."""
@@ -125,7 +125,8 @@ class AutoencoderNetwork(nn.Module):
                 layers += [nn.ConvTranspose2d(before, width, stride + 2, stride, 1)]  # `stride` times the size
                 before = width
             self.decoder = nn.Sequential(*layers)
-        _initialise(self, settings.seed)
+        # At full scale the first restored images are far too bright, and what follows is learned late.
+        _initialise(self, settings.seed, scale=0.4)
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) of images `x` (B, C, H, W) in [-1, 1]."""
@@ -182,20 +183,22 @@ def _convolutions(channels: int, settings: ExtractorSettings) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _initialise(network: nn.Module, seed: int) -> None:
-    """Give a network without memory its weights, as a function of the seed."""
+@torch.no_grad()
+def _initialise(network: nn.Module, seed: int, scale: float) -> None:
+    """Give a network without memory its weights, as a function of the seed; `scale` is 1 for He's and Glorot's."""
     network.to_empty(device="cpu")
     source = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=source)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight, generator=source)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_parameters()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            module.weight.mul_(scale)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _moved(x: Tensor, draws: np.random.Generator) -> Tensor:

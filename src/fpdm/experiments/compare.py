@@ -120,16 +120,16 @@ def _sheets(result: Comparison, strips: dict[tuple[str, int, str], Tensor], judg
     budgets = sorted({row.budget for row in result.rows})
     for budget in budgets:
         rows = [row for row in result.rows if (row.budget, row.sampler) == (budget, sampler)]
-        pictures = [Row(f"{r.model}\n{r.steps} steps x {r.iterations}", strips[r.model, budget, sampler]) for r in rows]
+        pictures = [Row(f"{r.model}\n{r.steps} x {r.iterations}", strips[r.model, budget, sampler]) for r in rows]
         pictures.append(Row("real\n(test images)", balanced(judge.splits.test, SHOWN)))
-        sheets.append(Sheet(f"{budget} block passes: the same noise and class in every column", pictures))
+        sheets.append(
+            Sheet(f"{budget} block passes, as steps x iterations: the same noise and class in every column", pictures)
+        )
     pairs = []
     for model in dict.fromkeys(row.model for row in result.rows):
         images = strips[model, budgets[-1], sampler]
         pairs += [Row(model, images), Row("nearest\ntraining images", judge.nearest_training(images))]
-    sheets.append(
-        Sheet(f"{budgets[-1]} block passes: beneath each image the training image nearest in features", pairs)
-    )
+    sheets.append(Sheet(f"nearest training images, in features, to those of {budgets[-1]} block passes", pairs))
     return sheets
 
 

@@ -97,39 +97,48 @@ def class_label(name: str, classes: Sequence[str], num_classes: int) -> int:
     )
 
 
-def keep_record(run: Path, recipe: Recipe, record: DataRecord, dataset: Dataset) -> None:
-    """Write `data.json`, `data.png` and `skipped.txt` into a run's folder, or check that they still hold.
+def check_record(run: Path, recipe: Recipe, record: DataRecord) -> None:
+    """Check that a run that is gone on with has the images that it was begun with.
 
-    Nothing is done to a folder with a run of another recipe: that is for the trainer to refuse.
+    A run of another recipe passes: it is for the trainer to refuse.
+
+    Raises:
+        ValueError: They have changed.
+    """
+    before = read_record(run)
+    if before is None or before.sha256 == record.sha256 or not _holds(run, recipe):
+        return
+    raise ValueError(
+        f"the images of {record.source} have changed since {run} was begun: there were {before.to_text()}, and now "
+        f"there are {record.to_text()}, or others; put them back, or choose another folder for a new run"
+    )
+
+
+def write_record(run: Path, recipe: Recipe, record: DataRecord, dataset: Dataset) -> None:
+    """Write `data.json`, `data.png` and `skipped.txt` into the folder of a run, unless it has them or is another's.
 
     Args:
         run: The folder.
-        recipe: What is to be trained.
-        record: Of the images that it is to be trained on.
+        recipe: What is to be trained in it.
+        record: Of the images, and checked.
         dataset: The images.
 
     Raises:
-        ValueError: The images have changed since the run was begun, or another process holds the folder.
+        ValueError: Another process holds the folder.
     """
     with hold(run):
-        begun = run / RECIPE
-        if begun.exists() and differences(Recipe.from_json(begun.read_text(encoding="utf-8")), recipe):
+        begun = (run / RECIPE).exists()
+        if begun and (read_record(run) is not None or not _holds(run, recipe)):
             return
-        before = read_record(run)
-        if before is None or not begun.exists():
-            _write(run, record, dataset)
-        elif record.sha256 != before.sha256:
-            raise ValueError(
-                f"the images of {record.source} have changed since {run} was begun: there were {before.to_text()}, and "
-                f"now there are {record.to_text()}, or others; put them back, or choose another folder for a new run"
-            )
+        if dataset.summary is not None and dataset.summary.skipped:
+            write_skipped(dataset.summary, run / SKIPPED)
+        save_png(contact_sheet(dataset.splits.train), run / PICTURE)
+        write_atomically(run / DATA, json.dumps(asdict(record), indent=1))
 
 
-def _write(run: Path, record: DataRecord, dataset: Dataset) -> None:
-    if dataset.summary is not None and dataset.summary.skipped:
-        write_skipped(dataset.summary, run / SKIPPED)
-    save_png(contact_sheet(dataset.splits.train), run / PICTURE)
-    write_atomically(run / DATA, json.dumps(asdict(record), indent=1))
+def _holds(run: Path, recipe: Recipe) -> bool:
+    path = run / RECIPE
+    return path.exists() and not differences(Recipe.from_json(path.read_text(encoding="utf-8")), recipe)
 
 
 def contact_sheet(data: ImageSet) -> np.ndarray:

@@ -79,7 +79,8 @@ class Judge:
 
     @functools.cached_property
     def _unseen(self) -> float:
-        return float(nearest(self.test, self.train).distances.median())
+        # Not 0, which it is where most test images are copies of training images.
+        return max(float(nearest(self.test, self.train).distances.median()), 1e-12)
 
     def choosing_distance(self, images: Tensor) -> float:
         """Fréchet distance of images (N, C, H, W) to the validation images."""

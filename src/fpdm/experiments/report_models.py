@@ -15,7 +15,7 @@ from fpdm.report.album import Album
 from fpdm.report.numbers import MISSING, Unit, decimals, duration, fixed, short, unit
 from fpdm.report.page import Block, Cell, Code, Figure, Fold, Group, Section, Table
 from fpdm.report.plots import Curve, Curves, DotPanel, Dots, HeatMap, HeatMaps, Panel
-from fpdm.report.text import listing
+from fpdm.report.text import listing, shortened
 
 POINTS = 400  # of a loss curve
 _PLAIN = Unit(1.0, "")
@@ -168,7 +168,7 @@ def settings_section(models: Sequence[Trained], comparison: dict[str, Any]) -> S
     blocks: list[Block] = []
     if differing:
         rows = [[field, *(settings.get(field, MISSING) for settings in flat)] for field in differing]
-        names = [one.model for one in models]
+        names = [shortened(one.model, 48) for one in models]
         caption = f"The {len(differing)} settings in which the models differ; {len(fields) - len(differing)} are alike."
         blocks.append(Table(caption, ["setting", *names], [Group(rows)], words=names))
     blocks += [Fold(f"Every setting of {one.model}", [_json(one.recipe)]) for one in models]

@@ -36,7 +36,7 @@ class Settings:
     samplers: tuple[str, ...] = ("ddim",)
     iterations: tuple[int, ...] = (1, 2, 3, 5, 8, 12)
     reuse: str = "choose"
-    grids: tuple[str, ...] = ("trailing", "phi^1.5")
+    grids: tuple[str, ...] = ("trailing", "phi^1", "phi^1.5")
     allocations: tuple[str, ...] = ("constant", "increasing", "decreasing")
     guidance: float = 1.0
     num_images: tuple[int, ...] = (1000,)
@@ -66,7 +66,7 @@ class Settings:
                     raise ValueError(f"{name} is {value}; expected {least} or more")
         if len(self.num_images) not in (1, len(self.budgets)):
             raise ValueError(
-                f"num_images is {self.num_images}, for budgets {self.budgets}; expected one number, or one for each budget"
+                f"num_images is {self.num_images}, budgets {self.budgets}; expected one number, or one for each budget"
             )
         if self.reuse not in _REUSE:
             raise ValueError(f"reuse is {self.reuse!r}; expected one of {', '.join(_REUSE)}")

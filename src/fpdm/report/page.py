@@ -356,7 +356,7 @@ _PHONE = """
 main{padding:1.5rem 1rem 4rem}
 h1{font-size:1.5rem}
 .lead{font-size:1.05rem}
-tbody th{min-width:8rem;max-width:9rem}
+tbody th{min-width:7.5rem;max-width:9rem}
 .strip{grid-template-columns:minmax(0,1fr);gap:.15rem}
 .strip span{white-space:normal;position:sticky;left:0;justify-self:start;max-width:calc(100vw - 2rem)}
 """

@@ -151,7 +151,7 @@ def strip(images: Tensor, side: int, *, shown: int, gap: int = 3) -> Png:
         left = i * (w + gap)
         picture[:, left : left + w, :channels] = pixels[i]
         picture[:, left : left + w, channels] = 255
-    return Png.of(Image.fromarray(picture, "LA" if channels == 1 else "RGBA"), picture.shape[1] * shown // side)
+    return Png.of(Image.fromarray(picture), picture.shape[1] * shown // side)
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

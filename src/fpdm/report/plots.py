@@ -217,7 +217,7 @@ class Curves:
             if name in shown:
                 drawn = style(self.names, name, look.theme)
                 handles.append(Line2D([], [], markersize=5, linewidth=1.4, **drawn._asdict()))
-                labels.append(plain(shortened(label, 60 if look.wide else 44)))
+                labels.append(plain(shortened(label, 60 if look.wide else 40)))
         if with_floor:
             handles.append(Line2D([], [], color=look.theme.muted, linestyle=":", linewidth=1.4))
             labels.append(plain(self.floor_label))
@@ -357,7 +357,7 @@ class HeatMaps:
             axes.grid(False)
             axes.set_facecolor(look.theme.shade)
             image = axes.imshow(np.asarray(one.values, float), norm=norm, cmap="viridis", aspect="auto")
-            axes.set_title(plain(shortened(one.title, 40)), fontsize=9.5, color=look.theme.text)
+            axes.set_title(plain(shortened(one.title, 36)), fontsize=9.5, color=look.theme.text)
             _places(axes.xaxis, one.columns, 10)
             _places(axes.yaxis, one.rows, 10)
             axes.set_xlabel(self.column_label if i + columns >= len(self.maps) else "")

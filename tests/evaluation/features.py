@@ -1,0 +1,17 @@
+"""Features made up for tests."""
+
+import numpy as np
+import torch
+
+from fpdm.evaluation import Features
+
+RNG = np.random.default_rng
+
+
+def features(values, extractor="toy"):
+    return Features(torch.as_tensor(values, dtype=torch.float64), extractor)
+
+
+def correlated(rng, n, dims, scale=1.0):
+    """Features (n, dims) with a mean and a covariance of no special form."""
+    return rng.normal(size=(n, dims)) @ rng.normal(size=(dims, dims)) * scale + rng.normal(size=dims)

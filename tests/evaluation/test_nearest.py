@@ -1,0 +1,61 @@
+"""Nearest training images against a plain search, and novelty where its value is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from fpdm.evaluation import nearest, novelty
+from tests.evaluation.features import RNG, correlated, features
+from tests.oracle.manifold import distances
+
+
+def test_it_is_a_plain_search():
+    rng = RNG(0)
+    x, y = correlated(rng, 600, 5), correlated(rng, 70, 5)  # more than one block
+    found = nearest(features(x), features(y))
+    expected = distances(x, y)  # (N, M)
+    assert found.indices.dtype == torch.int64
+    np.testing.assert_array_equal(found.indices, expected.argmin(1))
+    np.testing.assert_allclose(found.distances, expected.min(1), rtol=1e-12)
+
+
+def test_a_training_image_is_itself_at_distance_zero():
+    """Far from the origin too, where |x|^2 - 2 x.y + |y|^2 would leave something."""
+    y = RNG(1).normal(size=(200, 30)) + 1000
+    order = RNG(2).permutation(200)
+    found = nearest(features(y[order]), features(y))
+    np.testing.assert_array_equal(found.indices, order)
+    assert not found.distances.any()
+
+
+def test_novelty_tells_copies_from_new_images():
+    rng = RNG(3)
+    training, held_out = features(rng.normal(size=(400, 8))), features(rng.normal(size=(301, 8)))
+    assert novelty(features(training.values[:100]), training, held_out) == 0.0
+    copies = features(training.values[:100] + 0.01 * torch.from_numpy(rng.normal(size=(100, 8))))
+    assert 0 < novelty(copies, training, held_out) < 0.05
+    assert novelty(features(rng.normal(size=(300, 8))), training, held_out) == pytest.approx(1.0, abs=0.1)
+    assert novelty(held_out, training, held_out) == 1.0
+    assert novelty(features(rng.normal(size=(300, 8)) * 3), training, held_out) > 2
+
+
+def test_held_out_images_that_were_trained_on_are_no_measure():
+    x = features(RNG(4).normal(size=(10, 3)))
+    with pytest.raises(ValueError, match="half of the held-out images"):
+        novelty(x, x, features(x.values[:5]))
+
+
+def test_what_cannot_be_compared_is_refused():
+    x = features(RNG(0).normal(size=(5, 3)))
+    for other, message in (
+        (features(x.values, "other"), "use one extractor"),
+        (features(x.values[:, :2]), "(2 and 3|3 and 2) dim"),
+        (features(x.values[:0]), "expected at least one"),
+    ):
+        for pair in ((x, other), (other, x)):
+            with pytest.raises(ValueError, match=message):
+                nearest(*pair)
+        with pytest.raises(ValueError, match=message):
+            novelty(other, x, features(x.values + 1))
+        with pytest.raises(ValueError, match=message):
+            novelty(x, x, other)
