@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from fpdm.evaluation import kernel, kernel_distance, kernel_interval
+from fpdm.evaluation import blocks, kernel_distance, kernel_interval
 from fpdm.randomness import Stream, generator
 from tests.evaluation.features import RNG, correlated, features
 from tests.oracle import kernel as oracle
 
 
-@pytest.mark.parametrize("block", [1, 5, 7, 512])
+@pytest.mark.parametrize("entries", [1, 40, 70, 10_000])
 @pytest.mark.parametrize(("n", "m", "dims"), [(2, 2, 1), (7, 15, 3), (16, 9, 8)])
-def test_it_is_its_definition_in_blocks_of_any_size(monkeypatch, block, n, m, dims):
-    monkeypatch.setattr(kernel, "ROWS", block)
+def test_it_is_its_definition_in_blocks_of_any_size(monkeypatch, entries, n, m, dims):
+    monkeypatch.setattr(blocks, "_ENTRIES", entries)
     rng = RNG(dims)
     x, y = correlated(rng, n, dims), correlated(rng, m, dims)
     expected = oracle.kernel_distance(x, y)

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from fpdm.evaluation import PrecisionRecall, precision_recall
+from fpdm.evaluation import PrecisionRecall, blocks, precision_recall
 from tests.evaluation.features import RNG, features
 from tests.oracle.manifold import covered
 
 
-@pytest.mark.parametrize(("k", "n", "m"), [(1, 60, 45), (3, 45, 60), (5, 7, 530), (3, 600, 80)])
-def test_it_is_its_definition(k, n, m):
+@pytest.mark.parametrize("entries", [1, 100, 10_000])
+@pytest.mark.parametrize(("k", "n", "m"), [(1, 60, 45), (3, 45, 60), (5, 7, 53)])
+def test_it_is_its_definition_in_blocks_of_any_size(monkeypatch, entries, k, n, m):
+    monkeypatch.setattr(blocks, "_ENTRIES", entries)
     rng = RNG(k)
     x, y = rng.normal(size=(n, 3)) * 0.7, rng.normal(size=(m, 3))
     found = precision_recall(features(x), features(y), k)

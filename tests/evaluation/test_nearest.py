@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from fpdm.evaluation import nearest, novelty
+from fpdm.evaluation import blocks, nearest, novelty
 from tests.evaluation.features import RNG, correlated, features
 from tests.oracle.manifold import distances
 
 
-def test_it_is_a_plain_search():
+@pytest.mark.parametrize("entries", [1, 200, 10_000])
+def test_it_is_a_plain_search_in_blocks_of_any_size(monkeypatch, entries):
+    monkeypatch.setattr(blocks, "_ENTRIES", entries)
     rng = RNG(0)
-    x, y = correlated(rng, 600, 5), correlated(rng, 70, 5)  # more than one block
+    x, y = correlated(rng, 60, 5), correlated(rng, 70, 5)
     found = nearest(features(x), features(y))
     expected = distances(x, y)  # (N, M)
     assert found.indices.dtype == torch.int64

@@ -1,7 +1,8 @@
 """Two barely trained runs compared: what is chosen on what, what is kept, and what a reader gets."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from fpdm.data import DataConfig, ImageSet, Splits, load_dataset
 from fpdm.experiments import compare as compare_module
 from fpdm.experiments import rows as rows_module
 from fpdm.experiments.compare import Settings, compare
+from fpdm.experiments.data_record import DataRecord
 from fpdm.experiments.judge import Judge, balanced
 from fpdm.experiments.recipes import recipe
 from fpdm.experiments.results import Comparison, Result
 from fpdm.training import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*images for features")  # few, to be quick
 
 QUICK = Settings(
     budgets=(8, 14),
@@ -265,3 +269,14 @@ def test_runs_on_different_data_do_not_compare(runs: list[Path], tmp_path: Path)
     Trainer(plan, DATA.splits.train, tmp_path / "other").train()
     with pytest.raises(ValueError, match=r"trained on different data \(digits; elsewhere, 3 x 32 x 32\)"):
         compare([runs[0], tmp_path / "other"], tmp_path / "out", QUICK)
+
+
+def test_other_images_than_the_run_was_trained_on_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    recorded = tmp_path / "run"
+    shutil.copytree(runs[0], recorded)
+    record = DataRecord.of("digits", DATA)
+    (recorded / "data.json").write_text(json.dumps(asdict(replace(record, sha256="0" * 64))))
+    with pytest.raises(ValueError, match="was trained on other images than digits has now"):
+        compare([recorded], tmp_path / "out", QUICK)
+    (recorded / "data.json").write_text(json.dumps(asdict(record)))
+    compare([recorded], tmp_path / "out", replace(QUICK, budgets=(8,), iterations=(1,), reuse="always"))

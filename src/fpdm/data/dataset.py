@@ -72,7 +72,7 @@ class Dataset:
         for part in (self.splits.train, self.splits.validation, self.splits.test):
             digest.update(str((part.num_classes, *part.images.shape)).encode())
             for tensor in (part.images, part.labels):
-                digest.update(tensor.contiguous().numpy())
+                digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fpdm.evaluation.blocks import ROWS
+from fpdm.evaluation.blocks import rows_of_a_block
 from fpdm.evaluation.bootstrap import Bootstrap, Interval
 from fpdm.evaluation.features import Features, check_comparable
 
@@ -77,7 +77,7 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
             raise ValueError(f"a set has {len(features.values)} image(s); expected 2 or more, or there are no pairs")
     x, y = generated.values, reference.values  # (N, F), (M, F)
     n, m = len(x), len(y)
-    across = torch.cat([_kernel(rows, y).mean(dim=1) for rows in x.split(ROWS)])  # (N,), c
+    across = torch.cat([_kernel(rows, y).mean(dim=1) for rows in x.split(rows_of_a_block(m))])  # (N,), c
     real = _kernel_sums(y, torch.ones(1, m, dtype=torch.float64)) / (m * (m - 1))  # (1,), r
     pairs = n**2 - counts.square().sum(dim=1)  # (R,)
     sums = _kernel_sums(x, counts) - 2.0 * (counts * (n - counts)) @ across + real * pairs  # (R,)
@@ -90,8 +90,9 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
 def _kernel_sums(x: Tensor, counts: Tensor) -> Tensor:
     """Sums (R,) of k over ordered pairs of two different rows of `x` (N, F), row i taken `counts[:, i]` times."""
     total = torch.zeros(len(counts), dtype=torch.float64)  # (R,)
-    for start in range(0, len(x), ROWS):
-        rows = slice(start, start + ROWS)
+    step = rows_of_a_block(len(x))
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
         # What lies right of the diagonal: each pair once.
         kernel = _kernel(x[rows], x[start:]).triu_(1)  # (n, N - start)
         total += (counts[:, rows] @ kernel * counts[:, start:]).sum(dim=1)  # (R,)

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from fpdm import __version__
 from fpdm.data import load_dataset
+from fpdm.experiments.data_record import read_record
 from fpdm.experiments.judge import Judge, balanced
 from fpdm.experiments.report import Sheet, write_report
 from fpdm.experiments.results import Comparison
@@ -50,7 +51,8 @@ def compare(
         command: What was called, for the report.
 
     Raises:
-        ValueError: Runs on different data, or a budget that does not pay for a step of a model.
+        ValueError: Runs on different data, images that are not those trained on, or a budget that does
+            not pay for a step of a model.
     """
     cases = _cases(folders)
     for case in cases:  # raises before anything long begins
@@ -62,6 +64,14 @@ def compare(
         config, source=data or config.source, conditional=any(case.run.recipe.data.conditional for case in cases)
     )
     dataset = load_dataset(config, root=data_root)
+    for case in cases:
+        record = read_record(case.folder)
+        same_labels = case.run.recipe.data.conditional == config.conditional
+        if record is not None and same_labels and record.sha256 != dataset.sha256:
+            raise ValueError(
+                f"{case.folder} was trained on other images than {config.source} has now ({record.to_text()}, then); "
+                "put them back, or say where they are with --data"
+            )
     judge = Judge(dataset.splits)
     rows = Rows(out / "rows", judge, dataset.sha256, settings)
     chosen = [(case, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for case in cases]
