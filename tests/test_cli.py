@@ -144,12 +144,13 @@ def test_mistakes_are_one_line_and_exit_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["train", "digits"], ["sample", "none"], ["compare", "none"]])
 def test_unwritable_folder_is_known_before_anything_is_loaded(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
 ) -> None:
     (tmp_path / "file").touch()
-    assert run("train", "digits", "--out", tmp_path / "file" / "run") == 2
-    assert str(tmp_path / "file") in capsys.readouterr().err
+    assert run(*words, "--out", tmp_path / "file" / "run") == 2
+    assert f"{tmp_path / 'file'} is a file; expected a folder" in capsys.readouterr().err
 
 
 def test_own_errors_have_their_codes(capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path) -> None:

@@ -179,6 +179,9 @@ def test_recipe_written_by_hand(printed: Callable[..., Recipe], tmp_path: Path) 
     found = printed(path)
     assert (found.name, found.data, found.model.width) == ("mine", DataConfig("digits"), 64)
     assert found.train == TrainConfig(steps=5)
+    assert printed(path, "--data", "photos").data.source == str(Path("photos").resolve())
+    path.write_text('{"name": "mine", "data": {"source": "photos", "size": 8}, "model": {}, "train": {}}')
+    assert printed(path).data == DataConfig(str(Path("photos").resolve()), size=8)
 
 
 @pytest.mark.parametrize(

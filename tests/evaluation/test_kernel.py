@@ -78,7 +78,8 @@ def test_what_cannot_be_compared_is_refused(measure):
     for bad, message in (
         (features(good.values, "other"), "use one extractor"),
         (features(good.values[:, :2]), "(2 and 3|3 and 2) dim"),
-        (features(good.values[:1]), r"1 image\(s\); expected 2 or more"),
+        (features(good.values[:1]), "has 1 images; expected 2 or more"),
+        (features(good.values[:0]), "has 0 images; expected 2 or more"),
         (features(good.values * 1e150), r"as large as \d.*e\+150"),
     ):
         for pair in ((good, bad), (bad, good)):

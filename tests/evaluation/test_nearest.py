@@ -1,10 +1,10 @@
-"""Nearest training images against a plain search, and novelty where its value is known."""
+"""Nearest training images against a plain search."""
 
 import numpy as np
 import pytest
 import torch
 
-from fpdm.evaluation import blocks, nearest, novelty
+from fpdm.evaluation import blocks, nearest
 from tests.evaluation.features import RNG, correlated, features
 from tests.oracle.manifold import distances
 
@@ -30,23 +30,6 @@ def test_a_training_image_is_itself_at_distance_zero():
     assert not found.distances.any()
 
 
-def test_novelty_tells_copies_from_new_images():
-    rng = RNG(3)
-    training, held_out = features(rng.normal(size=(400, 8))), features(rng.normal(size=(301, 8)))
-    assert novelty(features(training.values[:100]), training, held_out) == 0.0
-    copies = features(training.values[:100] + 0.01 * torch.from_numpy(rng.normal(size=(100, 8))))
-    assert 0 < novelty(copies, training, held_out) < 0.05
-    assert novelty(features(rng.normal(size=(300, 8))), training, held_out) == pytest.approx(1.0, abs=0.1)
-    assert novelty(held_out, training, held_out) == 1.0
-    assert novelty(features(rng.normal(size=(300, 8)) * 3), training, held_out) > 2
-
-
-def test_held_out_images_that_were_trained_on_are_no_measure():
-    x = features(RNG(4).normal(size=(10, 3)))
-    with pytest.raises(ValueError, match="half of the held-out images"):
-        novelty(x, x, features(x.values[:5]))
-
-
 def test_what_cannot_be_compared_is_refused():
     x = features(RNG(0).normal(size=(5, 3)))
     for other, message in (
@@ -57,7 +40,3 @@ def test_what_cannot_be_compared_is_refused():
         for pair in ((x, other), (other, x)):
             with pytest.raises(ValueError, match=message):
                 nearest(*pair)
-        with pytest.raises(ValueError, match=message):
-            novelty(other, x, features(x.values + 1))
-        with pytest.raises(ValueError, match=message):
-            novelty(x, x, other)

@@ -6,7 +6,7 @@ from fpdm.evaluation.extractor import Extractor, extractor
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.kernel import kernel_distance, kernel_interval
 from fpdm.evaluation.manifold import PrecisionRecall, precision_recall
-from fpdm.evaluation.nearest import Nearest, nearest, novelty
+from fpdm.evaluation.nearest import Nearest, nearest
 from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings
 
 __all__ = [
@@ -25,6 +25,5 @@ __all__ = [
     "kernel_distance",
     "kernel_interval",
     "nearest",
-    "novelty",
     "precision_recall",
 ]

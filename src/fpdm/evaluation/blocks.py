@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_ENTRIES = 2**22  # of a block, 32 MB
+# Of a block, 64 MB. The system takes blocks of less than 32 MB from a heap, where small results between freed blocks
+# keep them from being used again: then all blocks together take as much memory as the whole matrix.
+_ENTRIES = 2**23
 
 
 def rows_of_a_block(columns: int) -> int:

@@ -11,7 +11,7 @@ from fpdm.evaluation.features import Features, check_comparable
 
 
 def kernel_distance(generated: Features, reference: Features) -> float:
-    """The unbiased squared MMD with k(x, y) = (x.y / F + 1)^3 (Binkowski et al. 2018, section 4), as KID has it.
+    """The unbiased squared MMD with k(x, y) = (x.y / F + 1)^3 (Binkowski et al. 2018), as KID has it.
 
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j), over all images and not over
     subsets of them. Its mean does not depend on the numbers of images and is 0 for two sets of one distribution, so a
@@ -74,7 +74,7 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
     check_comparable(generated, reference)
     for features in (generated, reference):
         if len(features.values) < 2:
-            raise ValueError(f"a set has {len(features.values)} image(s); expected 2 or more, or there are no pairs")
+            raise ValueError(f"a set has {len(features.values)} images; expected 2 or more, to have pairs")
     x, y = generated.values, reference.values  # (N, F), (M, F)
     n, m = len(x), len(y)
     across = torch.cat([_kernel(rows, y).mean(dim=1) for rows in x.split(rows_of_a_block(m))])  # (N,), c

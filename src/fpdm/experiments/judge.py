@@ -102,8 +102,10 @@ class Judge:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  (a judge lives as long as its comparison)
     def floor(self, count: int) -> tuple[float, float]:
-        """The Fréchet and the kernel distance of `count` training images, with the labels of generated ones."""
-        real = self.extractor.features(balanced(self.splits.train, count))
+        """The Fréchet and the kernel distance of `count` training images, or of as many as there are of each class."""
+        train = self.splits.train
+        fewest = int(train.labels.bincount(minlength=1).min()) * max(train.num_classes, 1)
+        real = self.extractor.features(balanced(train, min(count, fewest)))
         return frechet_distance(GaussianStatistics.of(real), self._reference), kernel_distance(real, self.test)
 
     def nearest_training(self, images: Tensor) -> Tensor:
