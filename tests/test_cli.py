@@ -92,7 +92,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("results/*/README.md"))], ids=str)
 def test_commands_in_the_documents_can_be_read(path: Path) -> None:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("    fpdm "):
             _, name, *words = shlex.split(line, comments=True)
             kind = getattr(importlib.import_module(f"fpdm.commands.{name}"), name.capitalize())
@@ -104,8 +104,8 @@ def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
     """As of `| head`, after it has seen enough."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "fpdm", *words]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    command, environment = [sys.executable, "-m", "fpdm", *words], {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
 
