@@ -71,9 +71,12 @@ def dangers(tree: ast.AST) -> set[str]:
 
 MAY_IMPORT = {"fixed_point": {"fixed_point"}, "models": {"models", "fixed_point"}}
 MAY_NOT_IMPORT = {
-    "diffusion": {"models", "sampling", "training", "evaluation", "experiments", "pipeline", "cli"},
-    "sampling": {"training", "evaluation", "experiments", "pipeline", "cli"},
-    "training": {"experiments", "cli"},
+    "diffusion": {"models", "sampling", "training", "evaluation", "experiments", "pipeline", "cli", "commands"},
+    "sampling": {"training", "evaluation", "experiments", "pipeline", "cli", "commands"},
+    "training": {"experiments", "cli", "commands"},
+    "experiments": {"cli", "commands"},
+    "report": {"training", "sampling", "experiments", "cli", "commands"},
+    "evaluation": {"training", "sampling", "experiments", "cli", "commands"},
 }
 
 
