@@ -7,11 +7,11 @@ import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, so that a reader, or a kill at any moment, finds the old content or the new."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write bytes, or a text as UTF-8, so that a reader, or a kill at any moment, finds the old content or the new."""
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

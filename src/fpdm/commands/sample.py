@@ -45,7 +45,7 @@ class Sample(Command):
         """Draw them."""
         writable(self.out)
         run, plan, label = load_run(self.run), self.plan, None
-        if not plan.iterations and len(run.model.cost().middle.iterations) > 1:
+        if not plan.iterations and run.model.cost().middle.adjustable:
             plan = replace(plan, iterations=ITERATIONS)
         if self.class_ is not None:
             record = read_record(self.run)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from fpdm.data import ImageSet, cache_folder, indices, to_float, to_uint8
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
+from fpdm.files import write_atomically
 from fpdm.randomness import Stream, generator
 
 # Raise it when a network or its training changes, so that no cache of the old one is used.
@@ -149,11 +148,8 @@ def extractor(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Renamed into place, so that a reader beside us never sees half a file.
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            for path, content in ((weights_file, weights), (about_file, json.dumps(about, indent=1).encode())):
-                (Path(temporary) / path.name).write_bytes(content)
-                os.replace(Path(temporary) / path.name, path)
+        write_atomically(weights_file, weights)
+        write_atomically(about_file, json.dumps(about, indent=1))
     except OSError as error:
         warnings.warn(
             f"the {network.kind} could not be kept in {folder} ({error}); it will be trained again", stacklevel=2

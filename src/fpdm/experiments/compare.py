@@ -93,12 +93,12 @@ def compare(
             bar.set_postfix_str(f"{case.name}, {plan.budget} passes, {plan.iterations} iterations")
             sweep.append(rows.of_plan(case, plan, settings.sweep_images).result)
             bar.update()
-    shape = f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}"
+    reference = f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}"
     result = Comparison(
         command,
         config.source,
         judge.extractor.name,
-        shape,
+        reference,
         _versions(),
         asdict(settings),
         tuple(study(case.name, case.folder, case.run, dataset.splits.validation) for case in cases),

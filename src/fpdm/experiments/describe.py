@@ -84,7 +84,7 @@ def describe(name: str, iterations: int = 5) -> Description:
         cost = DiffusionTransformer.from_shape(shape).cost()
     allowed = cost.middle.iterations
     if iterations not in allowed:
-        if len(allowed) > 1:
+        if cost.middle.adjustable:
             raise ValueError(f"iterations is {iterations}; expected {allowed.start} or more")
         iterations = allowed.start
     return Description(name, shape, cost, iterations)

@@ -70,6 +70,7 @@ class Rows:
 
     def __init__(self, folder: Path, judge: Judge, data_sha256: str, settings: Settings) -> None:
         self.folder, self.judge, self.settings = folder, judge, settings
+        folder.mkdir(parents=True, exist_ok=True)
         self.fixed = {"version": _VERSION, "data": data_sha256, "extractor": judge.extractor.identity}
 
     def chosen(self, case: Case, budget: int, sampler: str) -> tuple[Result, Tensor]:
@@ -99,7 +100,7 @@ class Rows:
 
         trials = search(case.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
         listed = [{"plan": asdict(t.plan), "distance": t.distance if len(trials) > 1 else None} for t in trials]
-        self._write(path, {"run": case.name, "asked": asked, "trials": listed})
+        write_atomically(path, json.dumps({"run": case.name, "asked": asked, "trials": listed}, indent=1))
         return trials
 
     def of_plan(self, case: Case, plan: Plan, num_images: int) -> Kept:
@@ -112,9 +113,8 @@ class Rows:
             return Kept(result, _read_strip(picture, case.run.model.shape.in_channels))
         drawn = draw(case.run, plan, num_images, seed=self.settings.seed, batch_size=self.settings.batch_size)
         result = self._result(case, plan, drawn)
-        self.folder.mkdir(parents=True, exist_ok=True)
         save_png(tile(drawn.images[:SHOWN], SHOWN, gap=0), picture)
-        self._write(path, {"asked": asked, "result": asdict(result)})
+        write_atomically(path, json.dumps({"asked": asked, "result": asdict(result)}, indent=1))
         return Kept(result, drawn.images[:SHOWN])
 
     def _result(self, case: Case, plan: Plan, drawn: Drawn) -> Result:
@@ -159,10 +159,6 @@ class Rows:
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         slug = re.sub(r"[^\w.-]+", "-", f"{case.run.recipe.name}-{name}")
         return self.folder / f"{slug}-{digest}.json"
-
-    def _write(self, path: Path, record: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(record, indent=1))
 
 
 def draw(run: Run, plan: Plan, num_images: int, *, seed: int, batch_size: int) -> Drawn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from fpdm.randomness import Stream, normal
 from fpdm.sampling.timesteps import trailing
 from fpdm.training import Run
 from fpdm.training.memory import training_memory
+from fpdm.training.rows import read_rows
 from fpdm.training.run import METRICS
 from fpdm.training.validation import evaluate_loss
 
@@ -62,7 +62,7 @@ def residuals(run: Run, data: ImageSet, timesteps: tuple[int, ...]) -> tuple[tup
 
     None for a model that leaves the number of iterations no choice.
     """
-    if len(run.model.cost().middle.iterations) == 1:
+    if not run.model.cost().middle.adjustable:
         return ()
     places = range(min(IMAGES, len(data)))
     device = run.model.device
@@ -89,11 +89,7 @@ def residuals(run: Run, data: ImageSet, timesteps: tuple[int, ...]) -> tuple[tup
 
 def _losses(folder: Path, last: int) -> tuple[tuple[int, float, float], ...]:
     """(step, MACs, loss) from the run's metrics, thinned to a few hundred means; none if the file is gone."""
-    path = folder / METRICS
-    if not path.exists():
-        return ()
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    rows = [row for row in rows if row["step"] <= last and row["loss"] is not None]
+    rows = [row for row in read_rows(folder / METRICS) if row["step"] <= last and row["loss"] is not None]
     stride = -(-len(rows) // _ROWS) or 1
     groups = [rows[start : start + stride] for start in range(0, len(rows), stride)]
     return tuple(

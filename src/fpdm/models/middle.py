@@ -33,6 +33,11 @@ class MiddleCost:
     prepare: int
     iterate: int
 
+    @property
+    def adjustable(self) -> bool:
+        """Whether the number of iterations is left to be chosen."""
+        return len(self.iterations) > 1
+
 
 class Middle(nn.Module, abc.ABC):
     """What stands between the first and the last blocks."""

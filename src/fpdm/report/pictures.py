@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import uuid
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from fpdm.files import write_atomically
 from fpdm.report.text import plain, shortened
 
 
@@ -50,12 +49,7 @@ class Png:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        temporary = path.with_name(f".{uuid.uuid4().hex}.png")
-        try:
-            temporary.write_bytes(self.data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, self.data)
 
 
 def save_png(image: np.ndarray, path: Path) -> None:

@@ -28,10 +28,6 @@ class Batch(NamedTuple):
     t: Tensor
     y: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        return Batch(*(tensor.to(device) for tensor in self))
-
 
 def make_batch(
     data: ImageSet,

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from fpdm.report.pictures import save_png
+from fpdm.report.pictures import rasterised, save_png
 from fpdm.report.plots import Curve, Curves, Look, Panel
 from fpdm.report.theme import LIGHT
 
@@ -38,11 +37,7 @@ def save_loss_curve(
         return
     names = [curve.name for curve in curves]
     plot = Curves([Panel("step", curves, title=title, linear=True)], names, names, "loss", logarithmic=True)
-    figure = plot.draw(Look(LIGHT, wide=True))
-    figure.set_dpi(120)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    save_png(np.asarray(canvas.buffer_rgba())[..., :3], path)
+    save_png(np.asarray(rasterised(plot.draw(Look(LIGHT, wide=True)), 120)), path)
 
 
 def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:

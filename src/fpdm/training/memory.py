@@ -91,7 +91,7 @@ def training_memory(
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1 image to measure on")
     draws = _draws(gradient)
-    if len(model.cost().middle.iterations) == 1:
+    if not model.cost().middle.adjustable:
         draws = [_Draw(1.0, draws[0].solver)]  # iterations that cannot be chosen are not drawn
     kept = [
         saved_bytes(model, functools.partial(_loss, model, schedule, objective, draw.solver, batch)) / batch

@@ -89,7 +89,7 @@ def _images(data: ImageSet, validation: ImageSet | None) -> str:
 def _network(cost: ModelCost) -> str:
     least = cost.middle.iterations.start
     passes = f"{cost.passes(least)} block passes"
-    if len(cost.middle.iterations) > 1:
+    if cost.middle.adjustable:
         passes = f"{cost.explicit} block passes and {cost.middle.passes} more for each iteration of its middle"
     return f"{cost.total_parameters:,} parameters; an evaluation takes {passes}"
 

@@ -23,8 +23,7 @@ def few_samples(model: DiffusionTransformer, schedule: Schedule, *, seed: int, d
         RunError: They are not finite.
     """
     cost = model.cost()
-    allowed = cost.middle.iterations
-    iterations = ITERATIONS if len(allowed) > 1 else allowed.start
+    iterations = ITERATIONS if cost.middle.adjustable else cost.middle.iterations.start
     plan = Plan(min(STEPS, schedule.num_timesteps) * cost.passes(iterations), iterations)
     sampler = ImageSampler(model, schedule, plan, seed=seed, device=device)
     return sampler(range(COUNT), balanced_labels(range(COUNT), model.shape.num_classes)).pixels
