@@ -1,6 +1,9 @@
 """Images to train on and to compare with, and the order in which a run sees them."""
 
-from fpdm.data.dataset import DataConfig, Dataset, load_dataset
+from fpdm.data.cache import LatentSet, Manifest, open_cache, read_manifest
+from fpdm.data.config import UNKNOWN, DataConfig
+from fpdm.data.dataset import Dataset, load_dataset, load_images
+from fpdm.data.examples import Examples
 from fpdm.data.folder import (
     FolderFiles,
     FolderSummary,
@@ -8,6 +11,7 @@ from fpdm.data.folder import (
     Skipped,
     Splits,
     load_folder,
+    read_images,
     scan,
     split_folder,
     write_skipped,
@@ -19,12 +23,16 @@ from fpdm.data.sources import DATASETS, SPLITS, cache_folder, load
 __all__ = [
     "DATASETS",
     "SPLITS",
+    "UNKNOWN",
     "DataConfig",
     "Dataset",
+    "Examples",
     "FolderFiles",
     "FolderSummary",
     "ImageSet",
+    "LatentSet",
     "LoadedFolder",
+    "Manifest",
     "Skipped",
     "Splits",
     "cache_folder",
@@ -32,6 +40,10 @@ __all__ = [
     "load",
     "load_dataset",
     "load_folder",
+    "load_images",
+    "open_cache",
+    "read_images",
+    "read_manifest",
     "scan",
     "split_folder",
     "to_float",

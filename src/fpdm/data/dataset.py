@@ -1,85 +1,51 @@
-"""Which images a run is about, as a frozen configuration, and how they are had."""
+"""How the images of a configuration, or their latents, are had."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 
+from fpdm.data.cache import open_cache, read_manifest
+from fpdm.data.config import UNKNOWN, DataConfig
+from fpdm.data.examples import Examples
 from fpdm.data.folder import FolderSummary, Splits, load_folder, split_folder
 from fpdm.data.images import ImageSet
-from fpdm.data.sources import DATASETS, SPLITS, load
+from fpdm.data.sources import DATASETS, SPLITS, class_names, load
 
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Images to train on, and to be judged by.
-
-    Attributes:
-        source: "digits", "fashion-mnist", or the path of a folder of images.
-        size: Pixels a side that a folder's images are brought to (middle square, Lanczos).
-        channels: 3 (RGB) or 1 (grey), for a folder.
-        conditional: Learn the classes, where there are some; else the model knows none.
-        flip: Mirror every training image left to right with probability one half.
-
-    Raises:
-        ValueError: A field outside its range.
-    """
-
-    source: str
-    size: int = 32
-    channels: int = 3
-    conditional: bool = True
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.source, str) or not self.source:
-            raise ValueError(f"source is {self.source!r}; expected {', '.join(DATASETS)} or a folder of images")
-        if not isinstance(self.size, int) or self.size < 1:
-            raise ValueError(f"size is {self.size!r}; expected 1 or more pixels")
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels is {self.channels!r}; expected 3 (RGB) or 1 (grey)")
-        for name in ("conditional", "flip"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the source is a folder, and no data set that comes by name."""
-        return self.source not in DATASETS
+E = TypeVar("E", bound=Examples)
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """A run's images.
+class Dataset(Generic[E]):
+    """A run's images, or their latents.
 
     Attributes:
-        splits: The training, validation and test images.
+        splits: To train on, to validate and to test; the latter two may be empty in a cache of latents.
         classes: The classes' names in the order of their labels; none if there are no classes.
-        summary: What was found in a folder; None for a data set that comes by name.
+        summary: What was found in a folder; None for all else.
     """
 
-    splits: Splits
+    splits: Splits[E]
     classes: tuple[str, ...]
     summary: FolderSummary | None
 
     @property
     def sha256(self) -> str:
-        """Of all images and labels, so that a folder that has changed shows."""
+        """Of all images and labels, so that data that have changed show."""
         digest = hashlib.sha256()
         for part in (self.splits.train, self.splits.validation, self.splits.test):
-            digest.update(str((part.num_classes, *part.images.shape)).encode())
-            for tensor in (part.images, part.labels):
-                digest.update(tensor.contiguous().numpy().data)
+            part.digest(digest)
         return digest.hexdigest()
 
 
 def load_dataset(
     config: DataConfig, *, root: Path | str | None = None, strict: bool = False, workers: int | None = None
-) -> Dataset:
-    """Load the images of a configuration.
+) -> Dataset[Any]:
+    """Load what a configuration names: images, or the latents of a cache.
 
     Args:
         config: Which.
@@ -87,31 +53,75 @@ def load_dataset(
         strict: A folder's broken images are errors.
         workers: Threads that decode a folder's images; by default one for each core, 8 at most.
 
+    Returns:
+        `ImageSet`s or `LatentSet`s.
+
     Raises:
-        ValueError: As `load`, `load_folder` and `split_folder` raise it.
+        ValueError: As `load`, `load_folder`, `split_folder` and `open_cache` raise it.
     """
+    if not config.is_cache:
+        return load_images(config, root=root, strict=strict, workers=workers)
+    manifest, parts = open_cache(config.source)
+    if not len(parts["train"]):
+        raise ValueError(f"the cache {config.source} has no images to train on")
+    if config.flip and not manifest.settings.flip:
+        raise ValueError(
+            f"--flip: the cache {config.source} was prepared without the mirrored images; leave it out, or prepare "
+            "another cache with --flip"
+        )
+    latents = Splits(*(parts[split] for split in SPLITS))
+    return Dataset(latents, manifest.classes, None) if config.conditional else _unconditional(latents, None)
+
+
+def load_images(
+    config: DataConfig, *, root: Path | str | None = None, strict: bool = False, workers: int | None = None
+) -> Dataset[ImageSet]:
+    """Load the images of a configuration, for a cache those that it was made from.
+
+    The images of a folder are divided anew: a cache is of all of them, save those held out, to train on.
+
+    Args:
+        config: Which.
+        root: As of `load_dataset`.
+        strict: The same.
+        workers: The same.
+
+    Raises:
+        ValueError: As `load`, `load_folder` and `split_folder` raise it, or the images of the cache are in tar shards
+            or a data set of the hub, which are not loaded into memory.
+    """
+    if config.is_cache:
+        manifest = read_manifest(config.source)
+        if manifest.kind not in ("named", "folder"):
+            raise ValueError(
+                f"the cache {config.source} was made from {manifest.data.source}, which is no folder of images; say "
+                "with --data where such a folder is"
+            )
+        config = replace(manifest.data, conditional=config.conditional)
+    if config.source == UNKNOWN:
+        raise ValueError("nobody knows what an imported model was trained on; say with --data which images to use")
     if config.is_folder:
         if root is not None:
             raise ValueError(
                 f"data-root is {root}, but the data is the folder {config.source}; it is for {', '.join(DATASETS)}"
             )
-        loaded = load_folder(config.source, size=config.size, channels=config.channels, strict=strict, workers=workers)
+        loaded = load_folder(
+            config.source,
+            size=config.size,
+            channels=config.channels,
+            crop=config.crop,
+            strict=strict,
+            workers=workers,
+        )
         splits, summary = split_folder(loaded.data), loaded.summary
         classes = tuple(one.name for one in summary.classes)
     else:
         splits, summary = Splits(*(load(config.source, split, root=root) for split in SPLITS)), None
-        classes = _FASHION_CLASSES if config.source == "fashion-mnist" else tuple("0123456789")
-    if not config.conditional:
-        splits = Splits(*map(_without_classes, (splits.train, splits.validation, splits.test)))
-        classes = ()
-    return Dataset(splits, classes, summary)
+        classes = class_names(config.source)
+    return Dataset(splits, classes, summary) if config.conditional else _unconditional(splits, summary)
 
 
-_FASHION_CLASSES = (
-    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-)
-
-
-def _without_classes(data: ImageSet) -> ImageSet:
-    return replace(data, labels=torch.zeros_like(data.labels), num_classes=0)
+def _unconditional(splits: Splits[Any], summary: FolderSummary | None) -> Dataset[Any]:
+    parts = (splits.train, splits.validation, splits.test)
+    without = [replace(part, labels=torch.zeros_like(part.labels), num_classes=0) for part in parts]
+    return Dataset(Splits(*without), (), summary)

@@ -5,36 +5,21 @@ from __future__ import annotations
 import os
 import stat
 import statistics
-import warnings
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
 
+from fpdm.data.decode import ENDINGS, Decoder, decoders, escaped
+from fpdm.data.examples import Examples
 from fpdm.data.images import ImageSet
 from fpdm.data.sources import SPLITS, stratified
 
-# Named one by one: among Pillow's other formats are some that start a program or that any bytes pass for.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-# A file with another ending is no image to us. Those of HEIF are here to be reported as unreadable, not passed over.
-_ENDINGS = {
-    *("", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-    *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-}
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+E = TypeVar("E", bound=Examples)
 _LISTED = 5  # skipped files that the summary names; classes twice as many
 
 
@@ -148,12 +133,12 @@ class LoadedFolder:
 
 
 @dataclass(frozen=True, eq=False)
-class Splits:
-    """The three parts of a data set; none shares an image with another."""
+class Splits(Generic[E]):
+    """The three parts of a data set; none shares an image with another. Those of a cache may be empty."""
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: E
+    validation: E
+    test: E
 
 
 def scan(folder: Path | str) -> FolderFiles:
@@ -203,7 +188,7 @@ def scan(folder: Path | str) -> FolderFiles:
                 (links if (root / path).is_symlink() else folders).append(path)
             elif not stat.S_ISREG(mode):
                 skipped.append(Skipped(path, "no regular file"))
-            elif path.suffix.lower() in _ENDINGS:
+            elif path.suffix.lower() in ENDINGS:
                 paths.append(path)
             else:
                 others += 1
@@ -229,6 +214,7 @@ def load_folder(
     size: int,
     *,
     channels: int = 3,
+    crop: str = "lanczos",
     background: tuple[int, int, int] = (255, 255, 255),
     workers: int | None = None,
     strict: bool = False,
@@ -237,8 +223,8 @@ def load_folder(
     """Read a folder of images into memory. For small sets: all pixels are held at once.
 
     Each image is turned as its EXIF data say, its first frame taken if it is animated, made RGB in 8 bits (16 bits are
-    scaled, transparency is laid on the background, colour profiles are not applied), cropped to the square in its
-    middle, and resized to `size` x `size` (Lanczos, antialiased). The result does not depend on `workers`.
+    scaled, transparency is laid on the background, colour profiles are not applied), and brought to the square in its
+    middle of `size` x `size` by the way that `crop` names. The result does not depend on `workers`.
 
     What cannot be read is skipped with a reason, and a class folder without a usable image is no class.
 
@@ -246,6 +232,7 @@ def load_folder(
         folder: The folder; see `scan` for what counts as an image and as a class.
         size: Height and width to bring the images to.
         channels: 3 for RGB, 1 for grey.
+        crop: "lanczos" or "adm"; see `DataConfig`.
         background: RGB, 0..255, seen where an image is transparent.
         workers: Threads that decode; by default one for each core, 8 at most.
         strict: Raise at the first thing to skip, or at a class folder without a usable image.
@@ -255,7 +242,7 @@ def load_folder(
         ValueError: An argument out of range; a folder without a usable image; too many bytes; with `strict`, the first
             thing to skip, in the order of the paths, those first that cannot be opened at all.
     """
-    _check(size, channels, background, workers)
+    decoder = Decoder(size, channels, crop, background)
     files = scan(folder)
     if strict and files.skipped:
         raise ValueError(_strict(files.root, files.skipped[0]))
@@ -267,36 +254,26 @@ def load_folder(
             f"of memory; the limit is {max_bytes / 2**30:.3g} GiB; take fewer images or a smaller size"
         )
     pixels = np.empty(shape, dtype=np.uint8)  # (N, C, H, W)
-    Image.init()  # not safe to leave to the threads
-    formats = [name for name in _FORMATS if name in Image.OPEN]
 
     def read(place: int) -> tuple[int, int] | str:
-        path = files.root / files.paths[place]
-        try:
-            square, width, height = _square(path, size, channels, background, formats)  # (H, W) or (H, W, 3)
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-            return _reason(error)
-        pixels[place] = square.reshape(size, size, channels).transpose(2, 0, 1)  # (C, H, W)
-        return width, height
+        found = decoder(files.root / files.paths[place])
+        if isinstance(found, str):
+            return found
+        pixels[place] = found.pixels  # (C, H, W)
+        return found.width, found.height
 
     kept: list[int] = []
     sizes: list[tuple[int, int]] = []
     skipped = list(files.skipped)
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata; what matters here is whether it decodes
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            for place, result in enumerate(pool.map(read, range(len(files.paths)))):
-                if not isinstance(result, str):
-                    kept.append(place)
-                    sizes.append(result)
-                    continue
-                skipped.append(Skipped(files.paths[place], result))
-                if strict:
-                    raise ValueError(_strict(files.root, skipped[-1]))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with decoders(workers) as pool:
+        for place, result in enumerate(pool.map(read, range(len(files.paths)))):
+            if not isinstance(result, str):
+                kept.append(place)
+                sizes.append(result)
+                continue
+            skipped.append(Skipped(files.paths[place], result))
+            if strict:
+                raise ValueError(_strict(files.root, skipped[-1]))
     skipped.sort(key=lambda one: one.path.parts)
     if not kept:
         first = next(one for one in skipped if one.path == files.paths[0])
@@ -337,7 +314,41 @@ def load_folder(
     return LoadedFolder(data, summary)
 
 
-def split_folder(data: ImageSet) -> Splits:
+def read_images(
+    files: FolderFiles,
+    places: Sequence[int],
+    size: int,
+    *,
+    channels: int = 3,
+    crop: str = "lanczos",
+    background: tuple[int, int, int] = (255, 255, 255),
+    workers: int | None = None,
+) -> list[np.ndarray | Skipped]:
+    """Read some of a folder's images, as `load_folder` reads all: each (C, H, W) uint8, or why it cannot be read.
+
+    Args:
+        files: The folder.
+        places: Which of `files.paths`.
+        size: Height and width to bring the images to.
+        channels: 3 for RGB, 1 for grey.
+        crop: "lanczos" or "adm"; see `DataConfig`.
+        background: RGB, 0..255, seen where an image is transparent.
+        workers: Threads that decode; by default one for each core, 8 at most.
+
+    Raises:
+        ValueError: An argument out of range.
+    """
+    decoder = Decoder(size, channels, crop, background)
+
+    def read(place: int) -> np.ndarray | Skipped:
+        found = decoder(files.root / files.paths[place])
+        return Skipped(files.paths[place], found) if isinstance(found, str) else found.pixels
+
+    with decoders(workers) as pool:
+        return list(pool.map(read, places))
+
+
+def split_folder(data: ImageSet) -> Splits[ImageSet]:
     """Divide each class as the digits are divided: 60 % train, 15 % validation, 25 % test, one image of each at least.
 
     The same images in the same order are divided alike for ever: no seed.
@@ -366,87 +377,6 @@ def write_skipped(summary: FolderSummary, path: Path | str) -> None:
     """Write what was skipped to a file in UTF-8, one a line: the path, escaped, a tab, the reason."""
     lines = [f"{escaped(one.path)}\t{one.reason}\n" for one in summary.skipped]
     Path(path).write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def escaped(name: Path | str) -> str:
-    r"""The name with what cannot be printed on a line as in Python's string literals: \n, \\, \x85, \udce9."""
-    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in str(name))
-
-
-class _Refused(Exception):
-    """An image that is not to be used, for a reason of ours and not of the decoder's."""
-
-
-def _square(
-    path: Path, size: int, channels: int, background: tuple[int, int, int], formats: list[str]
-) -> tuple[np.ndarray, int, int]:
-    """The image brought to size, (H, W) or (H, W, 3) uint8, and its width and height before."""
-    if not path.stat().st_size:
-        raise _Refused("empty (0 bytes)")
-    with Image.open(path, formats=formats) as opened:
-        image = _rgb(_upright(opened), background)
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(image if channels == 3 else image.convert("L")), width, height
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # in some formats the EXIF data come after the pixels
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF data, which raise nearly anything, shall not cost the image
-        return image
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Any of Pillow's modes as RGB in 8 bits, without transparency."""
-    if image.mode == "F":
-        raise _Refused("floating-point pixels, whose range is not known; expected 8 or 16 bits")
-    if image.mode.startswith("I"):  # I;16 in three byte orders; I, 32 bits, is what some 16-bit files come as
-        image = _eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)  # (H, W)
-    if values.min() < 0 or values.max() > 65535:
-        raise _Refused(f"grey values from {values.min()} to {values.max()}; expected 8 or 16 bits, from 0 to 65535")
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257, rounded
-    key = image.info.get("transparency")
-    if key is None:
-        return grey
-    alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-    return Image.merge("LA", (grey, alpha))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image in a format that can be read here"
-    if isinstance(error, FileNotFoundError):
-        return "vanished while the folder was read"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
-        return f"more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs"
-    text = escaped(" ".join(str(error).split())) or type(error).__name__
-    return text if isinstance(error, _Refused) else f"damaged: {text}"
-
-
-def _check(size: int, channels: int, background: tuple[int, int, int], workers: int | None) -> None:
-    if size < 1:
-        raise ValueError(f"size is {size}; expected 1 or more pixels")
-    if channels not in (1, 3):
-        raise ValueError(f"channels is {channels}; expected 3 (RGB) or 1 (grey)")
-    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
-        raise ValueError(f"background is {background}; expected red, green and blue from 0 to 255")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; expected 1 or more")
 
 
 def _strict(root: Path, skipped: Skipped) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from fpdm.autoencoder import AutoencoderConfig
+from fpdm.data.examples import Examples, mirrored
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -28,7 +33,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class ImageSet(Examples):
     """Images of one size with their labels, in memory.
 
     Attributes:
@@ -64,16 +69,29 @@ class ImageSet:
         if low < 0 or high > highest:
             raise ValueError(f"the labels of {self.name!r} go from {low} to {high}; expected 0 to {highest}")
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    @property
+    def autoencoder(self) -> AutoencoderConfig:
+        """None: pixels."""
+        return AutoencoderConfig()
+
+    def batch(
+        self, indices: Sequence[int], draws: Sequence[np.random.Generator] | None = None, *, flip: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """The images (B, C, H, W), float32 in [-1, 1], and labels (B,), int64, at these B places."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)  # (B,)
-        return to_float(self.images[chosen]), self.labels[chosen]
+        images = to_float(self.images[chosen])  # (B, C, H, W)
+        turned = torch.from_numpy(mirrored(draws, len(chosen), flip=flip))  # (B,)
+        images[turned] = images[turned].flip(-1)  # (B', C, H, W)
+        return images, self.labels[chosen]
+
+    def digest(self, into: hashlib._Hash) -> None:
+        """Add classes, shape, images and labels."""
+        into.update(str((self.num_classes, *self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            into.update(tensor.contiguous().numpy().data)

@@ -30,6 +30,10 @@ _FASHION_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _FASHION_SIZES = {"train": 60_000, "t10k": 10_000}
+_FASHION_CLASSES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 _FASHION_TRAIN = 55_000  # of the 60,000; the rest is for validation
 
 
@@ -51,6 +55,11 @@ def load(name: str, split: str, *, root: Path | str | None = None) -> ImageSet:
     if name == "digits":
         return _digits(split)
     return _fashion_mnist(split, Path(root) if root is not None else None)
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Of a data set that comes by name."""
+    return _FASHION_CLASSES if name == "fashion-mnist" else tuple("0123456789")
 
 
 def stratified(labels: np.ndarray, split: str) -> list[int]:

@@ -1,0 +1,188 @@
+"""From the bytes of any image file to pixels of one size, or to the reason why not."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+# Named one by one: among Pillow's other formats are some that start a program or that any bytes pass for.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# A file with another ending is no image to us. Those of HEIF are here to be reported as unreadable, not passed over.
+ENDINGS = {
+    *("", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class _Refused(Exception):
+    """An image that is not to be used, for a reason of ours and not of the decoder's."""
+
+
+class Decoded(NamedTuple):
+    """An image brought to size.
+
+    Attributes:
+        pixels: (C, H, W) uint8.
+        width: Of the image as it is seen (after EXIF rotation), before it was resized.
+        height: The same.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+
+class Decoder:
+    """Brings images of any kind to one form: upright, the first frame, RGB or grey in 8 bits, square, of one size.
+
+    Args:
+        size: Height and width.
+        channels: 3 for RGB, 1 for grey.
+        crop: One of `CROPS`; see `DataConfig`.
+        background: RGB, 0..255, seen where an image is transparent.
+
+    Raises:
+        ValueError: An argument out of range.
+    """
+
+    def __init__(
+        self, size: int, channels: int = 3, crop: str = "lanczos", background: tuple[int, int, int] = (255, 255, 255)
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"size is {size}; expected 1 or more pixels")
+        if channels not in (1, 3):
+            raise ValueError(f"channels is {channels}; expected 3 (RGB) or 1 (grey)")
+        if crop not in CROPS:
+            raise ValueError(f"crop is {crop!r}; expected {' or '.join(CROPS)}")
+        if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+            raise ValueError(f"background is {background}; expected red, green and blue from 0 to 255")
+        Image.init()  # not safe to leave to the threads
+        self.formats = [name for name in _FORMATS if name in Image.OPEN]
+        self.size, self.channels, self.background = size, channels, background
+        self.squared = CROPS[crop]
+
+    def __call__(self, source: Path | bytes) -> Decoded | str:
+        """The image of a file, or of its content; or why it cannot be used, in words."""
+        try:
+            if not (source.stat().st_size if isinstance(source, Path) else len(source)):
+                raise _Refused("empty (0 bytes)")
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=self.formats) as opened:
+                image = _rgb(_upright(opened), self.background)
+            square = self.squared(image, self.size)
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+            return _reason(error)
+        pixels = np.asarray(square if self.channels == 3 else square.convert("L"))  # (H, W, 3) or (H, W)
+        pixels = pixels.reshape(self.size, self.size, self.channels).transpose(2, 0, 1)  # (C, H, W)
+        return Decoded(pixels, *image.size)
+
+
+@contextmanager
+def decoders(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads to decode in, by default one for each core, 8 at most; an error outside of them ends their work.
+
+    Raises:
+        ValueError: Fewer than one.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; expected 1 or more")
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata; what matters here is whether it decodes
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def escaped(name: Path | str) -> str:
+    r"""The name with what cannot be printed on a line as in Python's string literals: \n, \\, \x85, \udce9."""
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def _lanczos(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _adm(image: Image.Image, size: int) -> Image.Image:
+    """As guided-diffusion (Dhariwal and Nichol 2021) prepares ImageNet: to the same pixels."""
+    while min(image.size) >= 2 * size:
+        width, height = image.size
+        image = image.resize((width // 2, height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    width, height = (round(side * scale) for side in image.size)
+    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):  # the whole is resized, however long it is
+        raise _Refused(f"{image.size[0]} x {image.size[1]} would become {width} x {height} pixels before it is cropped")
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+
+
+CROPS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"lanczos": _lanczos, "adm": _adm}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # in some formats the EXIF data come after the pixels
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF data, which raise nearly anything, shall not cost the image
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Any of Pillow's modes as RGB in 8 bits, without transparency."""
+    if image.mode == "F":
+        raise _Refused("floating-point pixels, whose range is not known; expected 8 or 16 bits")
+    if image.mode.startswith("I"):  # I;16 in three byte orders; I, 32 bits, is what some 16-bit files come as
+        image = _eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)  # (H, W)
+    if values.min() < 0 or values.max() > 65535:
+        raise _Refused(f"grey values from {values.min()} to {values.max()}; expected 8 or 16 bits, from 0 to 65535")
+    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257, rounded
+    key = image.info.get("transparency")
+    if key is None:
+        return grey
+    alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (grey, alpha))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no image in a format that can be read here"
+    if isinstance(error, FileNotFoundError):
+        return "vanished while the folder was read"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+        return f"more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs"
+    text = escaped(" ".join(str(error).split())) or type(error).__name__
+    return text if isinstance(error, _Refused) else f"damaged: {text}"

@@ -1,0 +1,463 @@
+"""Images to latents on disk, by any number of processes, gone on with after any interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+import signal
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import torch
+import torch.distributed as dist
+from tqdm.auto import tqdm
+
+from fpdm.autoencoder import VAE
+from fpdm.data.cache import CacheSettings, Manifest, Plan, Shard, plan_of, read_manifest, shown
+from fpdm.data.config import MANIFEST, DataConfig
+from fpdm.data.decode import Decoder, decoders, escaped
+from fpdm.data.folder import Skipped
+from fpdm.data.images import to_float
+from fpdm.data.sources import SPLITS
+from fpdm.data.streams import HubSettings, Part, Raw, Source, open_source
+from fpdm.errors import Interrupted
+from fpdm.files import hold, sha256_of, write_atomically
+
+PLAN, SKIPPED = "plan.json", "skipped.txt"
+_LIBRARIES = ("torch", "diffusers", "pillow")
+_USUAL_STD = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a preparation, as torchrun or accelerate launch starts them.
+
+    Attributes:
+        rank: This one's number.
+        count: How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def join(cls) -> Processes:
+        """Meet the others, if there are any."""
+        count = int(os.environ.get("WORLD_SIZE", 1))
+        if count > 1 and not dist.is_initialized():
+            # Without a limit, for they meet only when all is done; should one die, the launcher ends the others.
+            dist.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+        return cls(int(os.environ.get("RANK", 0)), count)
+
+    def meet(self) -> None:
+        """Wait for all."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What became of a shard, in a file beside it; with it, the shard is finished.
+
+    Attributes:
+        shard: The file.
+        labels: How many images there are of each of the source's numbers.
+        mean: Of the latents' values.
+        square: Mean square of the same.
+        skipped: Names and reasons.
+    """
+
+    shard: Shard
+    labels: dict[int, int]
+    mean: float
+    square: float
+    skipped: list[Skipped]
+
+    @classmethod
+    def read(cls, path: Path) -> ShardRecord | None:
+        """From its file; None if there is no whole one, or the shard is not what it says."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            shard = Shard(**values["shard"])
+            if sha256_of(path.with_name(shard.file)) != shard.sha256:
+                return None
+            labels = {int(raw): count for raw, count in values["labels"].items()}
+            skipped = [Skipped(Path(name), reason) for name, reason in values["skipped"]]
+            return cls(shard, labels, values["mean"], values["square"], skipped)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def to_json(self) -> str:
+        """Every field."""
+        return json.dumps({**asdict(self), "skipped": [[str(name), reason] for name, reason in self.skipped]})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished cache.
+
+    Attributes:
+        out: Its folder.
+        manifest: What it is.
+        encoded: Images that this call encoded, by this process.
+        seconds: What it took.
+        skipped: The first that could not be used.
+    """
+
+    out: Path
+    manifest: Manifest
+    encoded: int
+    seconds: float
+    skipped: tuple[Skipped, ...]
+
+    def to_text(self) -> str:
+        """A few lines for the terminal."""
+        found = self.manifest
+        shards = {split: shards for split, shards in found.splits.items() if shards}
+        parts = ", ".join(f"{sum(shard.images for shard in some)} {split}" for split, some in shards.items())
+        classes = f"{len(found.classes)} classes" if found.classes else "no classes"
+        lines = [
+            f"{self.out}: {found.images} images ({parts}), {classes}",
+            f"  latents   {' x '.join(map(str, found.shape))} {found.settings.dtype}, of "
+            f"{' x '.join(map(str, found.image_shape))} pixels{', mirrored too' if found.settings.flip else ''}",
+            f"  shards    {sum(map(len, shards.values()))}, {found.bytes / 2**20:.1f} MiB",
+            f"  values    mean {found.mean:.3f}, standard deviation {found.std:.3f}",
+        ]
+        if self.encoded:
+            rate = self.encoded / max(self.seconds, 1e-9)
+            lines.append(f"  encoded   {self.encoded} images in {self.seconds:.0f} s, {rate:.1f} a second")
+        else:
+            lines.append("  encoded   none: nothing was left to do, and every shard has the SHA-256 that it should")
+        if found.skipped:
+            lines.append(f"  skipped   {found.skipped}, listed in {self.out / SKIPPED}")
+            lines += [f"    {escaped(one.path)}: {one.reason}" for one in self.skipped]
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Every field but the shards' hashes."""
+        found = self.manifest
+        values = {"out": str(self.out), "images": found.images, "bytes": found.bytes, "skipped": found.skipped}
+        values |= {"mean": found.mean, "std": found.std, "encoded": self.encoded, "seconds": self.seconds}
+        return json.dumps({**values, "shape": found.shape, "classes": found.classes, "sha256": found.sha256}, indent=1)
+
+
+def prepare(
+    config: DataConfig,
+    autoencoder: VAE,
+    out: Path,
+    settings: CacheSettings | None = None,
+    *,
+    hub: HubSettings | None = None,
+    root: Path | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    strict: bool = False,
+) -> Prepared | None:
+    """Encode images into a cache; the same call goes on with one that was interrupted, and mends a damaged one.
+
+    A shard is a function of the source, its own number and the arguments: process r of P makes those numbered r, r + P,
+    ..., and a shard that was begun by a process that was killed is made again.
+
+    Args:
+        config: The images; a folder's `channels` are the autoencoder's.
+        autoencoder: What encodes them.
+        out: Folder of the cache.
+        settings: How they are stored.
+        hub: Which images of a hub data set.
+        root: Folder with the own files of a data set that comes by name.
+        batch_size: Images at once.
+        workers: Threads that decode; by default one for each core, 8 at most.
+        strict: Raise at the first image that cannot be used.
+
+    Returns:
+        What was made; None in all processes but the first.
+
+    Raises:
+        ValueError: The source holds no images, the images do not fit the autoencoder, the folder holds another cache
+            (the differences are shown) or another process holds it; with `strict`, the first image to skip.
+        Interrupted: SIGINT came; finished shards stay.
+    """
+    settings, hub = settings or CacheSettings(), hub or HubSettings()
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+    config = (
+        dataclasses.replace(config, channels=autoencoder.image_channels)
+        if config.is_folder
+        else DataConfig(config.source)
+    )
+    source = open_source(config, hub=hub, holdout=settings.holdout, root=root)
+    if strict and source.skipped:
+        raise ValueError(_strict(config.source, source.skipped[0]))
+    plan = _plan(config, source, autoencoder, settings)
+    processes = Processes.join()
+    main = processes.rank == 0
+    with hold(out) if main else contextlib.nullcontext():
+        _check_same(out, plan)
+        if main:
+            _begin(out, plan)
+        processes.meet()
+        work = _Work(source, plan, autoencoder, out, processes, batch_size, workers, strict)
+        try:
+            work.run()
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; {out} keeps its finished shards, and the same command goes on from them", signal.SIGINT
+            ) from None
+        processes.meet()
+        return _finish(work) if main else None
+
+
+def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheSettings) -> Plan:
+    size = source.size or (config.size, config.size)
+    # Of pixels the channels are what they are, of files what the autoencoder takes.
+    channels = 1 if source.kind == "named" else config.channels
+    image_shape = (channels, *size)
+    return Plan(
+        config,
+        source.kind,
+        source.listing,
+        image_shape,
+        autoencoder.latent_shape(image_shape),
+        autoencoder.config,
+        settings,
+        {name: version(name) for name in _LIBRARIES},
+    )
+
+
+def _check_same(out: Path, plan: Plan) -> None:
+    path = out / PLAN
+    if not path.exists():
+        others = [] if not out.exists() else [one.name for one in out.iterdir() if not one.name.startswith(".")]
+        if others:
+            raise ValueError(f"{out} holds other files ({others[0]}); choose a new or an empty folder")
+        return
+    try:
+        before = plan_of(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
+    changed = before.differences(plan)
+    if changed:
+        raise ValueError(f"{out} holds another cache ({shown(changed)}); choose another folder")
+
+
+def _begin(out: Path, plan: Plan) -> None:
+    for path in out.iterdir():
+        if re.fullmatch(r"\.[0-9a-f]{32}", path.name):  # of `write_atomically`, killed
+            path.unlink()
+    if not (out / PLAN).exists():
+        write_atomically(out / PLAN, json.dumps(asdict(plan), indent=1))
+
+
+class _Work:
+    """A process's share of a preparation."""
+
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        autoencoder: VAE,
+        out: Path,
+        processes: Processes,
+        batch_size: int,
+        workers: int | None,
+        strict: bool,
+    ) -> None:
+        self.source, self.plan, self.autoencoder, self.out, self.processes = source, plan, autoencoder, out, processes
+        self.batch_size, self.workers, self.strict = batch_size, workers, strict
+        self.decoder = Decoder(plan.data.size, plan.data.channels, plan.data.crop)
+        self.encoded, self.seconds = 0, 0.0
+
+    def run(self) -> None:
+        """Make this process's shards that are not there."""
+        start = time.perf_counter()
+        counts = [part.count() for part in self.source.parts.values()]
+        total = None if None in counts else sum(count for count in counts if count) // self.processes.count
+        bar = tqdm(
+            total=total,
+            desc="encoding",
+            unit=" images",
+            dynamic_ncols=True,
+            disable=None if self.processes.rank == 0 else True,
+        )
+        with bar, decoders(self.workers) as pool:
+            for split, part in self.source.parts.items():
+                for number in self._numbers(part):
+                    if ShardRecord.read(self.record(split, number)) is None:
+                        (self.out / MANIFEST).unlink(missing_ok=True)  # until all is well again
+                        if not self._make(split, part, number, pool, bar):
+                            break
+                    else:
+                        bar.update(self.plan.settings.shard_size)
+        self.seconds = time.perf_counter() - start
+
+    def record(self, split: str, number: int) -> Path:
+        """Where a shard's record is."""
+        return self.out / f"{split}-{number:05d}.json"
+
+    def _numbers(self, part: Part) -> Iterator[int]:
+        count, first, by = part.count(), self.processes.rank, self.processes.count
+        if count is None:
+            return itertools.count(first, by)
+        return iter(range(first, math.ceil(count / self.plan.settings.shard_size), by))
+
+    def _make(self, split: str, part: Part, number: int, pool: ThreadPoolExecutor, bar: tqdm) -> bool:
+        """Encode and write a shard; False if the source has ended before it."""
+        size = self.plan.settings.shard_size
+        moments: list[np.ndarray] = []
+        labels: list[int] = []
+        skipped: list[Skipped] = []
+        batch: list[tuple[Raw, np.ndarray]] = []
+        raw = None
+
+        def flush() -> None:
+            if not batch:
+                return
+            found = self._encode(np.stack([pixels for _, pixels in batch]))  # (B, V, 2, c, h, w)
+            finite = [bool(np.isfinite(one).all()) for one in found]  # (B,)
+            for (one, _), good in zip(batch, finite, strict=True):
+                if good:
+                    labels.append(one.label)
+                else:
+                    self._skip(skipped, one, "its latent is not finite")
+            moments.append(found[finite])
+            bar.update(len(batch))
+            self.encoded += len(batch)
+            batch.clear()
+
+        for raw, found in self._decoded(part.read(number * size, (number + 1) * size), pool):
+            reason = found if isinstance(found, str) else self._wrong_label(raw)
+            if reason:
+                self._skip(skipped, raw, reason)
+            else:
+                batch.append((raw, found))  # type: ignore[arg-type]
+            if len(batch) == self.batch_size:
+                flush()
+        flush()
+        if raw is None:
+            return False
+        empty = np.empty((0, 1 + self.plan.settings.flip, 2, *self.plan.shape), self.plan.settings.dtype)
+        self._write(self.record(split, number), np.concatenate([empty, *moments]), labels, skipped)
+        return True
+
+    def _decoded(self, raws: Iterator[Raw], pool: ThreadPoolExecutor) -> Iterator[tuple[Raw, np.ndarray | str]]:
+        """In order, a few batches ahead and no more: what is decoded waits in memory."""
+        waiting: deque[tuple[Raw, Future[np.ndarray | str]]] = deque()
+        for raw in raws:
+            waiting.append((raw, pool.submit(self._pixels, raw)))
+            if len(waiting) > 2 * self.batch_size:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for raw, future in waiting:
+            yield raw, future.result()
+
+    def _pixels(self, raw: Raw) -> np.ndarray | str:
+        if isinstance(raw.image, np.ndarray):
+            return raw.image
+        found = self.decoder(raw.image)
+        return found if isinstance(found, str) else found.pixels
+
+    def _wrong_label(self, raw: Raw) -> str:
+        known = len(self.source.classes)
+        if raw.label < 0 or (known and self.source.labelled and raw.label >= known):
+            return (
+                f"its label {raw.label} is out of range; expected 0 to {known - 1}"
+                if known
+                else f"its label is {raw.label}"
+            )
+        return ""
+
+    def _skip(self, skipped: list[Skipped], raw: Raw, reason: str) -> None:
+        skipped.append(Skipped(Path(raw.name), reason))
+        if self.strict:
+            raise ValueError(_strict(self.plan.data.source, skipped[-1]))
+
+    def _encode(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, C, H, W) uint8 to (B, V, 2, c, h, w)."""
+        device = next(self.autoencoder.model.parameters()).device
+        images = to_float(torch.from_numpy(pixels).to(device))  # (B, C, H, W)
+        variants = [images, images.flip(-1)] if self.plan.settings.flip else [images]
+        encoded = [torch.stack(self.autoencoder.encode(one), dim=1) for one in variants]  # V of (B, 2, c, h, w)
+        dtype = getattr(torch, self.plan.settings.dtype)
+        return torch.stack(encoded, dim=1).to(dtype).cpu().numpy()  # (B, V, 2, c, h, w)
+
+    def _write(self, record: Path, moments: np.ndarray, labels: list[int], skipped: list[Skipped]) -> None:
+        content = safetensors.numpy.save({"moments": moments, "labels": np.array(labels, np.int64)})
+        shard = Shard(f"{record.stem}.safetensors", len(labels), len(content), hashlib.sha256(content).hexdigest())
+        mean, std = moments[:, 0].astype(np.float64).swapaxes(0, 1)  # (n, c, h, w) each
+        square = float((mean**2 + std**2).mean()) if labels else 0.0
+        write_atomically(self.out / shard.file, content)
+        made = ShardRecord(shard, dict(Counter(labels)), float(mean.mean()) if labels else 0.0, square, skipped)
+        write_atomically(record, made.to_json())
+
+
+def _finish(work: _Work) -> Prepared:
+    """Write the manifest, by which the cache is finished."""
+    out, source, plan = work.out, work.source, work.plan
+    with contextlib.suppress(ValueError):  # a whole one stays as it is, so that runs know it again
+        return Prepared(out, read_manifest(out), work.encoded, work.seconds, ())
+    records = {split: [*_records(work, split, part)] for split, part in source.parts.items()}
+    every = [record for split in records for record in records[split]]
+    skipped = sorted(
+        [*source.skipped, *(one for record in every for one in record.skipped)], key=lambda one: one.path.parts
+    )
+    if not any(record.shard.images for record in records["train"]):
+        first = f"; the first: {escaped(skipped[0].path)}: {skipped[0].reason}" if skipped else ""
+        raise ValueError(f"no image of {plan.data.source} can be used ({len(skipped)} skipped){first}")
+    counts = sum((Counter(record.labels) for record in every), Counter())
+    labels = [*range(max(len(source.classes), max(counts) + 1))] if source.fixed else sorted(counts)
+    labels = labels if source.labelled else []
+    images = sum(record.shard.images for record in records["train"])
+    mean = sum(record.mean * record.shard.images for record in records["train"]) / images
+    square = sum(record.square * record.shard.images for record in records["train"]) / images
+    manifest = Manifest(
+        **vars(plan),
+        classes=tuple(source.classes[label] if source.classes else str(label) for label in labels),
+        labels=tuple(labels),
+        splits={split: tuple(record.shard for record in records.get(split, ())) for split in SPLITS},
+        mean=mean,
+        std=math.sqrt(max(square - mean**2, 0.0)),
+        skipped=len(skipped),
+    )
+    if skipped:
+        lines = [f"{escaped(one.path)}\t{one.reason}\n" for one in skipped]
+        write_atomically(out / SKIPPED, "".join(lines))
+    write_atomically(out / MANIFEST, manifest.to_json())
+    if not _USUAL_STD[0] < manifest.std < _USUAL_STD[1]:
+        warnings.warn(
+            f"the latents' standard deviation is {manifest.std:.3g}, and diffusion expects about 1: the autoencoder's "
+            "scaling_factor does not suit these images",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Prepared(out, read_manifest(out), work.encoded, work.seconds, tuple(skipped[:5]))
+
+
+def _records(work: _Work, split: str, part: Part) -> Iterator[ShardRecord]:
+    count = part.count()
+    for number in itertools.count():
+        if count is not None and number * work.plan.settings.shard_size >= count:
+            return
+        record = ShardRecord.read(work.record(split, number))
+        if record is None:
+            assert count is None, "a shard vanished"
+            return
+        yield record
+
+
+def _strict(source: str, skipped: Skipped) -> str:
+    return f"{escaped(source)}: {escaped(skipped.path)}: {skipped.reason}; mend it, take it away, or leave out --strict"

@@ -1,0 +1,43 @@
+"""`fpdm train-autoencoder`: from the command line to a folder that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fpdm import cli
+from fpdm.autoencoder import AutoencoderConfig
+from fpdm.commands.options import parse
+from fpdm.commands.train_autoencoder import TrainAutoencoder
+
+
+def made(*words: str) -> TrainAutoencoder:
+    return parse(TrainAutoencoder, ["digits", "--out", "c", *words], prog="fpdm", summary="", example="")
+
+
+def test_seconds_alone_are_the_only_limit() -> None:
+    assert (made("--seconds", "9").training.steps, made("--seconds", "9").training.seconds) == (0, 9.0)
+    assert made("--seconds", "9", "--steps", "5").training.steps == 5
+
+
+def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert cli.main(["train-autoencoder", "digits", "--out", out, "--stage-channels", "4", "4", "4", "4", "4"]) == 2
+    assert "not divisible by the factor 16" in capsys.readouterr().err
+    assert cli.main(["train-autoencoder", "digits", "--out", out, "--kl-wieght", "1"]) == 2
+    assert "did you mean --kl-weight?" in capsys.readouterr().err
+    assert cli.main(["train-autoencode", "digits", "--out", out]) == 2
+    assert "did you mean train-autoencoder?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_of_an_autoencoder_comes_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train-autoencoder", "digits", "--out", str(tmp_path), "--steps", "5", "--stage-channels", "4", "4"]
+    assert cli.main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["progress"]["step"] == 5
+    assert AutoencoderConfig(str(tmp_path)).load().sha256 == report["sha256"]
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
