@@ -174,3 +174,28 @@ def test_bound_is_least_at_the_true_posterior_variance(t, spread):
 def test_refuses_what_is_no_objective(arguments, message):
     with pytest.raises(ValueError, match=message):
         Objective(**arguments)
+
+
+DIT = Schedule(zero_terminal_snr=False, prediction="epsilon")
+
+
+def test_dits_loss_is_on_eps_with_the_bound_of_the_same_image():
+    t = torch.tensor([0, 1, 250, 998, 999])  # (B,)
+    x0, eps, error, o = torch.randn(4, len(t), 2, 3, 3, generator=torch.Generator().manual_seed(3), dtype=WIDE)
+    abar = DIT.alphas_bar[t + 1].view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+    x, value = abar.sqrt() * x0 + (1 - abar).sqrt() * eps, eps + 0.01 * error  # (B, C, H, W)
+    loss = Objective().loss(DIT, value, o, x, x0, eps, t)
+    torch.testing.assert_close(loss.mse.double(), 1e-4 * error.square().mean((1, 2, 3)), rtol=1e-4, atol=1e-9)
+    x0_hat = (x - (1 - abar).sqrt() * value) / abar.sqrt()  # (B, C, H, W)
+    want = variational_bound(DIT, x0_hat, o, x, x0, t)  # (B,)
+    assert loss.vlb is not None
+    torch.testing.assert_close(loss.vlb.double(), want, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(loss.total, loss.mse + loss.vlb)
+
+
+@pytest.mark.parametrize("weighting", ["min_snr", "authors"])
+def test_weightings_of_v_are_not_for_eps(weighting):
+    t = torch.tensor([5])  # (B,)
+    one = torch.ones(1, 1, 2, 2)  # (B, C, H, W)
+    with pytest.raises(ValueError, match=f"weighting '{weighting}' is one of the loss on v"):
+        Objective(weighting).loss(DIT, one, None, one, one, one, t)

@@ -315,6 +315,33 @@ def test_iterations_without_gradient_change_the_value_but_leave_no_graph(start_w
             assert torch.autograd.grad(loss_of(z), z0, allow_unused=True)[0] is None
 
 
+def test_a_gradient_into_the_start_is_that_of_the_plain_loop_where_nothing_went_before() -> None:
+    f = tanh_map()
+    z0 = torch.full((3, 4), 0.3, dtype=torch.float64, requires_grad=True)  # (B, N)
+    gradient = replace(stochastic_jfb(9, 9), into_start=True)
+    leaves = (*f.leaves, z0)
+    got = torch.autograd.grad(loss_of(gradient.solve(f, z0, n=0, m=2).z), leaves)
+    want = torch.autograd.grad(loss_of(iterate(f, z0, 2)), leaves)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    after = gradient.solve(f, z0, n=1, m=2).z  # (B, N)
+    assert torch.autograd.grad(loss_of(after), z0, allow_unused=True)[0] is None
+
+
+@pytest.mark.parametrize("into_start", [False, True])
+def test_the_pre_blocks_learn_through_the_start_only_where_asked(into_start: bool) -> None:
+    problem = fpdm_problem()
+    with torch.no_grad():  # nothing is injected, so the start is the only way left
+        for name, parameter in problem.model.named_parameters():
+            if name.startswith("middle.injection.project"):
+                parameter.zero_()
+    problem.loss(replace(unrolled(2), into_start=into_start).bind(0, 0)).backward()
+    reached = [
+        bool(p.grad.any()) for n, p in problem.model.named_parameters() if n.startswith("pre.") and p.grad is not None
+    ]
+    assert any(reached) == into_start
+
+
 def test_constructors_are_ranges() -> None:
     assert stochastic_jfb(12, 6) == JacobianFree((0, 12), (1, 6))
     assert jfb(12) == JacobianFree((12, 12), (1, 1))

@@ -90,6 +90,7 @@ VARIANTS = {
     "two blocks three times": replace(DIT, repeats=3),
     "frequency shift": replace(FPDM, frequency_shift=1.0),
     "norm eps": replace(FPDM, norm_eps=1e-2),
+    "norm eps of the MLP": replace(FPDM, mlp_norm_eps=1e-2),
     "mlp ratio": replace(FPDM, mlp_ratio=2.5),
     "one token": replace(FPDM, patch_size=6),
     "patch of one": replace(FPDM, patch_size=1),

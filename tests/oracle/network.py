@@ -146,7 +146,7 @@ def block(weights: Weights, name: str, x: Tensor, c: Tensor, shape: Any) -> Tens
     shift_mlp, scale_mlp, gate_mlp = six[..., 3 * d : 4 * d], six[..., 4 * d : 5 * d], six[..., 5 * d :]  # (B, 1, D)
     h = layer_norm(x, shape.norm_eps) * (1 + scale_attn) + shift_attn  # (B, T, D)
     x = x + gate_attn * attention(weights, f"{name}.attn", h, shape.heads)  # (B, T, D)
-    h = layer_norm(x, shape.norm_eps) * (1 + scale_mlp) + shift_mlp  # (B, T, D)
+    h = layer_norm(x, shape.mlp_norm_eps or shape.norm_eps) * (1 + scale_mlp) + shift_mlp  # (B, T, D)
     h = linear(gelu_tanh(linear(h, weights, f"{name}.mlp.fc1")), weights, f"{name}.mlp.fc2")  # (B, T, D)
     return x + gate_mlp * h  # (B, T, D)
 

@@ -1,4 +1,4 @@
-"""The training objective: mean squared error on v, weighted by name, and the learned variance's VLB term."""
+"""The training objective: mean squared error on v or eps, weighted by name, and the learned variance's VLB term."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Loss:
 
     Attributes:
         total: What is minimised: weight * mse + vlb, (B,).
-        mse: The unweighted mean squared error on v, (B,).
+        mse: The unweighted mean squared error on what is predicted, (B,).
         vlb: The variance's term in bits per dimension, (B,), or None where no variance is learned.
     """
 
@@ -29,12 +29,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """v-MSE with a weighting, and the VLB term where the model learns its variance.
+    """The MSE on v with a weighting, or on eps as DiT has it, and the VLB term where the model learns its variance.
 
     Attributes:
-        weighting: "uniform" (every timestep's v counts alike), "min_snr" (min(SNR, gamma) / (SNR + 1), Hang et al.
-            2023, with a floor, since it is 0 at T) or "authors" (what the FPDM authors' code does, abar sqrt(1 - abar):
-            it trains the noisiest steps next to nothing and T not at all; for comparison).
+        weighting: "uniform" (every timestep's v counts alike, or eps, which has no other), "min_snr" (min(SNR, gamma) /
+            (SNR + 1), Hang et al. 2023, with a floor, since it is 0 at T) or "authors" (what the FPDM authors' code
+            does, abar sqrt(1 - abar): it trains the noisiest steps next to nothing and T not at all; for comparison).
         gamma: Of min-SNR.
         floor: The least weight of min-SNR.
 
@@ -52,6 +52,18 @@ class Objective:
         if not 0.0 < self.gamma < math.inf or not 0.0 <= self.floor <= 1.0:
             raise ValueError(f"gamma {self.gamma} and floor {self.floor}; expected gamma > 0 and 0 <= floor <= 1")
 
+    def check(self, schedule: Schedule) -> None:
+        """Check that there is such a loss on what is predicted under this schedule.
+
+        Raises:
+            ValueError: A weighting of v for a network that predicts eps.
+        """
+        if schedule.prediction != "v" and self.weighting != "uniform":
+            raise ValueError(
+                f"weighting {self.weighting!r} is one of the loss on v; for the prediction {schedule.prediction!r} "
+                "expected 'uniform', DiT's"
+            )
+
     def loss(
         self, schedule: Schedule, value: Tensor, variance: Tensor | None, x: Tensor, x0: Tensor, eps: Tensor, t: Tensor
     ) -> Loss:
@@ -59,19 +71,24 @@ class Objective:
 
         Args:
             schedule: The noise schedule.
-            value: The predicted v, (B, C, H, W).
+            value: The predicted v or eps, (B, C, H, W).
             variance: The raw variance channels, (B, C, H, W), or None.
             x: The noisy images, (B, C, H, W).
             x0: The clean images, (B, C, H, W).
             eps: The noise, (B, C, H, W).
             t: Timesteps, (B,).
+
+        Raises:
+            ValueError: As `check`.
         """
+        self.check(schedule)
         value = value.float()  # (B, C, H, W)
-        mse = (value - schedule.velocity(x0, eps, t)).square().flatten(1).mean(1)  # (B,)
+        mse = (value - schedule.target(x0, eps, t)).square().flatten(1).mean(1)  # (B,)
         total = WEIGHTINGS[self.weighting](self, schedule.alpha_bar(t).flatten()).float() * mse  # (B,)
         if variance is None:
             return Loss(total, mse, None)
-        x0_hat = schedule.x0_from_v(x, value.detach(), t)  # (B, C, H, W): the mean is not trained by this term
+        v = schedule.as_v(x, value.detach(), t)  # (B, C, H, W): the mean is not trained by this term
+        x0_hat = schedule.x0_from_v(x, v, t)  # (B, C, H, W)
         vlb = variational_bound(schedule, x0_hat, variance.float(), x, x0, t)  # (B,)
         return Loss(total + vlb, mse, vlb)
 

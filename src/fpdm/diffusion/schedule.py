@@ -1,4 +1,4 @@
-"""The noise schedule, at zero terminal SNR, and the conversions between v, x0 and eps.
+"""The noise schedule, what is predicted under it, and the conversions between v, x0 and eps.
 
 Notation: a = sqrt(abar_t), s = sqrt(1 - abar_t), x_t = a x0 + s eps, v = a eps - s x0 (Salimans and Ho 2022).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,15 +33,18 @@ class Schedule:
         beta_start: The first beta.
         beta_end: The last beta before rescaling.
         zero_terminal_snr: Rescale, so that abar_T = 0.
+        prediction: What the network predicts: "v", or "epsilon" as DiT's does. Not at zero terminal SNR, where eps says
+            nothing of the image.
 
     Raises:
-        ValueError: A field outside its range.
+        ValueError: A field outside its range, or a prediction of epsilon at zero terminal SNR.
     """
 
     num_timesteps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
     zero_terminal_snr: bool = True
+    prediction: Literal["v", "epsilon"] = "v"
 
     def __post_init__(self) -> None:
         if self.num_timesteps < 2:
@@ -49,6 +52,13 @@ class Schedule:
         if not 0.0 < self.beta_start <= self.beta_end < 1.0:
             raise ValueError(
                 f"beta_start {self.beta_start} and beta_end {self.beta_end}; expected 0 < beta_start <= beta_end < 1"
+            )
+        if self.prediction not in ("v", "epsilon"):
+            raise ValueError(f"prediction is {self.prediction!r}; expected 'v' or 'epsilon'")
+        if self.prediction == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "prediction is 'epsilon' at zero terminal SNR, where it says nothing of the image; predict 'v', or "
+                "leave zero_terminal_snr out"
             )
 
     @functools.cached_property
@@ -96,6 +106,19 @@ class Schedule:
         a, s = self.signal(t, x.dtype)
         return s * x + a * v  # (B, C, H, W)
 
+    def v_from_eps(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """The velocity v = (eps - s x_t) / a: (B, C, H, W) each, `t` (B,). Not where a = 0."""
+        a, s = self.signal(t, x.dtype)
+        return (eps - s * x) / a  # (B, C, H, W)
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the network is to predict, v or eps: (B, C, H, W) each, `t` (B,)."""
+        return self.velocity(x0, eps, t) if self.prediction == "v" else eps  # (B, C, H, W)
+
+    def as_v(self, x: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """The velocity of what the network predicts at `x`: (B, C, H, W) each, `t` (B,)."""
+        return prediction if self.prediction == "v" else self.v_from_eps(x, prediction, t)  # (B, C, H, W)
+
     def scheduler_config(self) -> dict[str, Any]:
         """This schedule as arguments of a diffusers scheduler, none left to a default that differs between classes."""
         return {
@@ -104,7 +127,7 @@ class Schedule:
             "beta_end": self.beta_end,
             "beta_schedule": "linear",
             "trained_betas": None,
-            "prediction_type": "v_prediction",
+            "prediction_type": "v_prediction" if self.prediction == "v" else "epsilon",
             "rescale_betas_zero_snr": self.zero_terminal_snr,
             "timestep_spacing": "trailing",
         }

@@ -40,7 +40,8 @@ class JacobianFree(Gradient):
     """n iterations without gradient, then m iterations with; backpropagation through the m only.
 
     n and m are drawn once per step for the whole batch, uniformly from their ranges or by the given weights. The n
-    iterations store nothing. The start is a guess, so no gradient flows into it, whatever n is.
+    iterations store nothing. The start is a guess, so no gradient flows into it, whatever n is; with `into_start` it
+    does where n = 0, so that a map mostly applied once learns like a plain network.
 
     Attributes:
         no_grad: (lo, hi), both included, of n; lo at least 0.
@@ -48,6 +49,7 @@ class JacobianFree(Gradient):
         no_grad_weights: One weight for each of lo..hi of n; empty means uniform. They need not sum to 1.
         with_grad_weights: The same for m.
         solver: The solver of both stretches.
+        into_start: Where n = 0, let the gradient flow into z0 too (not in the paper).
 
     Raises:
         ValueError: An empty range, one that starts too low, or weights that do not fit theirs.
@@ -58,6 +60,7 @@ class JacobianFree(Gradient):
     no_grad_weights: tuple[float, ...] = ()
     with_grad_weights: tuple[float, ...] = ()
     solver: Solver = field(default_factory=Picard)
+    into_start: bool = False
 
     def __post_init__(self) -> None:
         for name, (lo, hi), least in (("no_grad", self.no_grad, 0), ("with_grad", self.with_grad, 1)):
@@ -103,8 +106,10 @@ class JacobianFree(Gradient):
         Raises:
             ValueError: Gradients are on, yet the solution does not depend on anything that wants one.
         """
-        with torch.no_grad():
-            z = solve(f, z0, solver=self.solver, stop=Stop(n)).z.detach()  # (B, ...)
+        z = z0  # (B, ...)
+        if n or not self.into_start:
+            with torch.no_grad():
+                z = solve(f, z0, solver=self.solver, stop=Stop(n)).z.detach()  # (B, ...)
         _forget_casts_without_graph()
         solution = solve(f, z, solver=self.solver, stop=Stop(m, measure=measure))
         _check_has_gradient(solution.z)

@@ -3,9 +3,11 @@
 from fpdm.models.block import DiTBlock, Modulation
 from fpdm.models.cost import ModelCost
 from fpdm.models.middle import BlockStack, Context, FixedPointLayer, Middle, MiddleCost
-from fpdm.models.transformer import DiffusionTransformer, Prediction, TransformerConfig, as_dit, preset
+from fpdm.models.transformer import CHECKPOINTABLE, DiffusionTransformer, Prediction, TransformerConfig, as_dit, preset
+from fpdm.models.warm_start import start_from
 
 __all__ = [
+    "CHECKPOINTABLE",
     "BlockStack",
     "Context",
     "DiTBlock",
@@ -19,4 +21,5 @@ __all__ = [
     "TransformerConfig",
     "as_dit",
     "preset",
+    "start_from",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Modulation(NamedTuple):
@@ -71,13 +72,23 @@ class AdaLN(nn.Sequential):
 
 
 class DiTBlock(nn.Module):
-    """One adaLN-Zero block (DiT, Peebles and Xie 2023). Its modulation is computed apart, so that it can be kept."""
+    """One adaLN-Zero block (DiT, Peebles and Xie 2023). Its modulation is computed apart, so that it can be kept.
 
-    def __init__(self, width: int, heads: int, *, mlp_ratio: float = 4.0, norm_eps: float = 1e-6) -> None:
+    Args:
+        width: D.
+        heads: Attention heads.
+        mlp_ratio: Hidden width of the MLP over D.
+        norm_eps: Of the norm before the attention.
+        mlp_norm_eps: Of the norm before the MLP; 0 for the same.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, mlp_ratio: float = 4.0, norm_eps: float = 1e-6, mlp_norm_eps: float = 0.0
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=norm_eps, elementwise_affine=False)
         self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, eps=mlp_norm_eps or norm_eps, elementwise_affine=False)
         self.mlp = MLP(width, int(width * mlp_ratio))
         self.adaLN_modulation = AdaLN(width, 6)
         init_linears(self)
@@ -103,10 +114,26 @@ class DiTBlock(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """Blocks that are applied one after the other."""
+    """Blocks that are applied one after the other.
 
-    def __init__(self, count: int, width: int, heads: int, *, mlp_ratio: float = 4.0, norm_eps: float = 1e-6) -> None:
-        super().__init__(DiTBlock(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps) for _ in range(count))
+    Attributes:
+        recompute: Keep only each block's input for the backward pass, and compute the rest again.
+    """
+
+    recompute = False
+
+    def __init__(
+        self,
+        count: int,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        norm_eps: float = 1e-6,
+        mlp_norm_eps: float = 0.0,
+    ) -> None:
+        eps = {"norm_eps": norm_eps, "mlp_norm_eps": mlp_norm_eps}
+        super().__init__(DiTBlock(width, heads, mlp_ratio=mlp_ratio, **eps) for _ in range(count))
 
     def __iter__(self) -> Iterator[DiTBlock]:
         return super().__iter__()  # type: ignore[return-value]
@@ -118,7 +145,7 @@ class Blocks(nn.ModuleList):
     def forward(self, x: Tensor, modulations: tuple[Modulation, ...]) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         for block, modulation in zip(self, modulations, strict=True):
-            x = block(x, modulation)  # (B, T, D)
+            x = recomputed(block, x, modulation) if self.recompute else block(x, modulation)  # (B, T, D)
         return x
 
     def macs(self, tokens: int) -> int:
@@ -149,6 +176,12 @@ class Head(nn.Module):
     def macs(self, tokens: int) -> int:
         """Multiply-accumulates per sample."""
         return tokens * self.linear.weight.numel() + self.adaLN_modulation.macs()
+
+
+def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:
+    """`function(*args)`, of which the backward pass keeps the arguments only (activation checkpointing)."""
+    # Nothing random is inside, so there is no random state to bring back.
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
 def init_linears(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fpdm.fixed_point import FixedPointSolver, Solution
-from fpdm.models.block import Blocks, Modulation, init_linears
+from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomputed
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class Middle(nn.Module, abc.ABC):
     def cost(self, tokens: int) -> MiddleCost:
         """What it costs on `tokens` tokens."""
 
+    @abc.abstractmethod
+    def listed(self) -> list[DiTBlock]:
+        """Its blocks, each once, in the order in which they are applied."""
+
+    @abc.abstractmethod
+    def recompute(self, *, blocks: bool, iterations: bool) -> None:
+        """Choose what the backward pass computes again instead of keeping: explicit blocks, iterations."""
+
 
 class BlockStack(Middle):
     """Explicit blocks, one after the other: with it the model is a DiT. It is exactly as deep as it is.
@@ -80,6 +88,14 @@ class BlockStack(Middle):
         depth = len(self.blocks) * self.repeats
         each = self.blocks.macs(tokens) // max(len(self.blocks), 1)
         return MiddleCost(range(depth, depth + 1), passes=1, prepare=self.blocks.modulation_macs(), iterate=each)
+
+    def recompute(self, *, blocks: bool, iterations: bool) -> None:
+        """Its blocks are explicit ones."""
+        self.blocks.recompute = blocks
+
+    def listed(self) -> list[DiTBlock]:
+        """All of the stack."""
+        return list(self.blocks)
 
 
 class Injection(nn.Module, abc.ABC):
@@ -180,6 +196,7 @@ class FixedPointLayer(Middle):
         super().__init__()
         self.injection = injection
         self.cell = cell
+        self._recompute = False
 
     def prepare(self, x: Tensor, c: Tensor) -> Context:
         """What does not change over the iterations: `x` (B, T, D) injected, and the modulation by `c` (B, D)."""
@@ -190,13 +207,15 @@ class FixedPointLayer(Middle):
         return self.cell(self.injection(z, context.injected), context.modulations)  # (B, T, D)
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
-        """Solve from `z0`, or from `x` cut off from its graph: the pre blocks learn through the injection only."""
+        """Solve from `z0`, or from `x`. Whether the pre blocks learn through the start too is the solver's to say."""
         context = self.prepare(x, c)
-        start = x.detach() if z0 is None else z0  # (B, T, D)
+        start = x if z0 is None else z0  # (B, T, D)
         if start.shape != x.shape:
             raise ValueError(
                 f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, that of this batch's tokens"
             )
+        if self._recompute:
+            return solver(lambda z: recomputed(self.iterate, z, context), start)
         return solver(lambda z: self.iterate(z, context), start)
 
     def cost(self, tokens: int) -> MiddleCost:
@@ -208,3 +227,11 @@ class FixedPointLayer(Middle):
             prepare=once + self.cell.modulation_macs(),
             iterate=each + self.cell.macs(tokens),
         )
+
+    def recompute(self, *, blocks: bool, iterations: bool) -> None:
+        """An iteration is kept or computed again whole."""
+        self._recompute = iterations
+
+    def listed(self) -> list[DiTBlock]:
+        """Those of the cell."""
+        return list(self.cell)

@@ -12,10 +12,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from fpdm.fixed_point import FixedPointSolver, Solution
-from fpdm.models.block import Blocks, Head
+from fpdm.models.block import Blocks, DiTBlock, Head
 from fpdm.models.cost import ModelCost
 from fpdm.models.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding, sincos_positions
 from fpdm.models.middle import INJECTIONS, BlockStack, FixedPointLayer
+
+CHECKPOINTABLE = ("none", "blocks", "iterations", "all")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class TransformerConfig:
         mlp_ratio: Hidden width of a block's MLP over D.
         frequency_shift: Of the timestep sinusoids; 0 in DiT's own code, 1 in diffusers'.
         norm_eps: Of the blocks' layer norms.
+        mlp_norm_eps: Of those before the MLPs, where it differs, as in diffusers (1e-5); 0 for the same.
 
     Raises:
         ValueError: A field outside its range.
@@ -63,6 +66,7 @@ class TransformerConfig:
     mlp_ratio: float = 4.0
     frequency_shift: float = 0.0
     norm_eps: float = 1e-6
+    mlp_norm_eps: float = 0.0
 
     def __post_init__(self) -> None:
         least = {name: 1 for name in ("image_size", "in_channels", "patch_size", "width", "heads", "repeats")}
@@ -92,11 +96,13 @@ class TransformerConfig:
         if (
             not 1 <= self.width * self.mlp_ratio < float("inf")
             or not 0 < self.norm_eps < 1
+            or not 0 <= self.mlp_norm_eps < 1
             or not 0 <= self.frequency_shift <= 1
         ):
             raise ValueError(
-                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, frequency_shift {self.frequency_shift}; "
-                "expected a positive number, one between 0 and 1, and one from 0 to 1"
+                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, mlp_norm_eps {self.mlp_norm_eps}, "
+                f"frequency_shift {self.frequency_shift}; expected a positive number, one between 0 and 1, the same or "
+                "0, and one from 0 to 1"
             )
 
     @property
@@ -126,6 +132,9 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
     The arguments are the fields of `TransformerConfig`. `save_pretrained` and `from_pretrained` are diffusers'.
     """
 
+    # What FSDP may gather apart: parts that are only ever called as modules, which a block is not.
+    _no_split_modules = ("AdaLN", "Attention", "MLP")
+
     @register_to_config
     def __init__(
         self,
@@ -146,16 +155,18 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         mlp_ratio: float = 4.0,
         frequency_shift: float = 0.0,
         norm_eps: float = 1e-6,
+        mlp_norm_eps: float = 0.0,
     ) -> None:
         super().__init__()
         # The dataclass checks the arguments, from wherever they came.
         self.shape = TransformerConfig(
             image_size, in_channels, patch_size, width, heads, pre_blocks, post_blocks, middle_kind, middle_blocks,
             repeats, injection, num_classes, timestep_everywhere, learn_variance, mlp_ratio, frequency_shift, norm_eps,
+            mlp_norm_eps,
         )  # fmt: skip
 
         def blocks(count: int) -> Blocks:
-            return Blocks(count, width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps)
+            return Blocks(count, width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps, mlp_norm_eps=mlp_norm_eps)
 
         self.x_embedder = PatchEmbedding(in_channels, patch_size, width)
         self.t_embedder = TimestepEmbedding(width, frequency_shift)
@@ -215,6 +226,39 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         p, side = self.shape.patch_size, self.shape.image_size // self.shape.patch_size
         grid = patches.view(-1, side, side, p, p, patches.shape[2] // p**2)  # (B, h, w, p, p, C)
         return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, side * p, side * p)  # (B, C, H, W)
+
+    def checkpoint_activations(self, what: Literal["none", "blocks", "iterations", "all"]) -> None:
+        """Choose what the backward pass computes again instead of keeping: less memory for more time.
+
+        Args:
+            what: Explicit blocks, iterations with gradient, both or neither. Gradients do not change.
+
+        Raises:
+            ValueError: Another word.
+        """
+        if what not in CHECKPOINTABLE:
+            raise ValueError(f"what is {what!r}; expected one of {', '.join(CHECKPOINTABLE)}")
+        blocks, iterations = what in ("blocks", "all"), what in ("iterations", "all")
+        self.pre.recompute = self.post.recompute = blocks
+        self.middle.recompute(blocks=blocks, iterations=iterations)
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func: object = None) -> None:
+        """Diffusers' name for `checkpoint_activations("all")`.
+
+        Raises:
+            ValueError: A function of another way to checkpoint is given; it is PyTorch's here.
+        """
+        if gradient_checkpointing_func is not None:
+            raise ValueError(f"gradient_checkpointing_func is {gradient_checkpointing_func!r}; expected none")
+        self.checkpoint_activations("all")
+
+    def disable_gradient_checkpointing(self) -> None:
+        """Diffusers' name for `checkpoint_activations("none")`."""
+        self.checkpoint_activations("none")
+
+    def blocks(self) -> list[DiTBlock]:
+        """All blocks, each once, in the order in which they are applied."""
+        return [*self.pre, *self.middle.listed(), *self.post]
 
     def cost(self) -> ModelCost:
         """Parameters and MACs by part, and block passes, per sample."""

@@ -13,6 +13,7 @@ from fpdm.sampling.allocation import (
 )
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.guidance import Denoiser, Guided
+from fpdm.sampling.prediction import FromEpsilon, predicting_v
 from fpdm.sampling.sampler import SampleState, sample
 from fpdm.sampling.steps import DDPM, STEPS, Denoised, DiffusersStep, Step, Stepped, ddim, make_step, second_order
 from fpdm.sampling.timesteps import custom, grid, linspace, phi_power, trailing
@@ -30,6 +31,7 @@ __all__ = [
     "Denoised",
     "Denoiser",
     "DiffusersStep",
+    "FromEpsilon",
     "Guided",
     "Increasing",
     "Probed",
@@ -42,6 +44,7 @@ __all__ = [
     "linspace",
     "make_step",
     "phi_power",
+    "predicting_v",
     "probe",
     "sample",
     "second_order",

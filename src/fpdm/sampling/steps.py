@@ -192,7 +192,7 @@ class DiffusersStep:
             raise ValueError(f"there is no scheduler {name!r} here; expected one of {sorted(self.KINDS)}")
         # Every value is passed, since a default may differ between classes and versions.
         scheduler = self.KINDS[name](
-            **schedule.scheduler_config(),
+            **{**schedule.scheduler_config(), "prediction_type": "v_prediction"},  # what it is given below
             solver_order=2,
             final_sigmas_type="zero",
             thresholding=False,

@@ -1,0 +1,171 @@
+"""Foreign weights as they stand in files, read without running anything that stands there with them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fpdm.files import sha256_of
+
+DIFFUSERS = ("DiTTransformer2DModel", "Transformer2DModel")  # the second in configurations of before 2024
+_STEM = "diffusion_pytorch_model"
+_FILES = (f"{_STEM}.safetensors", f"{_STEM}.bin")
+_WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel and of compiled models
+
+
+@dataclass(frozen=True)
+class Source:
+    """Foreign weights and what is written beside them.
+
+    Attributes:
+        name: What the user called it.
+        file: The file with the weights.
+        sha256: Of that file.
+        tensors: The weights by their names there.
+        args: How it was trained, where a training checkpoint says so.
+        steps: How many steps, 0 if that is not known.
+        config: The configuration of diffusers' model; empty if there is none.
+        scheduler: The configuration of its pipeline's scheduler; empty if there is none.
+    """
+
+    name: str
+    file: Path
+    sha256: str
+    tensors: Mapping[str, Tensor]
+    args: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_source(name: str, weights: Literal["ema", "model"] = "ema") -> Source:
+    """Read a checkpoint.
+
+    Args:
+        name: A `.pt` or `.safetensors` file; a folder with diffusers' model, or with a pipeline that has it in
+            `transformer/`; or the name of one on the hub, which is downloaded.
+        weights: Of a training checkpoint, the averaged or the raw ones.
+
+    Raises:
+        ValueError: There is no such thing, or it cannot be read, or holds more than weights.
+    """
+    path = Path(name)
+    if not path.exists():
+        path = _downloaded(name)
+    if path.is_dir():
+        return _read_folder(name, path)
+    if path.suffix == ".safetensors":
+        return Source(name, path, sha256_of(path), _plain(path, _load_safetensors(path)))
+    content = _load_torch(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected weights by name, or a training checkpoint")
+    sets = [key for key in ("ema", "model") if isinstance(content.get(key), dict)]
+    if not sets:
+        return Source(name, path, sha256_of(path), _plain(path, content))
+    if weights not in sets:
+        raise ValueError(f"{path} has no {weights} weights; expected --weights {' or '.join(sets)}")
+    args, steps = content.get("args", {}), content.get("train_steps", 0)
+    return Source(
+        name,
+        path,
+        sha256_of(path),
+        _plain(path, content[weights]),
+        vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, dict) else {},
+        steps if isinstance(steps, int) and steps > 0 else 0,
+    )
+
+
+def _read_folder(name: str, folder: Path) -> Source:
+    inner = folder / "transformer" if (folder / "transformer").is_dir() else folder
+    config = _read_json(inner / "config.json")
+    if config.get("_class_name") not in DIFFUSERS:
+        raise ValueError(
+            f"{inner / 'config.json'} is of a {config.get('_class_name')}; expected {' or '.join(DIFFUSERS)} (a model "
+            "of fpdm's own needs no import)"
+        )
+    file = next((inner / one for one in _FILES if (inner / one).is_file()), None)
+    if file is None:
+        raise ValueError(f"{inner} has no weights; expected {' or '.join(_FILES)}, in one piece")
+    tensors = _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    return Source(
+        name,
+        file,
+        sha256_of(file),
+        _plain(file, tensors),
+        config=config,
+        scheduler=_read_json(scheduler) if scheduler.is_file() else {},
+    )
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        # A namespace is plain data, and what DiT's checkpoints keep their arguments in. Nothing else is let in.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(  # noqa: TID251  # the one place where a foreign file is read, and as weights only
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except Exception as error:  # a broken file may raise anything
+        message = " ".join(str(error).split())
+        wanted = re.search(r"GLOBAL (\S+)", message)
+        reason = f"it asks for {wanted[1]}, which is no weight" if wanted else message[:120]
+        raise ValueError(f"{path} cannot be read as weights alone: {reason}; expected tensors by name") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}; get it again") from error
+
+
+def _plain(path: Path, content: Any) -> dict[str, Tensor]:
+    """The tensors by name, without what wrappers put before it."""
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds no weights; expected tensors by name")
+    strange = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if strange:
+        raise ValueError(f"{path} holds {strange[0]!r}, which is no tensor; expected tensors by name and nothing else")
+    return {_unwrapped(key): value for key, value in content.items()}
+
+
+def _unwrapped(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; expected a folder with diffusers' model, or its pipeline") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no configuration; expected an object")
+    return values
+
+
+def _downloaded(name: str) -> Path:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).suffix in (".pt", ".safetensors", ".bin"):
+        raise ValueError(f"there is no {name}; expected a .pt or .safetensors file, a folder, or a name on the hub")
+    from huggingface_hub import snapshot_download  # needed for this alone
+
+    patterns = [f"{where}{file}" for where in ("", "transformer/") for file in ("config.json", *_FILES)]
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*patterns, "scheduler/scheduler_config.json"]))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{name} is no file or folder here, and cannot be had from the hub: {reason}") from error
