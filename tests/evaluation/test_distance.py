@@ -1,6 +1,7 @@
 """The Fréchet distance against closed forms and a general matrix square root; its interval against many draws."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,3 +169,24 @@ def test_an_interval_that_makes_no_sense_is_refused(changes):
     x = features(correlated(RNG(0), 20, 3))
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         frechet_interval(x, GaussianStatistics.of(x), seed=0, **changes)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 200])
+def test_statistics_of_parts_are_those_of_the_whole(size):
+    x = correlated(RNG(5), 120, 4) + 1e6  # far from 0, where a sum of squares would lose its digits
+    parts = [features(x[start : start + size]) for start in range(0, 120, size)]
+    found = GaussianStatistics.of_parts(iter([*parts, features(x[:0])]))
+    assert found.n == 120
+    np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(found.covariance, np.cov(x, rowvar=False), rtol=1e-7)
+
+
+def test_parts_of_other_extractors_are_refused():
+    with pytest.raises(ValueError, match="cannot be compared"):
+        GaussianStatistics.of_parts([features(np.eye(3)), features(np.eye(3), "other")])
+
+
+def test_an_unknown_number_of_images_brings_no_warning(recwarn):
+    known = GaussianStatistics.of(features(correlated(RNG(6), 30, 3)))
+    assert frechet_distance(known, replace(known, n=None)) == pytest.approx(0.0, abs=1e-9)
+    assert not recwarn

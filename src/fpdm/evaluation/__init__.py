@@ -8,6 +8,8 @@ from fpdm.evaluation.kernel import kernel_distance, kernel_interval
 from fpdm.evaluation.manifold import PrecisionRecall, precision_recall
 from fpdm.evaluation.nearest import Nearest, nearest
 from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings
+from fpdm.evaluation.pretrained import PretrainedExtractor, pretrained_extractor
+from fpdm.evaluation.reference import Reference, read_reference, write_reference
 
 __all__ = [
     "AutoencoderNetwork",
@@ -19,6 +21,8 @@ __all__ = [
     "Interval",
     "Nearest",
     "PrecisionRecall",
+    "PretrainedExtractor",
+    "Reference",
     "extractor",
     "frechet_distance",
     "frechet_interval",
@@ -26,4 +30,7 @@ __all__ = [
     "kernel_interval",
     "nearest",
     "precision_recall",
+    "pretrained_extractor",
+    "read_reference",
+    "write_reference",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,13 +20,13 @@ class GaussianStatistics:
     Attributes:
         mean: (F,) float64.
         covariance: (F, F) float64, divided by n - 1.
-        n: Images.
+        n: Images; None if it is not known.
         extractor: Which features, as `Features.extractor`.
     """
 
     mean: Tensor
     covariance: Tensor
-    n: int
+    n: int | None
     extractor: str
 
     @property
@@ -40,14 +41,63 @@ class GaussianStatistics:
         Raises:
             ValueError: Fewer than 2 images, or values so large that their products are not finite.
         """
-        n = len(features.values)
-        if n < 2:
+        return cls.of_parts([features])
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[Features]) -> GaussianStatistics:
+        """Mean and covariance of features that come in parts, of which one at a time is held.
+
+        A function of the parts and their order: each is summed about its own mean, and joined to those before it (Chan
+        et al. 1979), so that nothing large is subtracted from something large.
+
+        Args:
+            parts: Of (N_i, F).
+
+        Raises:
+            ValueError: Fewer than 2 images in all, values so large that their products are not finite, or features of
+                different extractors or numbers of dimensions.
+        """
+        joined, largest = None, 0.0
+        for part in parts:
+            if len(part.values):
+                joined = joined.joined(_Sums.of(part)) if joined else _Sums.of(part)
+                largest = max(largest, float(part.values.abs().max()))
+        n = joined.n if joined else 0
+        if joined is None or n < 2:
             raise ValueError(f"{n} image{'s' * (n != 1)} cannot have a covariance; expected 2 images or more")
-        statistics = _statistics(features.values, features.extractor)
+        statistics = joined.statistics()
         if not bool(statistics.covariance.isfinite().all()):
-            largest = float(features.values.abs().max())
             raise ValueError(f"features as large as {largest:.3g} have a covariance that is not finite")
         return statistics
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Of features (n, F): their mean (F,), and the sum of the outer products of what they differ from it by, (F, F)."""
+
+    n: int
+    mean: Tensor
+    scatter: Tensor
+    extractor: str
+
+    @property
+    def dims(self) -> int:
+        return len(self.mean)
+
+    @classmethod
+    def of(cls, features: Features) -> _Sums:
+        mean = features.values.mean(dim=0)  # (F,)
+        centred = features.values - mean  # (n, F)
+        return cls(len(centred), mean, centred.T @ centred, features.extractor)
+
+    def joined(self, other: _Sums) -> _Sums:
+        check_comparable(self, other)
+        n, apart = self.n + other.n, other.mean - self.mean  # apart: (F,)
+        scatter = self.scatter + other.scatter + torch.outer(apart, apart) * (self.n * other.n / n)  # (F, F)
+        return _Sums(n, self.mean + apart * (other.n / n), scatter, self.extractor)
+
+    def statistics(self) -> GaussianStatistics:
+        return GaussianStatistics(self.mean, self.scatter / (self.n - 1), self.n, self.extractor)
 
 
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
@@ -92,22 +142,16 @@ def frechet_interval(
     generated = GaussianStatistics.of(features)
     _check(generated, reference)
     drawn = [
-        _frechet(_statistics(features.values[chosen], features.extractor), reference)
+        _frechet(_Sums.of(replace(features, values=features.values[chosen])).statistics(), reference)
         for chosen in bootstrap.draws(len(features.values))  # (N,)
     ]
     found = bootstrap.interval(_frechet(generated, reference), torch.tensor(drawn, dtype=torch.float64))
     return replace(found, low=max(found.low, 0.0))
 
 
-def _statistics(values: Tensor, extractor: str) -> GaussianStatistics:
-    mean = values.mean(dim=0)  # (F,)
-    centred = values - mean  # (N, F)
-    return GaussianStatistics(mean, centred.T @ centred / (len(values) - 1), len(values), extractor)
-
-
 def _check(a: GaussianStatistics, b: GaussianStatistics) -> None:
     check_comparable(a, b)
-    fewest = min(a.n, b.n)
+    fewest = min((one.n for one in (a, b) if one.n is not None), default=a.dims + 1)
     if fewest <= a.dims:
         warnings.warn(
             f"{fewest} images for features of {a.dims} dimensions: the distance is far too large; use more images",

@@ -1,0 +1,81 @@
+"""Pieces on disk: which count as there, and that they come back as they were, in order."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fpdm.evaluation.features import Features
+from fpdm.evaluation.pieces import Made, Pieces, collect
+
+
+class Mean:
+    """The channels' means."""
+
+    identity = "mean"
+
+    def features(self, images: torch.Tensor, batch_size: int) -> Features:
+        return Features(images.double().mean(dim=(2, 3)), self.identity)  # (B, C)
+
+
+def image(index: int) -> torch.Tensor:
+    return torch.full((3, 2, 2), index, dtype=torch.uint8)
+
+
+def make(piece: range) -> Made:
+    return Made(torch.stack([image(index) for index in piece]), {"first": piece.start})
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> Pieces:
+    return Pieces(tmp_path / "pieces", 10, 4, "print", "mean", with_images=True)
+
+
+def run(pieces: Pieces) -> list[int]:
+    """Make what is missing; the first image of each piece that was made."""
+    made: list[int] = []
+
+    def noted(piece: range) -> Made:
+        made.append(piece.start)
+        return make(piece)
+
+    collect(pieces, noted, Mean(), batch_size=2, what="test")
+    return made
+
+
+def test_all_comes_back_in_order(pieces: Pieces) -> None:
+    assert run(pieces) == [0, 4, 8]
+    assert torch.equal(torch.cat([*pieces.images()]), torch.stack([image(i) for i in range(10)]))
+    assert torch.cat([part.values for part in pieces.features()])[:, 0].tolist() == [float(i) for i in range(10)]
+    assert [notes["first"] for notes in pieces.notes()] == [0, 4, 8]
+    pieces.delete()
+    assert not pieces.folder.exists()
+
+
+def test_only_what_is_missing_is_made(pieces: Pieces) -> None:
+    run(pieces)
+    assert run(pieces) == []
+    assert run(replace(pieces, count=9)) == [8]  # the last one was longer
+    assert run(replace(pieces, with_images=False)) == []
+    assert run(replace(pieces, fingerprint="other")) == [0, 4, 8]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * 40])
+def test_a_damaged_piece_is_made_again(pieces: Pieces, damage) -> None:
+    run(pieces)
+    path = sorted(pieces.folder.iterdir())[1]
+    path.write_bytes(damage(path.read_bytes()))
+    assert run(pieces) == [4]
+
+
+def test_pieces_without_images_do_not_serve_where_they_are_wanted(pieces: Pieces) -> None:
+    run(replace(pieces, with_images=False))
+    assert run(pieces) == [0, 4, 8]
+
+
+def test_a_piece_of_bad_images_only_counts_as_made(pieces: Pieces) -> None:
+    empty = Made(torch.empty((0, 3, 2, 2), dtype=torch.uint8), {"skipped": ["a"]})
+    collect(pieces, lambda piece: empty if piece.start == 4 else make(piece), Mean(), batch_size=2, what="test")
+    assert run(pieces) == []
+    assert sum(len(part.values) for part in pieces.features()) == 6
