@@ -28,6 +28,7 @@ lint: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.steps --out benchmarks/steps.json
+	$(BIN)/python -m benchmarks.cache --out benchmarks/cache.json
 
 clean:
 	rm -rf $(VENV) $(OUT)

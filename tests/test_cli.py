@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import random
@@ -83,7 +82,7 @@ def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[s
 def test_every_example_can_be_read(name: str) -> None:
     _, command, *words = cli.COMMANDS[name].example.split()
     assert command == name
-    kind = getattr(importlib.import_module(f"fpdm.commands.{name}"), name.capitalize())
+    kind = cli.command_class(name)
     assert parse(kind, words, prog=f"fpdm {name}", summary="", example="").line == cli.COMMANDS[name].example
 
 
@@ -95,7 +94,7 @@ def test_commands_in_the_documents_can_be_read(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("    fpdm "):
             _, name, *words = shlex.split(line, comments=True)
-            kind = getattr(importlib.import_module(f"fpdm.commands.{name}"), name.capitalize())
+            kind = cli.command_class(name)
             parse(kind, words, prog=f"fpdm {name}", summary="", example="")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `fpdm train / sample / compare / describe`.
+"""The command line: `fpdm prepare / train / sample / compare / ...`.
 
 Nothing heavy is imported before a command is known, and every error leaves through `main`. A command is a class in the
 module of `fpdm.commands` that has its name; see `fpdm.commands.describe` for a short one.
@@ -10,6 +10,7 @@ import difflib
 import errno
 import importlib
 import io
+import keyword
 import os
 import sys
 import warnings
@@ -31,8 +32,20 @@ class Entry:
 
 
 COMMANDS = {
+    "prepare": Entry(
+        "encode images into a cache of latents, to train on",
+        "fpdm prepare photographs --autoencoder stabilityai/sd-vae-ft-ema --out latents",
+    ),
     "train": Entry(
         "train a model; the same command resumes an interrupted run", "fpdm train digits --out run --seconds 120"
+    ),
+    "train-autoencoder": Entry(
+        "train a small autoencoder, for latent diffusion where no published one suits",
+        "fpdm train-autoencoder fashion-mnist --pad 2 --out autoencoder --seconds 1800",
+    ),
+    "import": Entry(
+        "import a DiT or FPDM checkpoint: the original release's, the authors' or diffusers'",
+        "fpdm import DiT-XL-2-256x256.pt --out dit-xl",
     ),
     "sample": Entry(
         "draw images from a run under a budget of block passes", "fpdm sample run --budget 140 --out images"
@@ -40,6 +53,14 @@ COMMANDS = {
     "compare": Entry(
         "sample several runs at the same budgets from the same noise, and measure which is better",
         "fpdm compare run/fpdm run/dit --budgets 140 280 560 --out report",
+    ),
+    "reference": Entry(
+        "make reference statistics from images, to evaluate runs against",
+        "fpdm reference photographs --size 256 --out reference.npz",
+    ),
+    "evaluate": Entry(
+        "measure a run's FID: 50,000 samples, by any number of processes, against reference statistics",
+        "fpdm evaluate run --reference reference.npz --budget 560 --iterations 8 --out fid",
     ),
     "describe": Entry("show a model's parameters, MACs and block passes by part", "fpdm describe fpdm-xl/2"),
 }
@@ -84,15 +105,20 @@ def _run(words: list[str]) -> None:
     if name not in COMMANDS:
         raise ValueError(_no_command(name))
     words.remove(name)
-    entry, module = COMMANDS[name], importlib.import_module(f"fpdm.commands.{name}")
+    entry, kind = COMMANDS[name], command_class(name)
     from fpdm.commands.options import parse
 
     summary = f"{entry.summary[0].upper()}{entry.summary[1:]}."
-    kind = getattr(module, name.capitalize())
     command = parse(kind, words, prog=f"fpdm {name}", summary=summary, example=entry.example)
     result = command.execute()
     if result is not None:
         print(result.to_json() if command.json else result.to_text())
+
+
+def command_class(name: str) -> Any:
+    """The class of a command: `TrainAutoencoder` of `train_autoencoder`; a keyword's module has `_` behind its name."""
+    module = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
+    return getattr(importlib.import_module(f"fpdm.commands.{module}"), name.title().replace("-", ""))
 
 
 def _report(error: Exception) -> int:
@@ -126,8 +152,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 def _help() -> str:
     lines = ["usage: fpdm COMMAND [OPTIONS]", ""]
     lines += ["Fixed Point Diffusion Models: train them, sample them under a budget, compare them with DiT.", ""]
+    width = max(map(len, COMMANDS)) + 2
     for name, entry in COMMANDS.items():
-        lines += [f"  {name:<10}{entry.summary}", f"{'':<12}{entry.example}"]
+        lines += [f"  {name:<{width}}{entry.summary}", f"  {'':<{width}}{entry.example}"]
     lines += ["", "  fpdm COMMAND --help    explain every option", "  fpdm --version         say which version this is"]
     return "\n".join([*lines, "  --debug                show where an error comes from"])
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fpdm.autoencoder import Autoencoder, Pixels
 from fpdm.data import to_uint8
 from fpdm.diffusion import Schedule
 from fpdm.errors import RunError
@@ -26,11 +27,11 @@ from fpdm.sampling import (
     SampleState,
     grid,
     make_step,
+    predicting_v,
     probe,
     sample,
 )
 
-PIXEL_CLIP = 1.0  # pixels live in [-1, 1]
 SOLVERS: dict[str, Solver] = {"picard": Picard(), "anderson": Anderson()}
 
 
@@ -83,8 +84,9 @@ class Images:
         pixels: (B, C, H, W) uint8.
         passes: Block passes, mean per sample. With an adaptive allocation a batch takes as long as its slowest sample,
             though each counts its own iterations only.
-        macs: Multiply-accumulates, mean per sample in the same sense, guidance's second evaluation included.
-        seconds: What it took for the batch.
+        macs: Multiply-accumulates, mean per sample in the same sense, guidance's second evaluation and the decoding of
+            latents included.
+        seconds: What it took for the batch, decoding included.
     """
 
     pixels: Tensor
@@ -102,6 +104,7 @@ class ImageSampler:
         plan: How to spend the budget.
         seed: Samples are a function of it and their index.
         device: Where to run; None picks CUDA, MPS or the CPU.
+        autoencoder: What decodes the network's latents, on any device; for a model of pixels nothing does.
 
     Attributes:
         timesteps: The grid, noisiest first.
@@ -109,7 +112,7 @@ class ImageSampler:
         unspent: Block passes that the plan leaves over for certain; an adaptive allocation may leave more.
 
     Raises:
-        ValueError: The plan does not fit the model.
+        ValueError: The plan or the autoencoder does not fit the model.
     """
 
     def __init__(
@@ -120,12 +123,10 @@ class ImageSampler:
         *,
         seed: int = 0,
         device: torch.device | None = None,
+        autoencoder: Autoencoder | None = None,
     ) -> None:
-        if model.shape.in_channels not in (1, 3):
-            raise ValueError(
-                f"this model makes {model.shape.in_channels} channels, so latents; expected 1 (grey) or 3 (RGB): this "
-                "version samples pixels only"
-            )
+        self.autoencoder = autoencoder or Pixels()
+        self.autoencoder.image_shape(sample_shape(model))  # raises before anything is drawn
         self.device = device or default_device()
         self.model, self.schedule, self.plan, self.seed = model.eval(), schedule, plan, seed
         self.model.to(self.device)  # type: ignore[arg-type]
@@ -134,9 +135,9 @@ class ImageSampler:
         steps = self.budget.steps(plan.iterations or None)
         self.timesteps = grid(schedule, steps, plan.grid)
         self.step = make_step(plan.sampler, schedule, self.timesteps, learned_variance=model.shape.learn_variance)
-        self.denoiser: Denoiser = model
+        self.denoiser: Denoiser = predicting_v(model, schedule)
         if plan.guidance != 1.0:
-            self.denoiser = Guided(model, plan.guidance, model.shape.num_classes)
+            self.denoiser = Guided(self.denoiser, plan.guidance, model.shape.num_classes)
         self.allocation: Allocation = (
             ALLOCATIONS[plan.allocation] if plan.allocation != "adaptive" else self._probed(steps)
         )
@@ -158,9 +159,10 @@ class ImageSampler:
         passes = self.budget.spent(steps, spent)
         evaluations = 1 if self.plan.guidance == 1.0 else 2
         macs = evaluations * steps * self.cost.evaluation_macs(spent / steps)
+        macs += self.autoencoder.decoding_macs(sample_shape(self.model))
         if not bool(last.x.isfinite().all()):
             raise RunError("the samples are nan or inf: the model has diverged, in training or under this plan")
-        pixels = to_uint8(last.x).cpu()  # (B, C, H, W)
+        pixels = to_uint8(self.autoencoder.decode(last.x)).cpu()  # (B, C, H, W)
         return Images(pixels, passes, macs, time.perf_counter() - start)
 
     def _sample(self, indices: Sequence[int], labels: Sequence[int], allocation: Allocation) -> SampleState:
@@ -172,7 +174,7 @@ class ImageSampler:
         for label in labels:
             if not 0 <= label < max(classes, 1):
                 raise ValueError(f"class {label} is out of range; expected 0 to {max(classes, 1) - 1}")
-        shape = (self.model.shape.in_channels, self.model.shape.image_size, self.model.shape.image_size)
+        shape = sample_shape(self.model)
 
         def noise(step: int) -> Tensor:
             drawn = normal(shape, seed=self.seed, stream=Stream.SAMPLE, indices=indices, step=step)
@@ -188,7 +190,7 @@ class ImageSampler:
             step=self.step,
             budget=self.budget,
             allocation=allocation,
-            clip=PIXEL_CLIP,
+            clip=self.autoencoder.clip,
             noise=lambda k: noise(k + 1),
             reuse=self.plan.reuse,
             solver=SOLVERS[self.plan.solver],
@@ -204,6 +206,11 @@ class ImageSampler:
             return mean_iterations(self._sample(indices, labels, allocation).spent)
 
         return probe(self.budget, steps, run).allocation
+
+
+def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:
+    """(C, H, W) of what a model makes, pixels or latents."""
+    return model.shape.in_channels, model.shape.image_size, model.shape.image_size
 
 
 def balanced_labels(indices: Sequence[int], num_classes: int) -> list[int]:

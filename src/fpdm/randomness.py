@@ -22,6 +22,7 @@ class Stream(enum.IntEnum):
     VALIDATION = 2
     ORDER = 3
     RESAMPLE = 4
+    LABEL = 5
 
 
 def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random.Generator:

@@ -25,15 +25,16 @@ from fpdm.data import DataConfig
 from fpdm.diffusion import Schedule
 from fpdm.experiments.recipes import RECIPES, recipe
 from fpdm.models import TransformerConfig
-from fpdm.training import Recipe, TrainConfig, load_run
+from fpdm.training import Recipe, TrainConfig, WarmStart, load_run
 
-PARTS = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule}
+PARTS = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule, "start": WarmStart}
 TAKEN_FROM_THE_IMAGES = {"image_size", "in_channels", "num_classes"}
+FOUND_OUT = {*TAKEN_FROM_THE_IMAGES, "init_sha256"}
 FIELDS = [
     pytest.param(part, field.name, id=f"{part}.{field.name}")
     for part, kind in PARTS.items()
     for field in dataclasses.fields(kind)
-    if field.name not in TAKEN_FROM_THE_IMAGES
+    if field.name not in FOUND_OUT
 ]
 # So small that a step takes milliseconds; no pictures on the way.
 TINY = (
@@ -59,7 +60,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., Recipe]:
 
 def flag(part: str, field: str) -> Option:
     """The option of a recipe's field."""
-    groups = {"data": "image", "model": "network", "train": "training", "schedule": "schedule"}
+    groups = {"data": "image", "model": "network", "train": "training", "schedule": "schedule", "start": "start"}
     path = ("data",) if (part, field) == ("data", "source") else (groups[part], field)
     (found,) = (option for option in options(Train, {}) if option.path == path)
     return found
@@ -75,10 +76,13 @@ CHOSEN: dict[str, Any] = {
     "model.repeats": 3,
     "model.middle_kind": "stack",
     "train.gradient": "jfb",
+    "start.init_from": "/a/run",
+    "start.init_block": "3",
     "train.no_grad_weights": (0.1, 0.2, 0.3, 0.4),
     "train.grad_weights": (0.5, 0.3, 0.2),
 }
 NEEDED = {
+    "schedule.prediction": ["--no-zero-terminal-snr"],
     "model.repeats": ["--middle-kind", "stack"],
     "train.seconds": ["--steps", "9"],
     "train.macs": ["--steps", "9"],
@@ -126,7 +130,7 @@ def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureF
         paragraphs[shown[begin:].split()[1].strip(",")] = re.sub(r"[\s│]", "", shown[begin:end])
     for part, kind in PARTS.items():
         for field in dataclasses.fields(kind):
-            if field.name in TAKEN_FROM_THE_IMAGES:
+            if field.name in FOUND_OUT:
                 assert f"--{field.name.replace('_', '-')}" not in paragraphs
                 continue
             value = getattr(getattr(found, part), field.name)
@@ -134,6 +138,8 @@ def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureF
                 value = "yes" if value else "no"
             elif isinstance(value, tuple):
                 value = "".join(map(str, value)) or "none"
+            if value == "":
+                continue  # what that means is for the help to say
             assert f"(default:{value})" in paragraphs[flag(part, field.name).names[0]]
     assert "taken from" in shown
 

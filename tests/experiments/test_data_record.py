@@ -19,8 +19,8 @@ from fpdm.experiments.data_record import (
     read_record,
     write_record,
 )
+from fpdm.files import hold
 from fpdm.training import Recipe
-from fpdm.training.run import hold
 from tests.training.small import recipe
 
 

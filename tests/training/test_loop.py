@@ -13,12 +13,12 @@ import torch
 import fpdm.training.loop as loop
 from fpdm.diffusion import Schedule
 from fpdm.errors import CheckpointError, Interrupted, RunError
+from fpdm.files import hold
 from fpdm.models import DiffusionTransformer, as_dit
 from fpdm.training import Trainer, load_run
 from fpdm.training.batch import Batch, make_batch
 from fpdm.training.observer import Observer
 from fpdm.training.progress import Metrics
-from fpdm.training.run import hold
 from tests.training.small import SHAPE, data, recipe, saved
 
 
@@ -54,14 +54,14 @@ def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypa
         pass
 
     Trainer(recipe(), data(), tmp_path / "whole").train()
-    trainer, step = Trainer(recipe(), data(), tmp_path / "killed"), Trainer._step
+    trainer, step = Trainer(recipe(), data(), tmp_path / "killed"), Trainer.step
 
     def dies_at_5(self: Trainer, *, measure: bool) -> Metrics:
         if self.progress.step == 5:
             raise Killed
         return step(self, measure=measure)
 
-    monkeypatch.setattr(Trainer, "_step", dies_at_5)
+    monkeypatch.setattr(Trainer, "step", dies_at_5)
     with pytest.raises(Killed):
         trainer.train()
     monkeypatch.undo()
@@ -149,7 +149,7 @@ def test_processes_exchange_gradients_with_the_last_micro_batch_only(
 ) -> None:
     trainer, apart = Trainer(recipe(batch_size=6, accumulate=3), data(), tmp_path), []
     monkeypatch.setattr(trainer.accelerator, "no_sync", lambda net: apart.append(net) or contextlib.nullcontext())
-    trainer._step(measure=False)
+    trainer.step(measure=False)
     assert apart == [trainer.net] * 2
 
 
@@ -162,7 +162,7 @@ def test_nan_in_one_micro_batch_skips_the_step(tmp_path: Path, monkeypatch: pyte
         return batch._replace(x0=batch.x0 * (math.nan if first == 2 else 1.0))
 
     monkeypatch.setattr(loop, "make_batch", second_is_bad)
-    found = trainer._step(measure=True)
+    found = trainer.step(measure=True)
     assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
     assert trainer.progress.skipped == 1
     assert math.isnan(found.residual)
@@ -186,7 +186,7 @@ def test_only_steps_count_as_training_seconds(tmp_path: Path, monkeypatch: pytes
         return timed
 
     monkeypatch.setattr("fpdm.training.clock.time.monotonic", lambda: now)
-    monkeypatch.setattr(Trainer, "_step", taking(1.0, Trainer._step))
+    monkeypatch.setattr(Trainer, "step", taking(1.0, Trainer.step))
     monkeypatch.setattr(Trainer, "_save", taking(1000.0, Trainer._save))
     monkeypatch.setattr(Observer, "look", taking(100.0, Observer.look))
     assert Trainer(recipe(steps=0, seconds=6.5), data(), tmp_path).train().seconds == 7.0
@@ -221,9 +221,9 @@ def test_step_without_finite_gradient_is_skipped(tmp_path: Path, monkeypatch: py
         return batch._replace(x0=batch.x0 * (math.nan if first == 0 else 1.0))
 
     monkeypatch.setattr(loop, "make_batch", first_is_bad)
-    trainer._step(measure=False)
+    trainer.step(measure=False)
     assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
-    trainer._step(measure=False)
+    trainer.step(measure=False)
     assert not all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
     assert (trainer.progress.step, trainer.progress.skipped, trainer.progress.skipped_in_a_row) == (2, 1, 0)
 
@@ -240,9 +240,9 @@ def test_divergence_ends_the_run_and_says_so(tmp_path: Path, monkeypatch: pytest
         Trainer(recipe(steps=20), data(), tmp_path).train()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signal_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
-    step = Trainer._step
+    step = Trainer.step
 
     def signalled(self: Trainer, *, measure: bool) -> Metrics:
         row = step(self, measure=measure)
@@ -250,7 +250,7 @@ def test_signal_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             os.kill(os.getpid(), number)
         return row
 
-    monkeypatch.setattr(Trainer, "_step", signalled)
+    monkeypatch.setattr(Trainer, "step", signalled)
     with pytest.raises(Interrupted) as caught:
         Trainer(recipe(), data(), tmp_path).train()
     assert caught.value.exit_code == 128 + number

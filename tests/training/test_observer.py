@@ -100,7 +100,7 @@ def test_killed_and_resumed_run_shows_what_one_that_was_never_stopped_shows(
     class Killed(BaseException):
         pass
 
-    step = Trainer._step
+    step = Trainer.step
 
     def dies_at_6(self: Trainer, *, measure: bool) -> Metrics:
         if self.progress.step == 6:
@@ -113,7 +113,7 @@ def test_killed_and_resumed_run_shows_what_one_that_was_never_stopped_shows(
 
     save = Trainer._save
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", dies_at_6)
+        patched.setattr(Trainer, "step", dies_at_6)
         patched.setattr(Trainer, "_save", save_3_only)
         with pytest.raises(Killed):
             Trainer(recipe(**SHOWING), data(), tmp_path, validation=watched()).train()

@@ -27,6 +27,8 @@ class Compare(Command):
         out: Folder for the report, its pictures and figures.
         data: Where the images are now, if they have moved since.
         data_root: Folder with the own files of a data set that comes by name.
+        autoencoder: Where the autoencoder of the models' latents is now, if it has moved since: a name on the hub, or a
+            folder.
         comparison: Each run takes the plan that is best on validation images, of those that can be chosen.
     """
 
@@ -34,11 +36,18 @@ class Compare(Command):
     out: Path
     data: str = ""
     data_root: Path | None = None
+    autoencoder: str = ""
     comparison: Annotated[Settings, Group(also=_AS_IN_SAMPLE)] = _SETTINGS
 
     def execute(self) -> Comparison:
         """Compare them."""
         writable(self.out)
         return compare(
-            self.runs, self.out, self.comparison, data=self.data, data_root=self.data_root, command=self.line
+            self.runs,
+            self.out,
+            self.comparison,
+            data=self.data,
+            data_root=self.data_root,
+            autoencoder=self.autoencoder,
+            command=self.line,
         )

@@ -12,6 +12,7 @@ from fpdm.commands.options import Command
 from fpdm.experiments.data_record import class_label, read_record
 from fpdm.experiments.sample import Sampled, sample_to_folder
 from fpdm.generate import Plan
+from fpdm.models import DiffusionTransformer
 from fpdm.training import load_run
 
 PLAN = Plan(budget=140)
@@ -29,6 +30,8 @@ class Sample(Command):
         seed: Image i is a function of the seed and i alone.
         batch_size: Images at once; changes nothing but speed and memory.
         class_: Draw this class only, by its name or else its number (default: all in turn).
+        autoencoder: Where the autoencoder of the model's latents is now, if it has moved since: a name on the hub, or a
+            folder.
         plan: How to spend the budget; DiT-XL spends 28 block passes per step. With 0 iterations the number is 5, or the
             only one that the model allows.
     """
@@ -39,17 +42,24 @@ class Sample(Command):
     seed: int = 0
     batch_size: int = 64
     class_: str | None = None
+    autoencoder: str = ""
     plan: Plan = PLAN
 
     def execute(self) -> Sampled:
         """Draw them."""
         writable(self.out)
-        run, plan, label = load_run(self.run), self.plan, None
-        if not plan.iterations and run.model.cost().middle.adjustable:
-            plan = replace(plan, iterations=ITERATIONS)
+        run, label = load_run(self.run, autoencoder=self.autoencoder), None
+        plan = with_iterations(self.plan, run.model)
         if self.class_ is not None:
             record = read_record(self.run)
             label = class_label(self.class_, record.classes if record else (), run.model.shape.num_classes)
         return sample_to_folder(
             run, plan, self.num_images, self.out, seed=self.seed, batch_size=self.batch_size, label=label
         )
+
+
+def with_iterations(plan: Plan, model: DiffusionTransformer) -> Plan:
+    """The plan, with a number of iterations where neither the user nor the model decides."""
+    if plan.iterations or not model.cost().middle.adjustable:
+        return plan
+    return replace(plan, iterations=ITERATIONS)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional
 
+from fpdm.autoencoder import AutoencoderConfig
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Given, Group
-from fpdm.data import DATASETS, DataConfig, load_dataset
+from fpdm.data import DATASETS, UNKNOWN, DataConfig, load_dataset, read_manifest
+from fpdm.data.cache import check_expected
 from fpdm.diffusion import Schedule
 from fpdm.experiments.data_record import DataRecord, check_record, write_record
-from fpdm.experiments.recipes import RECIPES, recipe
+from fpdm.experiments.dry_run import DryRun, dry_run
+from fpdm.experiments.recipes import CACHE, RECIPES, recipe
 from fpdm.models import TransformerConfig
-from fpdm.training import Progress, Recipe, TrainConfig, Trainer
+from fpdm.processes import processes
+from fpdm.training import Progress, Recipe, TrainConfig, Trainer, WarmStart
+
+FOLDER = "FOLDER"
+PLACEHOLDERS = (FOLDER, CACHE)  # for the help to show; to train, --data is required
 
 
 @dataclass(frozen=True)
@@ -75,17 +83,22 @@ class Train(Command):
         out: Folder of the run. The same command goes on with a run that was interrupted.
         model: Which model of the recipe: fpdm, fpdm-everywhere, fpdm-elastic, dit (28 blocks), dit-N or shared-N (N
             blocks). A JSON file has its own.
-        data: Folder of images, with a folder for each class if there are classes; or digits or fashion-mnist.
+        data: Folder of images, with a folder for each class if there are classes; a cache of latents made by fpdm
+            prepare; or digits or fashion-mnist.
         data_root: Folder with the own files of a data set that comes by name.
         strict: Stop at an image that cannot be read, instead of leaving it out.
         workers: Threads that read a folder's images (default: one for each core, 8 at most).
         print_recipe: Print the recipe, with what was changed of it, as JSON, and do nothing else.
+        dry_run: Train nothing: print the parameters, compute, steps and memory that the run would need, and the seconds
+            of a step, measured over a few. Needs no data.
         name: What the run is called in tables and pictures.
         training: How to train. With --seconds or --macs, --steps is 0 unless it is given.
         image: How a folder's images are used.
         network: The model's shape. Its image size, channels and number of classes are no options: they are taken from
             the images.
-        schedule: How noise is added.
+        schedule: How noise is added, and what is predicted.
+        autoencoder: Whose latents the recipe expects; no options, for it is the cache's.
+        start: The weights to begin with.
     """
 
     recipe: Positional[str]
@@ -96,11 +109,14 @@ class Train(Command):
     strict: bool = False
     workers: int | None = None
     print_recipe: bool = False
+    dry_run: bool = False
     name: str
     training: TrainConfig
     image: Annotated[DataConfig, Group(without=("source",))]
     network: Annotated[TransformerConfig, Group(without=("image_size", "in_channels", "num_classes"))]
     schedule: Schedule
+    autoencoder: Annotated[AutoencoderConfig, Group(without=("source", "sha256", "pad"))]
+    start: Annotated[WarmStart, Group(without=("init_sha256",))]
 
     @classmethod
     def defaults(cls, given: Given) -> dict[str, Any]:
@@ -118,23 +134,34 @@ class Train(Command):
             "image": base.data,
             "network": base.model,
             "schedule": base.schedule,
+            "autoencoder": base.autoencoder,
+            "start": base.start,
         }
         if chosen is not None:
             found["recipe"] = chosen
-        if data is not None or chosen != "folder":
+        nothing_trained = given.get("print_recipe") or given.get("dry_run")
+        if data is not None or nothing_trained or base.data.source not in PLACEHOLDERS:
             found["data"] = base.data.source
-        if given.get("print_recipe"):
+        if nothing_trained:
             found["out"] = Path()
         return found
 
-    def execute(self) -> Trained | Printed | None:
-        """Train, or print the recipe."""
-        recipe = Recipe(self.name, self.image, self.network, self.training, self.schedule)
+    def execute(self) -> Trained | Printed | DryRun | None:
+        """Train, or say what would be trained."""
+        start = self.start
+        if start.init_from:
+            start = replace(start, init_from=str(Path(start.init_from).resolve()))
+        recipe = Recipe(self.name, self.image, self.network, self.training, self.schedule, self.autoencoder, start)
         if self.print_recipe:
             return Printed(recipe.to_json())
+        if self.dry_run:
+            found = dry_run(recipe)
+            return found if processes().is_main_process else None
         writable(self.out)
         if recipe.data.is_folder:
             apart(self.out, Path(recipe.data.source))
+        if recipe.data.is_cache:
+            check_expected(recipe.data, recipe.autoencoder)
         dataset = load_dataset(recipe.data, root=self.data_root, strict=self.strict, workers=self.workers)
         images = dataset.splits.train
         recipe = recipe.fitted(images)
@@ -155,8 +182,8 @@ def _recipe(name: str, given: Given) -> Recipe:
     path, data = Path(name), given.get("data")
     if name in RECIPES or not name or not (path.exists() or path.suffix):
         if name == "folder" and data is None:
-            data = "FOLDER"  # for the help to show; to train, --data is required
-        images = None if data is None else DataConfig(_source(data), **given.get("image", {}))
+            data = FOLDER
+        images = None if data is None else _images(_source(data), given.get("image", {}))
         return recipe(name, given.get("model", "fpdm"), data=images)
     if path.is_dir():
         raise ValueError(f"{name} is a folder; to train on the images in it, give it as --data {name}")
@@ -171,6 +198,12 @@ def _recipe(name: str, given: Given) -> Recipe:
     return replace(read, data=replace(read.data, source=_source(read.data.source if data is None else data)))
 
 
+def _images(source: str, given: Mapping[str, Any]) -> DataConfig:
+    """Of a cache by default the size and the crop that its images had."""
+    config = DataConfig(source, **given)
+    return replace(read_manifest(source).data, source=source, **given) if config.is_cache else config
+
+
 def _source(data: str) -> str:
     """A folder by its whole path, so that a run knows its images wherever it is resumed from."""
-    return str(Path(data).resolve()) if data and data not in DATASETS else data
+    return str(Path(data).resolve()) if data and data not in (*DATASETS, UNKNOWN) else data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fpdm import __version__
-from fpdm.data import load_dataset
+from fpdm.data import UNKNOWN, DataConfig, Dataset, Examples, ImageSet, load_dataset, load_images, read_manifest
 from fpdm.experiments.data_record import read_record
 from fpdm.experiments.judge import Judge, balanced
 from fpdm.experiments.report import Sheet, write_report
@@ -25,7 +26,7 @@ from fpdm.files import write_atomically
 from fpdm.generate import Plan
 from fpdm.report.pictures import Row
 from fpdm.sampling import Budget
-from fpdm.training import load_run
+from fpdm.training import Run, load_run
 
 
 def compare(
@@ -35,6 +36,7 @@ def compare(
     *,
     data: str = "",
     data_root: Path | None = None,
+    autoencoder: str = "",
     command: str = "",
 ) -> Comparison:
     """Sample every run at every budget with the plan that suits it best, judge, and write the report.
@@ -43,35 +45,30 @@ def compare(
     Rows are kept in `out/rows` as they are finished, and a comparison that was interrupted goes on from them.
 
     Args:
-        folders: Runs, trained on the same data.
+        folders: Runs, trained on the same images or on latents of them, which are decoded and judged as images.
         out: Where `compare.json`, `report.html` and the pictures go.
         settings: How to compare.
         data: Where the images are now, if they have moved since.
         data_root: Folder with the data set's own files.
+        autoencoder: Where the autoencoder of the latents is now, if it has moved since.
         command: What was called, for the report.
 
     Raises:
         ValueError: Runs on different data, images that are not those trained on, or a budget that does
             not pay for a step of a model.
     """
-    cases = _cases(folders)
+    cases = _cases(folders, autoencoder)
     for case in cases:  # raises before anything long begins
         for budget in settings.budgets:
             for sampler in settings.samplers:
                 settings.choices.neighbours(case.run, budget, sampler, settings.guidance)
-    config = cases[0].run.recipe.data
-    config = replace(
-        config, source=data or config.source, conditional=any(case.run.recipe.data.conditional for case in cases)
-    )
-    dataset = load_dataset(config, root=data_root)
+    conditional = any(case.run.recipe.data.conditional for case in cases)
+    known = [_images_of(case.run) for case in cases]
+    config = next((one for one in known if one.source != UNKNOWN), known[0])
+    config = replace(config, source=data or config.source, conditional=conditional)
+    dataset = load_images(config, root=data_root)
     for case in cases:
-        record = read_record(case.folder)
-        same_labels = case.run.recipe.data.conditional == config.conditional
-        if record is not None and same_labels and record.sha256 != dataset.sha256:
-            raise ValueError(
-                f"{case.folder} was trained on other images than {config.source} has now ({record.to_text()}, then); "
-                "put them back, or say where they are with --data"
-            )
+        _check_images(case, config, dataset)
     judge = Judge(dataset.splits)
     rows = Rows(out / "rows", judge, dataset.sha256, settings)
     chosen = [(case, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for case in cases]
@@ -101,7 +98,7 @@ def compare(
         reference,
         _versions(),
         asdict(settings),
-        tuple(study(case.name, case.folder, case.run, dataset.splits.validation) for case in cases),
+        tuple(study(case.name, case.folder, case.run, _watched(case.run, dataset)) for case in cases),
         tuple(found),
         tuple(sweep),
     )
@@ -110,17 +107,64 @@ def compare(
     return result
 
 
-def _cases(folders: Sequence[Path]) -> list[Case]:
-    runs = [load_run(folder) for folder in folders]
+def _cases(folders: Sequence[Path], autoencoder: str) -> list[Case]:
+    runs = [load_run(folder, autoencoder=autoencoder) for folder in folders]
     sources = {
         f"{data.source}, {data.channels} x {data.size} x {data.size}" if data.is_folder else data.source
-        for data in (run.recipe.data for run in runs)
+        for data in map(_images_of, runs)
+        if data.source != UNKNOWN
     }
     if len(sources) > 1:
         raise ValueError(f"the runs were trained on different data ({'; '.join(sorted(sources))}); they do not compare")
+    shapes = {run.image_shape for run in runs}  # loads the autoencoders
+    if len(shapes) > 1:
+        raise ValueError(f"the runs make images of different shapes ({sorted(shapes)}); they do not compare")
     names = [run.recipe.name for run in runs]
     unique = [n if names.count(n) == 1 else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
     return [Case(*one) for one in zip(unique, folders, runs, strict=True)]
+
+
+def _images_of(run: Run) -> DataConfig:
+    """The images that a run was trained on, or on the latents of."""
+    data = run.recipe.data
+    if not run.recipe.autoencoder.source:
+        return data
+    if data.source == UNKNOWN:
+        raise ValueError(
+            f"{run.recipe.name} was imported, and the latents to measure its loss on are not known; judge it by fpdm "
+            "evaluate"
+        )
+    if not data.is_cache:
+        raise ValueError(
+            f"the cache of latents {data.source} that {run.recipe.name} was trained on is gone; put it back"
+        )
+    return read_manifest(data.source).data
+
+
+def _check_images(case: Case, config: DataConfig, dataset: Dataset[ImageSet]) -> None:
+    """Raise if a run was trained on others than these images; warn if it was on those that it is judged by."""
+    data, record = case.run.recipe.data, read_record(case.folder)
+    if data.is_cache:
+        if read_manifest(data.source).kind != "named":
+            warnings.warn(
+                f"{case.folder} was trained on the latents of all images of {config.source}, those included that it is "
+                "now judged by",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    elif record is not None and data.conditional == config.conditional and record.sha256 != dataset.sha256:
+        raise ValueError(
+            f"{case.folder} was trained on other images than {config.source} has now ({record.to_text()}, then); "
+            "put them back, or say where they are with --data"
+        )
+
+
+def _watched(run: Run, dataset: Dataset[ImageSet]) -> Examples:
+    """What a run's loss is measured on: images, or latents, that it was not trained on if some were held out."""
+    if not run.recipe.data.is_cache:
+        return dataset.splits.validation
+    latents = load_dataset(run.recipe.data).splits
+    return next(part for part in (latents.validation, latents.test, latents.train) if len(part))
 
 
 def _sheets(result: Comparison, strips: dict[tuple[str, int, str], Tensor], judge: Judge) -> list[Sheet]:

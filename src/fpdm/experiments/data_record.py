@@ -12,11 +12,11 @@ import numpy as np
 
 from fpdm.data import Dataset, ImageSet, write_skipped
 from fpdm.data.folder import escaped
-from fpdm.files import write_atomically
+from fpdm.files import hold, write_atomically
 from fpdm.report.pictures import enlarged, save_png, tile
 from fpdm.training import Recipe
 from fpdm.training.config import differences
-from fpdm.training.run import RECIPE, hold
+from fpdm.training.run import RECIPE
 
 DATA, PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
 _COLUMNS, _WIDEST = 8, 2048  # images across in the picture; pixels across
@@ -117,6 +117,8 @@ def check_record(run: Path, recipe: Recipe, record: DataRecord) -> None:
 def write_record(run: Path, recipe: Recipe, record: DataRecord, dataset: Dataset) -> None:
     """Write `data.json`, `data.png` and `skipped.txt` into the folder of a run, unless it has them or is another's.
 
+    Latents have no picture, and of what was skipped their cache has the list.
+
     Args:
         run: The folder.
         recipe: What is to be trained in it.
@@ -132,7 +134,8 @@ def write_record(run: Path, recipe: Recipe, record: DataRecord, dataset: Dataset
             return
         if dataset.summary is not None and dataset.summary.skipped:
             write_skipped(dataset.summary, run / SKIPPED)
-        save_png(contact_sheet(dataset.splits.train), run / PICTURE)
+        if isinstance(dataset.splits.train, ImageSet):
+            save_png(contact_sheet(dataset.splits.train), run / PICTURE)
         write_atomically(run / DATA, json.dumps(asdict(record), indent=1))
 
 

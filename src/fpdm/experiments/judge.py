@@ -86,6 +86,10 @@ class Judge:
         """Fréchet distance of images (N, C, H, W) to the validation images."""
         return frechet_distance(GaussianStatistics.of(self.extractor.features(images)), self._chooser)
 
+    def distance(self, images: Tensor) -> float:
+        """Fréchet distance of images (N, C, H, W) to the test images."""
+        return frechet_distance(GaussianStatistics.of(self.extractor.features(images)), self._reference)
+
     def measure(self, images: Tensor, *, seed: int) -> Measures:
         """Everything that is reported of generated images (N, C, H, W) uint8; `seed` is the bootstrap's."""
         made = self.extractor.features(images)

@@ -19,7 +19,7 @@ from fpdm.experiments.results import Result
 from fpdm.experiments.search import Trial, search
 from fpdm.experiments.settings import SHOWN, Settings
 from fpdm.files import write_atomically
-from fpdm.generate import ImageSampler, Plan, balanced_labels
+from fpdm.generate import Plan, balanced_labels
 from fpdm.report.pictures import save_png, tile
 from fpdm.sampling import Budget
 from fpdm.training import Run
@@ -110,7 +110,7 @@ class Rows:
         picture = path.with_suffix(".png")
         if (known := _read_json(path)) is not None and picture.exists():
             result = Result(**{**known["result"], "model": case.name, "run": str(case.folder)})
-            return Kept(result, _read_strip(picture, case.run.model.shape.in_channels))
+            return Kept(result, _read_strip(picture, case.run.image_shape[0]))
         drawn = draw(case.run, plan, num_images, seed=self.settings.seed, batch_size=self.settings.batch_size)
         result = self._result(case, plan, drawn)
         save_png(tile(drawn.images[:SHOWN], SHOWN, gap=0), picture)
@@ -155,7 +155,10 @@ class Rows:
         )
 
     def _path(self, case: Case, name: str, asked: dict[str, Any]) -> Path:
-        text = json.dumps({**self.fixed, "weights": case.run.weights, **asked}, sort_keys=True)
+        made_by = {"weights": case.run.weights}
+        if case.run.autoencoder.sha256:
+            made_by["autoencoder"] = case.run.autoencoder.sha256
+        text = json.dumps({**self.fixed, **made_by, **asked}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         slug = re.sub(r"[^\w.-]+", "-", f"{case.run.recipe.name}-{name}")
         return self.folder / f"{slug}-{digest}.json"
@@ -163,7 +166,7 @@ class Rows:
 
 def draw(run: Run, plan: Plan, num_images: int, *, seed: int, batch_size: int) -> Drawn:
     """Images 0 to `num_images` of a run under a plan, the classes in turn."""
-    sampler = ImageSampler(run.model, run.recipe.schedule, plan, seed=seed)
+    sampler = run.sampler(plan, seed=seed)
     made, passes, macs, seconds = [], 0.0, 0.0, 0.0
     for start in range(0, num_images, batch_size):
         indices = range(start, min(start + batch_size, num_images))

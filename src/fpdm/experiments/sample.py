@@ -77,20 +77,9 @@ def sample_to_folder(
     """
     if num_images < 1 or batch_size < 1:
         raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
-    sampler = ImageSampler(run.model, run.recipe.schedule, plan, seed=seed)
-    settings = {
-        "plan": asdict(plan),
-        "seed": seed,
-        "class": label,
-        "run": run.recipe.name,
-        "trained_steps": run.progress.step,
-        "weights_sha256": run.weights,
-        "timesteps": list(sampler.timesteps),
-        "iterations": None if plan.allocation == "adaptive" else list(sampler.table),
-        "unspent_passes": sampler.unspent,
-    }
+    sampler = run.sampler(plan, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, settings)
+    claim(out, {**settings_of(run, sampler), "class": label})
     todo = [index for index in range(num_images) if not _whole(_path(out, index))]
     passes = macs = seconds = 0.0
     for start in tqdm(range(0, len(todo), batch_size), desc="sampling", unit="batch", disable=None, dynamic_ncols=True):
@@ -109,11 +98,28 @@ def sample_to_folder(
     return Sampled(out, num_images, n, len(sampler.timesteps), plan.budget, *spent)
 
 
-def _path(out: Path, index: int) -> Path:
-    return out / f"{index:06d}.png"
+def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
+    """What the images of a run's sampler depend on besides their labels, as JSON holds it."""
+    plan = sampler.plan
+    return {
+        "plan": asdict(plan),
+        "seed": sampler.seed,
+        "run": run.recipe.name,
+        "trained_steps": run.progress.step,
+        "weights_sha256": run.weights,
+        "autoencoder_sha256": run.autoencoder.sha256,
+        "timesteps": list(sampler.timesteps),
+        "iterations": None if plan.allocation == "adaptive" else list(sampler.table),
+        "unspent_passes": sampler.unspent,
+    }
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write down what the images in a folder are made with.
+
+    Raises:
+        ValueError: It holds images of other settings.
+    """
     path = out / SETTINGS
     if path.exists():
         try:
@@ -128,6 +134,10 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
                 f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder"
             )
     write_atomically(path, json.dumps(settings, indent=1))
+
+
+def _path(out: Path, index: int) -> Path:
+    return out / f"{index:06d}.png"
 
 
 def _whole(path: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fpdm.generate import ImageSampler, Plan
+from fpdm.generate import Plan
 from fpdm.sampling import Budget
 from fpdm.training import Run
 
@@ -118,11 +118,11 @@ def search(
 
 def _steps(run: Run, plan: Plan) -> object:
     """What decides the images of a plan: two plans that agree here draw the same."""
-    sampler = ImageSampler(run.model, run.recipe.schedule, replace(plan, allocation="constant"))
+    sampler = run.sampler(replace(plan, allocation="constant"))
     fixed: Sequence[int] | str = sampler.table
     if plan.allocation == "adaptive":
         fixed = plan.allocation
     elif plan.allocation != "constant":
-        fixed = ImageSampler(run.model, run.recipe.schedule, plan).table
+        fixed = run.sampler(plan).table
     reuses = plan.reuse and len(sampler.timesteps) > 1
     return plan.sampler, tuple(sampler.timesteps), tuple(fixed), reuses, plan.guidance, plan.solver

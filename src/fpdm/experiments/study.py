@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fpdm.data import ImageSet
+from fpdm.data import Examples
 from fpdm.experiments.results import Trained
 from fpdm.fixed_point import Map, Picard, Solution, Stop, solve
 from fpdm.randomness import Stream, normal
@@ -23,14 +23,14 @@ TIMESTEPS, ITERATIONS, IMAGES = 10, 26, 32  # of the table of residuals; 26 are 
 _ROWS = 400  # of the loss curve
 
 
-def study(name: str, folder: Path, run: Run, data: ImageSet) -> Trained:
+def study(name: str, folder: Path, run: Run, data: Examples) -> Trained:
     """Everything about a run that a comparison shows beside its images.
 
     Args:
         name: What it is called there.
         folder: The run's folder.
         run: The run.
-        data: Images that it was not trained on.
+        data: Images or latents, as the run works on, that it was not trained on.
     """
     config, schedule = run.recipe.train, run.recipe.schedule
     memory = training_memory(run.model, schedule, config.make_objective(), config.make_gradient())
@@ -57,7 +57,7 @@ def study(name: str, folder: Path, run: Run, data: ImageSet) -> Trained:
 
 
 @torch.no_grad()
-def residuals(run: Run, data: ImageSet, timesteps: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+def residuals(run: Run, data: Examples, timesteps: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
     """The mean relative change of each iteration (columns) at each timestep (rows), on noised images, solved afresh.
 
     None for a model that leaves the number of iterations no choice.

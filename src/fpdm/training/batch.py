@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpdm.data import ImageSet, indices
+from fpdm.data import Examples, indices
 from fpdm.diffusion import Schedule
 from fpdm.randomness import Stream, generator
 
@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     """Training data.
 
     Attributes:
-        x0: Clean images in [-1, 1], (B, C, H, W).
+        x0: Clean images in [-1, 1], or latents, (B, C, H, W).
         eps: Noise, (B, C, H, W).
         t: Timesteps, (B,).
         y: Labels, some of them "no class", (B,).
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
 
 def make_batch(
-    data: ImageSet,
+    data: Examples,
     *,
     seed: int,
     first: int,
@@ -42,17 +42,16 @@ def make_batch(
 ) -> Batch:
     """The training data at global positions `first` .. `first + count - 1`.
 
-    Which image, timestep, noise, label and mirroring a position gets is a function of (seed, position): not of batch
-    size, micro-batches, number of processes, or where the run was resumed.
+    Which image, timestep, noise, label, mirroring and latent a position gets is a function of (seed, position): not of
+    batch size, micro-batches, number of processes, or where the run was resumed.
     """
-    x0, y = data.batch(indices(len(data), seed=seed, first=first, count=count))  # (B, C, H, W), (B,)
-    t, drop, eps = np.empty(count, np.int64), np.empty(count), np.empty(x0.shape, np.float32)
-    for i in range(count):
-        rng = generator(seed, Stream.TRAIN, first + i)
+    draws = [generator(seed, Stream.TRAIN, first + i) for i in range(count)]
+    t, drop, eps = np.empty(count, np.int64), np.empty(count), np.empty((count, *data.shape), np.float32)
+    for i, rng in enumerate(draws):
         t[i], drop[i] = rng.integers(schedule.num_timesteps), rng.random()
         rng.standard_normal(out=eps[i], dtype=np.float32)
-        if flip and rng.random() < 0.5:
-            x0[i] = x0[i].flip(-1)  # (C, H, W)
+    places = indices(len(data), seed=seed, first=first, count=count)
+    x0, y = data.batch(places, draws, flip=flip)  # (B, C, H, W), (B,)
     dropped = torch.from_numpy(drop < label_dropout)  # (B,)
     y = torch.where(dropped, num_classes, y) if num_classes else torch.zeros_like(y)  # (B,)
     return Batch(x0, torch.from_numpy(eps), torch.from_numpy(t), y)

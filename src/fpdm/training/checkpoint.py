@@ -126,6 +126,11 @@ def prune(root: Path, keep: int, step: int) -> None:
         shutil.rmtree(path)
 
 
+def exist(root: Path) -> bool:
+    """Whether there are checkpoints below `root`, damaged ones included."""
+    return bool(_newest_first(root))
+
+
 def latest(root: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; None if there is none at all.
 

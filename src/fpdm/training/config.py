@@ -9,12 +9,40 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from fpdm.data import DataConfig, ImageSet
+from fpdm.autoencoder import AutoencoderConfig
+from fpdm.data import DataConfig, Examples
 from fpdm.diffusion import Objective, Schedule
 from fpdm.fixed_point import Gradient, Implicit, JacobianFree, jfb, multistep_jfb, unrolled
-from fpdm.models import TransformerConfig
+from fpdm.models import CHECKPOINTABLE, TransformerConfig
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The weights that training begins with.
+
+    Attributes:
+        init_from: Begin with the weights of this run, imported model, or folder in the hub's layout (the averaged ones
+            of a run); by default all begin afresh. A model of the same parts gives all its weights. Of another, its
+            first and last blocks become the pre and post blocks, and those between become the middle; the injection
+            begins afresh, and the labels do where the number of classes differs. The outer blocks of a DiT know the
+            timestep: give --timestep-everywhere with it.
+        init_block: What the middle's block begins as: "mean" (of the blocks between first and last), or the number of
+            a block of that model, counted from 0. A middle of k blocks takes k means, or k blocks from that on.
+        init_sha256: Of the file with those weights; empty for whatever it holds.
+
+    Raises:
+        ValueError: `init_block` is neither.
+    """
+
+    init_from: str = ""
+    init_block: str = "mean"
+    init_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.init_block, str) or not (self.init_block == "mean" or self.init_block.isdecimal()):
+            raise ValueError(f"init_block is {self.init_block!r}; expected 'mean' or the number of a block, from 0")
 
 
 @dataclass(frozen=True)
@@ -42,8 +70,13 @@ class TrainConfig:
         grad_iters: M, iterations with gradient at most.
         no_grad_weights: How likely each of 0..N is with "stochastic"; empty means alike.
         grad_weights: How likely each of 1..M is with "stochastic"; empty means alike.
+        grad_into_start: Where no iteration is without gradient, let it flow into the iterations' start too. Not with
+            "implicit".
         weighting: Of the loss: "uniform", "min_snr" or "authors".
         mixed_precision: "no", "bf16" or "fp16".
+        activation_checkpointing: What the backward pass computes again instead of keeping it: "blocks" (the explicit
+            ones), "iterations" (those with gradient), "all" or "none". The same step in less memory and more time,
+            which macs does not count.
         seed: Everything random is a function of it.
         checkpoint_every: Steps between checkpoints; 0 saves at the end only.
         keep: Checkpoints kept, at least 2.
@@ -72,8 +105,10 @@ class TrainConfig:
     grad_iters: int = 12
     no_grad_weights: tuple[float, ...] = ()
     grad_weights: tuple[float, ...] = ()
+    grad_into_start: bool = False
     weighting: Literal["uniform", "min_snr", "authors"] = "uniform"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    activation_checkpointing: Literal["none", "blocks", "iterations", "all"] = "none"
     seed: int = 0
     checkpoint_every: int = 1000
     keep: int = 2
@@ -109,6 +144,7 @@ class TrainConfig:
         for name, allowed in (
             ("gradient", ("stochastic", "jfb", "multistep", "unrolled", "implicit")),
             ("mixed_precision", ("no", "bf16", "fp16")),
+            ("activation_checkpointing", CHECKPOINTABLE),
             ("tracker", ("tensorboard", "wandb", "trackio", "none")),
         ):
             if getattr(self, name) not in allowed:
@@ -121,6 +157,8 @@ class TrainConfig:
             raise ValueError(
                 f"no_grad_weights and grad_weights need the gradient 'stochastic'; it is {self.gradient!r}"
             )
+        if self.grad_into_start and self.gradient == "implicit":
+            raise ValueError("grad_into_start does not go with the gradient 'implicit', which does not see the start")
         if self.macs and self.gradient == "implicit":
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
         self.make_objective()
@@ -128,15 +166,16 @@ class TrainConfig:
 
     def make_gradient(self) -> Gradient:
         """The way to differentiate through the fixed point."""
+        if self.gradient == "implicit":
+            return Implicit()
         N, M = self.no_grad_iters, self.grad_iters
         makers = {
             "stochastic": lambda: JacobianFree((0, N), (1, M), self.no_grad_weights, self.grad_weights),
             "jfb": lambda: jfb(N),
             "multistep": lambda: multistep_jfb(N, M),
             "unrolled": lambda: unrolled(M),
-            "implicit": Implicit,
         }
-        return makers[self.gradient]()
+        return dataclasses.replace(makers[self.gradient](), into_start=self.grad_into_start)
 
     def make_objective(self) -> Objective:
         """The loss."""
@@ -157,6 +196,11 @@ class Recipe:
         model: The network's shape.
         train: How to train it.
         schedule: The noise schedule.
+        autoencoder: Whose latents the network works on; by default none's, so pixels. It is taken from the data.
+        start: The weights to begin with.
+
+    Raises:
+        ValueError: A weighting of the loss that is not for what the schedule says is predicted.
     """
 
     name: str
@@ -164,9 +208,14 @@ class Recipe:
     model: TransformerConfig
     train: TrainConfig
     schedule: Schedule = field(default_factory=Schedule)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    start: WarmStart = field(default_factory=WarmStart)
 
-    def fitted(self, data: ImageSet) -> Recipe:
-        """With the model's image size, channels and number of classes taken from the images.
+    def __post_init__(self) -> None:
+        self.train.make_objective().check(self.schedule)
+
+    def fitted(self, data: Examples) -> Recipe:
+        """With the model's image size, channels and number of classes, and the autoencoder, taken from the data.
 
         Raises:
             ValueError: The image size is not divisible by the patch size.
@@ -175,6 +224,7 @@ class Recipe:
         return dataclasses.replace(
             self,
             model=dataclasses.replace(self.model, image_size=size, in_channels=channels, num_classes=data.num_classes),
+            autoencoder=data.autoencoder,
         )
 
     def to_json(self) -> str:
@@ -193,6 +243,7 @@ class Recipe:
         except json.JSONDecodeError as error:
             raise ValueError(f"the recipe is not JSON: {error}") from error
         nested = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule}
+        nested |= {"autoencoder": AutoencoderConfig, "start": WarmStart}
         if isinstance(values, dict):
             if isinstance(values.get("data"), str):
                 values["data"] = {"source": values["data"]}
@@ -219,7 +270,10 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """What a resumed run may not change, one "field: old -> new" each; how long to train, to save and to show may."""
     free = {"train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep", "train.log_every"}
-    free |= {"train.validate_every", "train.sample_every", "train.tracker"}
+    free |= {"train.validate_every", "train.sample_every", "train.tracker", "train.activation_checkpointing"}
+    free.add("autoencoder.source")  # wherever it is: its hash says which it is
+    if not new.start.init_sha256:  # a resumed run does not ask where its first weights came from
+        free.add("start.init_sha256")
     before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if key not in free and before[key] != after[key]]
 

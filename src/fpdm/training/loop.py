@@ -15,20 +15,23 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from fpdm.data import ImageSet
+from fpdm.data import Examples
 from fpdm.errors import CheckpointError, Interrupted, RunError
-from fpdm.files import write_atomically
+from fpdm.files import hold, write_atomically
 from fpdm.fixed_point import FixedPointSolver, mean_iterations
 from fpdm.models import DiffusionTransformer
 from fpdm.training import checkpoint
 from fpdm.training.batch import make_batch
 from fpdm.training.clock import StepClock
 from fpdm.training.config import Recipe, differences
+from fpdm.training.moments import moments, restore_moments
 from fpdm.training.observer import Observer
 from fpdm.training.progress import Metrics, Progress
 from fpdm.training.readme import describe_run
 from fpdm.training.rows import writable
-from fpdm.training.run import CHECKPOINTS, EMA, MODEL, OPTIMIZER, README, RECIPE, hold
+from fpdm.training.run import CHECKPOINTS, EMA, MODEL, OPTIMIZER, README, RECIPE
+from fpdm.training.sharding import fill, is_sharded, spread_like, whole
+from fpdm.training.start import warm_start
 from fpdm.training.tracker import make_accelerator
 
 MAX_SKIPPED = 10  # steps in a row without a finite gradient, after which the run ends
@@ -49,9 +52,9 @@ class Trainer:
 
     Args:
         recipe: What to train.
-        data: The training images.
+        data: The training images, or their latents.
         out: The run's folder; an interrupted run in it is resumed.
-        validation: Images that are not trained on, to watch the loss on; None for none.
+        validation: Images that are not trained on, to watch the loss on; None or empty for none.
         command: What was called, for the run's README.
 
     Attributes:
@@ -64,8 +67,9 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, data: ImageSet, out: Path, *, validation: ImageSet | None = None, command: str = ""
+        self, recipe: Recipe, data: Examples, out: Path, *, validation: Examples | None = None, command: str = ""
     ) -> None:
+        validation = validation or None  # those of a cache may be empty
         self.recipe, self.data, self.validation, self.out, self.command = recipe, data, validation, out, command
         for images in (data, validation):
             if images is not None:
@@ -81,14 +85,18 @@ class Trainer:
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
         self.model = DiffusionTransformer.from_shape(recipe.model)
+        if not checkpoint.exist(out / CHECKPOINTS):  # a run that is resumed has its own weights
+            self.recipe = recipe = warm_start(self.model, recipe)
+        self.model.checkpoint_activations(config.activation_checkpointing)
         self.cost = self.model.cost()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay)
         self.progress, self.resumed_at = Progress(), 0
+        is_sharded(self.accelerator)  # refuses what it cannot be
         self.net, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
-        self.ema.to(self.accelerator.device)
+        # Of the prepared weights: on their device, and spread over the processes where they are.
+        self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay)
         self.observer = Observer(recipe, out, self.accelerator, self.model, self.ema, validation)
 
     def train(self) -> Progress:
@@ -97,8 +105,8 @@ class Trainer:
         Raises:
             ValueError: Another process holds the folder, or it holds a run of another recipe.
             CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
-            RunError: The gradient stayed without a finite value, or the disk is full.
+            Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was saved.
+            RunError: The gradient stayed without a finite value, the disk is full, or another process is gone.
         """
         with hold(self.out) if self.accelerator.is_main_process else nullcontext():
             self._resume()
@@ -108,14 +116,21 @@ class Trainer:
                 raise RunError(
                     f"cannot save step {self.progress.step}: {error}; last good checkpoint: {self._last_checkpoint()}"
                 ) from error
+            except RuntimeError as error:
+                if self.accelerator.num_processes == 1 or not _disconnected(error):
+                    raise
+                raise RunError(
+                    f"process {self.accelerator.process_index} lost another one at step {self.progress.step}, and the "
+                    f"run cannot go on without it; last good checkpoint: {self._last_checkpoint()}"
+                ) from error
         return self.progress
 
     def _run(self) -> None:
         every, clock = self.recipe.train.checkpoint_every, StepClock()
-        with _stop_signals() as received, clock.listening(), self.observer.watching(self.progress):
+        with stop_signals() as received, clock.listening(), self.observer.watching(self.progress):
             while not self._done():
                 clock.start()
-                metrics = self._step(measure=self.observer.due(self.progress.step + 1))
+                metrics = self.step(measure=self.observer.due(self.progress.step + 1))
                 self.progress = replace(self.progress, seconds=self.progress.seconds + clock.stop())
                 self.observer.note(metrics, self.progress)
                 # Before the checkpoint: what a checkpoint's step has shown is not made again.
@@ -133,7 +148,12 @@ class Trainer:
             self.observer.look(self.progress.step, end=True)
             self._save()
 
-    def _step(self, *, measure: bool) -> Metrics:
+    def step(self, *, measure: bool = False) -> Metrics:
+        """Make one optimiser step; with `measure` the metrics have the residual of the fixed point.
+
+        Raises:
+            RunError: The gradient stayed without a finite value.
+        """
         config, step = self.recipe.train, self.progress.step
         measure = measure or self.progress.skipped_in_a_row > 0  # in trouble: say how large the residual is
         solver = self.gradient.bind(config.seed, step, measure=measure)  # the same n and m for all micro-batches
@@ -149,21 +169,35 @@ class Trainer:
             skipped=self.progress.skipped + (not finite),
             skipped_in_a_row=0 if finite else self.progress.skipped_in_a_row + 1,
         )
-        residuals = [float(part.residual) for part in parts if part.residual is not None]
-        residual = float(np.max(residuals)) if residuals else float("nan")  # nan in one is nan here
+        known = [float(part.residual) for part in parts if part.residual is not None]
+        loss, mse, residual = self._over_processes(
+            _mean(float(part.loss) for part in parts),
+            _mean(float(part.mse) for part in parts),
+            float(np.max(known)) if known else float("nan"),  # nan in one is nan here
+        )
         if self.progress.skipped_in_a_row >= MAX_SKIPPED:
-            known = f", residual of the fixed point {residual:.2g}" if residuals else ""
+            word = f", residual of the fixed point {residual:.2g}" if known else ""
             raise RunError(
-                f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}{known}); last good "
+                f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {step + 1}{word}); last good "
                 f"checkpoint: {self._last_checkpoint()}"
             )
         return Metrics(
-            loss=_mean(float(part.loss) for part in parts),
-            mse=_mean(float(part.mse) for part in parts),
+            loss=loss,
+            mse=mse,
             grad_norm=norm,
             iterations=iterations,
             residual=residual,
         )
+
+    def _over_processes(self, loss: float, mse: float, residual: float) -> tuple[float, float, float]:
+        """The means of the losses and the largest residual."""
+        if self.accelerator.num_processes == 1:
+            return loss, mse, residual
+        mine = torch.tensor([[loss, mse, residual]], device=self.accelerator.device)  # (1, 3)
+        gathered = self.accelerator.gather(mine)
+        assert isinstance(gathered, Tensor)
+        every = gathered.double().cpu().numpy()  # (P, 3)
+        return float(every[:, 0].mean()), float(every[:, 1].mean()), float(every[:, 2].max())
 
     def _backward(self, part: int, solver: FixedPointSolver) -> Part:
         """Add the gradient of one micro-batch to those before it."""
@@ -201,7 +235,7 @@ class Trainer:
         """Change the weights by the gradient, if it is finite; its norm."""
         config = self.recipe.train
         # The norm is of the gradient averaged over the processes: they all skip, or none does.
-        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm)).item()
+        norm = whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm))).item()
         finite = bool(np.isfinite(norm))
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(self.progress.step + 1)
@@ -231,11 +265,13 @@ class Trainer:
     def _resume(self) -> None:
         recipe_file = self.out / RECIPE
         if recipe_file.exists():
-            changed = differences(Recipe.from_json(recipe_file.read_text(encoding="utf-8")), self.recipe)
+            before = Recipe.from_json(recipe_file.read_text(encoding="utf-8"))
+            changed = differences(before, self.recipe)
             if changed:
                 raise ValueError(
                     f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder"
                 )
+            self.recipe = replace(self.recipe, start=before.start)
         found = checkpoint.latest(self.out / CHECKPOINTS)
         if found is not None:
             self._restore(found)
@@ -246,18 +282,17 @@ class Trainer:
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         names = dict(self.model.named_parameters())
-        weights, averaged, moments = (found.tensors(name) for name in (MODEL, EMA, OPTIMIZER))
+        weights, averaged, slots = (found.tensors(name) for name in (MODEL, EMA, OPTIMIZER))
         checkpoint.check_names(found.path / MODEL, weights, names)
         checkpoint.check_names(found.path / EMA, averaged, names)
-        self.model.load_state_dict(weights)
-        self.ema.shadow_params = [averaged[name].to(self.accelerator.device) for name in names]
+        fill(names, weights)
+        fill(dict(zip(names, self.ema.shadow_params, strict=True)), averaged)
         self.ema.optimization_step = found.state["ema_updates"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for i, name in enumerate(names):
-            slots = {key.split("/")[1]: value for key, value in moments.items() if key.split("/")[0] == name}
-            if slots:
-                state[i] = slots
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        slots = {
+            key: spread_like(value, names[key.rpartition("/")[0]]) if value.ndim else value
+            for key, value in slots.items()
+        }
+        restore_moments(names.items(), self.optimizer, slots)
         self.progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.state["scaler"])
@@ -267,18 +302,14 @@ class Trainer:
         ]
 
     def _save(self) -> None:
+        names = dict(self.model.named_parameters())
+        parts = {
+            MODEL: names,
+            EMA: dict(zip(names, self.ema.shadow_params, strict=True)),
+            OPTIMIZER: moments(names.items(), self.optimizer),
+        }
+        tensors = {file: {name: whole(value) for name, value in group.items()} for file, group in parts.items()}
         if self.accelerator.is_main_process:
-            names = [name for name, _ in self.model.named_parameters()]
-            moments = {
-                f"{name}/{slot}": value
-                for name, parameter in self.model.named_parameters()
-                for slot, value in self.optimizer.state.get(parameter, {}).items()
-            }
-            tensors = {
-                MODEL: dict(self.model.named_parameters()),
-                EMA: dict(zip(names, self.ema.shadow_params, strict=True)),
-                OPTIMIZER: moments,
-            }
             config = self.model.to_json_string()
             files = {"model/config.json": config, "ema/config.json": config, RECIPE: self.recipe.to_json()}
             scaler = self.accelerator.scaler
@@ -325,7 +356,7 @@ class Trainer:
         )
 
 
-def _check_fit(images: ImageSet, recipe: Recipe) -> None:
+def _check_fit(images: Examples, recipe: Recipe) -> None:
     model, shape = recipe.model, images.shape
     if shape != (model.in_channels, model.image_size, model.image_size):
         raise ValueError(
@@ -337,16 +368,22 @@ def _check_fit(images: ImageSet, recipe: Recipe) -> None:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, so that the step under way can end."""
+def stop_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask a run to stop, so that the step under way can end."""
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # Clusters announce the end of a job's time by SIGTERM or, where they are asked to, SIGUSR1.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     old = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
         yield received
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _disconnected(error: RuntimeError) -> bool:
+    """Whether the processes no longer reach each other; gloo has no class of its own for that."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def _mean(values: Iterable[float]) -> float:

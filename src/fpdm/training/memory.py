@@ -8,13 +8,14 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fpdm.diffusion import Objective, Schedule
 from fpdm.fixed_point import FixedPointSolver, Gradient, JacobianFree
-from fpdm.models import DiffusionTransformer
+from fpdm.models import DiffusionTransformer, MiddleCost
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,33 @@ def training_memory(
         for draw in draws
     ]
     return TrainingMemory(sum(draw.probability * bytes_ for draw, bytes_ in zip(draws, kept, strict=True)), max(kept))
+
+
+class MeanDraw(NamedTuple):
+    """Iterations of a training step, in the mean over the draws of n and m."""
+
+    iterations: float
+    no_grad_iterations: float
+
+
+def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
+    """What a gradient draws in the mean for a middle of this cost.
+
+    Raises:
+        ValueError: The gradient draws nothing, so that its iterations are not known beforehand.
+    """
+    if not middle.adjustable:
+        return MeanDraw(middle.iterations.start, 0.0)
+    if not isinstance(gradient, JacobianFree):
+        raise ValueError(f"{type(gradient).__name__} iterates to a tolerance; its iterations are not known beforehand")
+    n, m = (
+        sum(value * chance for value, chance in _distribution(bounds, weights).items())
+        for bounds, weights in (
+            (gradient.no_grad, gradient.no_grad_weights),
+            (gradient.with_grad, gradient.with_grad_weights),
+        )
+    )
+    return MeanDraw(n + m, n)
 
 
 def _loss(

@@ -15,8 +15,10 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fpdm.data import ImageSet
+from fpdm.autoencoder import Autoencoder
+from fpdm.data import Examples
 from fpdm.errors import RunError
+from fpdm.generate import sample_shape
 from fpdm.models import DiffusionTransformer
 from fpdm.report.pictures import save_png
 from fpdm.training.config import Recipe
@@ -25,6 +27,7 @@ from fpdm.training.progress import Metrics, Progress
 from fpdm.training.rows import append_row, forget_rows_after, read_rows, writable
 from fpdm.training.run import LOSS_CURVE, METRICS, SAMPLES, VALIDATION
 from fpdm.training.samples import few_samples, side_by_side
+from fpdm.training.sharding import fill, is_sharded, whole
 from fpdm.training.tracker import Tracker
 from fpdm.training.validation import evaluate_loss
 
@@ -55,13 +58,15 @@ class Observer:
         accelerator: Accelerator,
         model: DiffusionTransformer,
         ema: EMAModel,
-        validation: ImageSet | None,
+        validation: Examples | None,
     ) -> None:
         self.recipe, self.out, self.accelerator = recipe, out, accelerator
         self.model, self.ema, self.validation = model, ema, validation
         self.window: list[Metrics] = []
         self.last = Progress()  # at the last row of metrics, or where the run was resumed
         self.drawn = True  # whether the curve shows all rows
+        self.copies: dict[bool, DiffusionTransformer] = {}  # whole ones of spread weights, averaged and raw
+        self.autoencoder: Autoencoder | None = None  # there is one where samples can be shown
 
     @contextmanager
     def watching(self, progress: Progress) -> Iterator[None]:
@@ -93,12 +98,18 @@ class Observer:
     def look(self, step: int, *, end: bool = False) -> None:
         """Measure the validation loss and draw samples, where they are due and not there yet."""
         train = self.recipe.train
-        if not self.accelerator.is_main_process:
+        validate = self.validation is not None and _due(train.validate_every, step, end)
+        sample = _due(train.sample_every, step, end)
+        if not (validate or sample):
             return
-        if self.validation is not None and _due(train.validate_every, step, end):
-            self._validate(self.validation, step)
-        if self._can_sample and _due(train.sample_every, step, end):
-            self._sample(step)
+        if is_sharded(self.accelerator):  # all processes give their parts, also to what only one will look at
+            self.copies = {averaged: self._copy(averaged=averaged) for averaged in (True, False)}
+        if self.accelerator.is_main_process:
+            if validate and self.validation is not None:
+                self._validate(self.validation, step)
+            if sample and self.autoencoder is not None:
+                self._sample(self.autoencoder, step)
+        self.copies.clear()
 
     def draw(self) -> None:
         """Draw the loss curve, where there is something new."""
@@ -115,14 +126,8 @@ class Observer:
         for path in (self.out / SAMPLES).glob("step-*.png"):
             if path > self._sheet(progress.step):
                 path.unlink()
-        if self.recipe.train.sample_every and not self._can_sample:
-            channels = self.recipe.model.in_channels
-            warnings.warn(
-                f"no samples are drawn on the way: the model makes {channels} channels, so latents, and only 1 (grey) "
-                "or 3 (RGB) are pixels",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        if self.recipe.train.sample_every:
+            self.autoencoder = self._decoder()
 
     def _log(self, progress: Progress) -> None:
         figures = {
@@ -135,13 +140,13 @@ class Observer:
         self.tracker.log({f"train/{name}": value for name, value in figures.items()}, progress.step)
         self.last, self.drawn = progress, False
 
-    def _validate(self, data: ImageSet, step: int) -> None:
+    def _validate(self, data: Examples, step: int) -> None:
         if any(row["step"] == step for row in read_rows(self.out / VALIDATION)):
             return
         recipe = self.recipe
-        with self._shown(averaged=True):
+        with self._shown(averaged=True) as model:
             losses = evaluate_loss(
-                self.model,
+                model,
                 recipe.schedule,
                 recipe.train.make_objective(),
                 data,
@@ -155,11 +160,11 @@ class Observer:
         self.tracker.log({"validation/loss": mean, **figures}, step)
         self.drawn = False
 
-    def _sample(self, step: int) -> None:
+    def _sample(self, autoencoder: Autoencoder, step: int) -> None:
         if self._sheet(step).exists():
             return
         try:
-            picture = side_by_side(*(self._samples(averaged=averaged) for averaged in (True, False)))
+            picture = side_by_side(*(self._samples(autoencoder, averaged=averaged) for averaged in (True, False)))
         except RunError as error:
             # Whether the run goes on is said by its gradients.
             warnings.warn(f"no samples of step {step}: {error}", RuntimeWarning, stacklevel=2)
@@ -168,29 +173,45 @@ class Observer:
         save_png(picture, self._sheet(step))
         self.tracker.show("samples", picture, step)
 
-    def _samples(self, *, averaged: bool) -> Tensor:
-        with self._shown(averaged=averaged):
+    def _samples(self, autoencoder: Autoencoder, *, averaged: bool) -> Tensor:
+        with self._shown(averaged=averaged) as model:
             device = self.accelerator.device
-            return few_samples(self.model, self.recipe.schedule, seed=self.recipe.train.seed, device=device)
+            seed = self.recipe.train.seed
+            return few_samples(model, self.recipe.schedule, autoencoder, seed=seed, device=device)
 
     @contextmanager
-    def _shown(self, *, averaged: bool) -> Iterator[None]:
+    def _shown(self, *, averaged: bool) -> Iterator[DiffusionTransformer]:
         """The model in evaluation mode, with averaged weights or its own; afterwards as it was."""
+        if self.copies:
+            yield self.copies[averaged]
+            return
         parameters, training = list(self.model.parameters()), self.model.training
         if averaged:
             self.ema.store(parameters)
             self.ema.copy_to(parameters)
         try:
-            self.model.eval()
-            yield
+            yield self.model.eval()
         finally:
             self.model.train(training)
             if averaged:
                 self.ema.restore(parameters)
 
-    @property
-    def _can_sample(self) -> bool:
-        return self.recipe.model.in_channels in (1, 3)
+    def _copy(self, *, averaged: bool) -> DiffusionTransformer:
+        names = dict(self.model.named_parameters())
+        values = dict(zip(names, self.ema.shadow_params, strict=True)) if averaged else names
+        copy = DiffusionTransformer.from_shape(self.model.shape).to(self.accelerator.device)  # type: ignore[arg-type]
+        fill(dict(copy.named_parameters()), {name: whole(value) for name, value in values.items()})
+        return copy.eval()
+
+    def _decoder(self) -> Autoencoder | None:
+        """What makes pictures of the model's samples; None, with a word, if there is nothing."""
+        try:
+            found = self.recipe.autoencoder.load(self.accelerator.device)
+            found.image_shape(sample_shape(self.model))
+        except ValueError as error:
+            warnings.warn(f"no samples are drawn on the way: {error}", RuntimeWarning, stacklevel=2)
+            return None
+        return found
 
     def _sheet(self, step: int) -> Path:
         return self.out / SAMPLES / f"step-{step:09d}.png"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fpdm import __version__
-from fpdm.data import ImageSet
+from fpdm.data import Examples
 from fpdm.models.cost import ModelCost
 from fpdm.training.config import Recipe
 from fpdm.training.run import CHECKPOINTS, LOSS_CURVE, METRICS, RECIPE, SAMPLES, VALIDATION
@@ -19,8 +19,8 @@ from fpdm.training.tracker import TENSORBOARD
 def describe_run(
     recipe: Recipe,
     cost: ModelCost,
-    data: ImageSet,
-    validation: ImageSet | None,
+    data: Examples,
+    validation: Examples | None,
     *,
     out: Path,
     command: str = "",
@@ -42,6 +42,7 @@ def describe_run(
         "Images": _images(data, validation),
         "Network": _network(cost),
         "Training": _training(recipe),
+        "Begun with": _start(recipe),
         "Made with": f"fpdm {__version__}, Python {platform.python_version()}, torch {torch.__version__}, {machine}",
     }
     return "\n".join(
@@ -78,12 +79,16 @@ def _block(text: str, language: str = "sh") -> str:
     return f"```{language}\n{text}\n```"
 
 
-def _images(data: ImageSet, validation: ImageSet | None) -> str:
+def _images(data: Examples, validation: Examples | None) -> str:
     channels, height, width = data.shape
     classes = f"{data.num_classes} classes" if data.num_classes else "no classes"
     watched = f"; the loss is watched on {len(validation)} more" if validation is not None else ""
     colours = "grey" if channels == 1 else f"{channels} channels"
-    return f"{data.name}: {len(data)} of {height} x {width} pixels, {colours}, {classes}{watched}"
+    if data.autoencoder.source:
+        size = f"latents of {channels} x {height} x {width}, by {data.autoencoder.source}"
+    else:
+        size = f"{height} x {width} pixels, {colours}"
+    return f"{data.name}: {len(data)} of {size}, {classes}{watched}"
 
 
 def _network(cost: ModelCost) -> str:
@@ -105,6 +110,14 @@ def _training(recipe: Recipe) -> str:
     )
 
 
+def _start(recipe: Recipe) -> str:
+    start = recipe.start
+    if not start.init_from:
+        return "fresh weights"
+    middle = "mean block" if start.init_block == "mean" else f"block {start.init_block}"
+    return f"the weights of {start.init_from} (SHA-256 {start.init_sha256[:12]}; its {middle} where depths differ)"
+
+
 def _files(recipe: Recipe, *, watched: bool) -> dict[str, str]:
     train = recipe.train
     files = {
@@ -121,7 +134,7 @@ def _files(recipe: Recipe, *, watched: bool) -> dict[str, str]:
             f"every {train.validate_every} steps and at the end: the averaged weights' loss on images that are not "
             "trained on, by timestep"
         )
-    if train.sample_every and recipe.model.in_channels in (1, 3):
+    if train.sample_every:
         files[f"{SAMPLES}/"] = (
             f"every {train.sample_every} steps and at the end: the same 16 images by the averaged weights (left) and "
             "by the raw ones (right); the averaged ones follow late"

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from fpdm.autoencoder import Autoencoder
 from fpdm.diffusion import Schedule
 from fpdm.generate import ImageSampler, Plan, balanced_labels
 from fpdm.models import DiffusionTransformer
@@ -16,7 +17,9 @@ COUNT, COLUMNS, GAP = 16, 4, 2
 STEPS, ITERATIONS = 20, 5  # DDIM's, and of the middle where it leaves a choice
 
 
-def few_samples(model: DiffusionTransformer, schedule: Schedule, *, seed: int, device: torch.device) -> Tensor:
+def few_samples(
+    model: DiffusionTransformer, schedule: Schedule, autoencoder: Autoencoder, *, seed: int, device: torch.device
+) -> Tensor:
     """The images 0 to 15 of a seed, the classes in turn: (16, C, H, W) uint8.
 
     Raises:
@@ -25,7 +28,7 @@ def few_samples(model: DiffusionTransformer, schedule: Schedule, *, seed: int, d
     cost = model.cost()
     iterations = ITERATIONS if cost.middle.adjustable else cost.middle.iterations.start
     plan = Plan(min(STEPS, schedule.num_timesteps) * cost.passes(iterations), iterations)
-    sampler = ImageSampler(model, schedule, plan, seed=seed, device=device)
+    sampler = ImageSampler(model, schedule, plan, seed=seed, device=device, autoencoder=autoencoder)
     return sampler(range(COUNT), balanced_labels(range(COUNT), model.shape.num_classes)).pixels
 
 

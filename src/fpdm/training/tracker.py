@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
 from fpdm.files import write_atomically
+from fpdm.processes import processes
 from fpdm.training.config import Recipe, TrainConfig
 
 TENSORBOARD = "tensorboard"  # also the name of its folder in the run's
@@ -35,6 +36,7 @@ def make_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         raise ValueError(
             f"tracker is {name!r}, and its library is not installed; pip install {name}, or take the tracker 'none'"
         )
+    processes()
     return Accelerator(mixed_precision=config.mixed_precision, log_with=name, project_dir=out)
 
 

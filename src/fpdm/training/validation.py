@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from fpdm.data import ImageSet, indices
+from fpdm.data import Examples, indices
 from fpdm.diffusion import Objective, Schedule
 from fpdm.fixed_point import Picard, Stop, solve
 from fpdm.models import DiffusionTransformer
@@ -26,7 +26,7 @@ def evaluate_loss(
     model: DiffusionTransformer,
     schedule: Schedule,
     objective: Objective,
-    data: ImageSet,
+    data: Examples,
     *,
     timesteps: Sequence[int] | None = None,
     images: int = 256,
