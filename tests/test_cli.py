@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fpdm import __version__, cli
+from fpdm.cli import COMMANDS
 from fpdm.commands.options import parse
 from fpdm.errors import Interrupted
 from fpdm.experiments.recipes import recipe
@@ -121,7 +122,7 @@ def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
         (["train", "digits", "--out", "X", "--model", "unet"], "there is no model 'unet'"),
         (["train", "digits"], "--out"),
         (["trian"], "there is no command 'trian'; did you mean train?"),
-        (["zzz"], "there is no command 'zzz'; expected train, sample, compare, describe; see fpdm --help"),
+        (["zzz"], f"there is no command 'zzz'; expected {', '.join(COMMANDS)}; see fpdm --help"),
         (["--stepz", "3"], "there is no command '--stepz'"),
         ([], "a command is missing"),
         (["describe"], "MODEL is missing"),

@@ -115,11 +115,17 @@ def test_the_map_contracts_by_about_a_half_at_width_384() -> None:
 
 
 @pytest.mark.parametrize(
-    "solver",
-    [unrolled(2).bind(0, 0), functools.partial(solve, solver=Picard(), stop=Stop(2))],
-    ids=["training's", "one that keeps the start's graph"],
+    ("solver", "cut_off"),
+    [
+        (unrolled(2).bind(0, 0), True),
+        (replace(unrolled(2), into_start=True).bind(0, 0), False),
+        (functools.partial(solve, solver=Picard(), stop=Stop(2)), False),
+    ],
+    ids=["training's", "into the start", "one that keeps the start's graph"],
 )
-def test_pre_blocks_learn_through_the_injection_only(solver: FixedPointSolver) -> None:
+def test_pre_blocks_learn_through_the_injection_and_where_asked_the_start(
+    solver: FixedPointSolver, cut_off: bool
+) -> None:
     shape = replace(FPDM, width=16)
     model = DiffusionTransformer.from_shape(shape).double()
     sizes = {name: value.shape for name, value in model.state_dict().items()}
@@ -138,5 +144,5 @@ def test_pre_blocks_learn_through_the_injection_only(solver: FixedPointSolver) -
         return torch.autograd.grad(out.value.square().sum(), leaf)[0]
 
     detached, attached = oracle_gradient(True), oracle_gradient(False)
-    torch.testing.assert_close(got, detached, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(got, detached if cut_off else attached, rtol=1e-8, atol=1e-8)
     assert (attached - detached).norm() > 1e-2 * detached.norm()  # else the line above says nothing

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import fpdm.training.observer as observer
+from fpdm.autoencoder import Pixels
 from fpdm.data import ImageSet
 from fpdm.diffusion import Objective, Schedule
 from fpdm.errors import RunError
@@ -77,7 +78,7 @@ def test_samples_are_of_the_averaged_weights_and_of_the_raw(shown: Path) -> None
     picture = np.asarray(Image.open(shown / "samples" / "step-000000007.png"))  # (h, w, 3)
     raw = DiffusionTransformer.from_pretrained(shown / "checkpoints" / "step-000000007" / "model")
     models, cpu = (load_run(shown).model, raw), torch.device("cpu")
-    drawn = [few_samples(model, Schedule(), seed=0, device=cpu) for model in models]
+    drawn = [few_samples(model, Schedule(), Pixels(), seed=0, device=cpu) for model in models]
     assert not torch.equal(*drawn)
     assert np.array_equal(picture, side_by_side(*drawn))
     # The names above them, without which nobody knows which is which, and four rows of four.
@@ -178,5 +179,5 @@ def test_latents_are_not_sampled_and_that_is_said_once(tmp_path: Path) -> None:
         Trainer(settings, images, tmp_path).train()
     said = [str(warning.message) for warning in caught if "samples" in str(warning.message)]
     assert len(said) == 1
-    assert "the model makes 4 channels, so latents" in said[0]
+    assert "this model makes 4 channels, so latents" in said[0]
     assert not (tmp_path / "samples").exists()

@@ -19,12 +19,11 @@ from fpdm.data.cache import check_expected
 from fpdm.diffusion import Schedule
 from fpdm.experiments.data_record import DataRecord, check_record, write_record
 from fpdm.experiments.dry_run import DryRun, dry_run
-from fpdm.experiments.recipes import CACHE, RECIPES, recipe
+from fpdm.experiments.recipes import CACHE, FOLDER, RECIPES, recipe
 from fpdm.models import TransformerConfig
 from fpdm.processes import processes
 from fpdm.training import Progress, Recipe, TrainConfig, Trainer, WarmStart
 
-FOLDER = "FOLDER"
 PLACEHOLDERS = (FOLDER, CACHE)  # for the help to show; to train, --data is required
 
 
@@ -77,9 +76,9 @@ class Train(Command):
     """Train a model; the same command resumes an interrupted run.
 
     Attributes:
-        recipe: digits, fashion-mnist, folder, or a JSON file: a run's recipe.json, or one of your own, which
-            --print-recipe writes a first draft of. It gives all options below their defaults. With --data alone it is
-            folder.
+        recipe: digits, fashion-mnist or folder; of latents fashion-latents, imagenet-256, celebahq-256, ffhq-256 or
+            lsun-church-256; or a JSON file: a run's recipe.json, or one of your own, which --print-recipe writes a
+            first draft of. It gives all options below their defaults. With --data alone it is folder.
         out: Folder of the run. The same command goes on with a run that was interrupted.
         model: Which model of the recipe: fpdm, fpdm-everywhere, fpdm-elastic, dit (28 blocks), dit-N or shared-N (N
             blocks). A JSON file has its own.
@@ -206,4 +205,4 @@ def _images(source: str, given: Mapping[str, Any]) -> DataConfig:
 
 def _source(data: str) -> str:
     """A folder by its whole path, so that a run knows its images wherever it is resumed from."""
-    return str(Path(data).resolve()) if data and data not in (*DATASETS, UNKNOWN) else data
+    return str(Path(data).resolve()) if data and data not in (*DATASETS, *PLACEHOLDERS, UNKNOWN) else data

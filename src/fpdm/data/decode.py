@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,15 +95,19 @@ class Decoder:
         return Decoded(pixels, *image.size)
 
 
-@contextmanager
-def decoders(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+def decoders(workers: int | None) -> AbstractContextManager[ThreadPoolExecutor]:
     """Threads to decode in, by default one for each core, 8 at most; an error outside of them ends their work.
 
     Raises:
-        ValueError: Fewer than one.
+        ValueError: Fewer than one; at once, before they are entered.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
+    return _threads(workers)
+
+
+@contextmanager
+def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata; what matters here is whether it decodes
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -242,7 +242,7 @@ def load_folder(
         ValueError: An argument out of range; a folder without a usable image; too many bytes; with `strict`, the first
             thing to skip, in the order of the paths, those first that cannot be opened at all.
     """
-    decoder = Decoder(size, channels, crop, background)
+    decoder, threads = Decoder(size, channels, crop, background), decoders(workers)
     files = scan(folder)
     if strict and files.skipped:
         raise ValueError(_strict(files.root, files.skipped[0]))
@@ -265,7 +265,7 @@ def load_folder(
     kept: list[int] = []
     sizes: list[tuple[int, int]] = []
     skipped = list(files.skipped)
-    with decoders(workers) as pool:
+    with threads as pool:
         for place, result in enumerate(pool.map(read, range(len(files.paths)))):
             if not isinstance(result, str):
                 kept.append(place)

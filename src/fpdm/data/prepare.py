@@ -195,6 +195,7 @@ def prepare(
     settings, hub = settings or CacheSettings(), hub or HubSettings()
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+    threads = decoders(workers)
     config = (
         dataclasses.replace(config, channels=autoencoder.image_channels)
         if config.is_folder
@@ -211,7 +212,7 @@ def prepare(
         if main:
             _begin(out, plan)
         processes.meet()
-        work = _Work(source, plan, autoencoder, out, processes, batch_size, workers, strict)
+        work = _Work(source, plan, autoencoder, out, processes, batch_size, threads, strict)
         try:
             work.run()
         except KeyboardInterrupt:
@@ -274,11 +275,11 @@ class _Work:
         out: Path,
         processes: Processes,
         batch_size: int,
-        workers: int | None,
+        threads: contextlib.AbstractContextManager[ThreadPoolExecutor],
         strict: bool,
     ) -> None:
         self.source, self.plan, self.autoencoder, self.out, self.processes = source, plan, autoencoder, out, processes
-        self.batch_size, self.workers, self.strict = batch_size, workers, strict
+        self.batch_size, self.threads, self.strict = batch_size, threads, strict
         self.decoder = Decoder(plan.data.size, plan.data.channels, plan.data.crop)
         self.encoded, self.seconds = 0, 0.0
 
@@ -294,7 +295,7 @@ class _Work:
             dynamic_ncols=True,
             disable=None if self.processes.rank == 0 else True,
         )
-        with bar, decoders(self.workers) as pool:
+        with bar, self.threads as pool:
             for split, part in self.source.parts.items():
                 for number in self._numbers(part):
                     if ShardRecord.read(self.record(split, number)) is None:

@@ -16,7 +16,7 @@ from fpdm.diffusion import Schedule
 from fpdm.models import DiffusionTransformer, ModelCost, TransformerConfig, as_dit, preset
 from fpdm.training import Recipe, TrainConfig
 
-CACHE = "CACHE"  # what stands for the folder of latents until it is given
+FOLDER, CACHE = "FOLDER", "CACHE"  # what stands for the folder of images, or of latents, until it is given
 BLOCKS = 28  # of the small DiTs, as of DiT-XL
 
 
@@ -48,7 +48,8 @@ def folder(model: str = "fpdm", data: DataConfig | None = None) -> Recipe:
         patch_size=min(patches, key=lambda patch: abs(size // patch - 8)),
     )
     train = TrainConfig(steps=10_000, **_SMALL_TRAINING)
-    return _small(path.name, replace(data, source=str(path)), shape, model, train)
+    source = data.source if data.source == FOLDER else str(path)
+    return _small(path.name, replace(data, source=source), shape, model, train)
 
 
 # N = M = 3, the best of the paper's Table 3 at equal training time; the rate suits these widths.
