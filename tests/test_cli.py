@@ -328,28 +328,32 @@ def test_names_in_no_encoding_can_be_told(capsys: pytest.CaptureFixture[str], mo
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_by_the_same_command(tmp_path: Path) -> None:
-    """kill -9, again and again, until the run is through: its weights are those of one that was left alone."""
+    """kill -9 ten times, every second time inside a save: the weights are those of a run that was left alone."""
     import torch
 
     from tests.training.small import saved
 
     def command(out: str) -> list[str]:
-        options = ("--steps", "200", "--batch-size", "8", "--checkpoint-every", "4")
+        options = ("--steps", "400", "--batch-size", "8", "--checkpoint-every", "4")
         return [sys.executable, "-m", "fpdm", "train", "digits", "--out", str(tmp_path / out), *options]
 
     environment, folder = {**os.environ, "OMP_NUM_THREADS": "1"}, tmp_path / "killed" / "checkpoints"
     subprocess.run(command("whole"), check=True, env=environment)
-    rng = random.Random(0)
-    for _ in range(5):
-        before = set(folder.glob("step-*"))
+    rng, torn = random.Random(0), 0
+    for kill in range(10):
+        before = {*folder.glob("step-*"), *folder.glob(".writing-*")}
         process = subprocess.Popen(command("killed"), env=environment)
-        while not set(folder.glob("step-*")) - before:  # it has come further than the one before
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
-        time.sleep(0.5 * rng.random())
+        # Once it has come further than the one before: at any moment, or as soon as a checkpoint is being written.
+        for wanted in ("step-*", ".writing-*") if kill % 2 else ("step-*",):
+            while not set(folder.glob(wanted)) - before:
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.0005)
+        time.sleep(0.005 * rng.random() if kill % 2 else 0.3 * rng.random())
         process.kill()
         process.wait()
+        torn += bool(set(folder.glob(".writing-*")) - before)
+    assert torn
     subprocess.run(command("killed"), check=True, env=environment)
-    whole, killed = saved(tmp_path / "whole", 200), saved(tmp_path / "killed", 200)
+    whole, killed = saved(tmp_path / "whole", 400), saved(tmp_path / "killed", 400)
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from fpdm.fixed_point import (
     unrolled,
 )
 from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
-from fpdm.training.memory import saved_bytes, training_memory
+from fpdm.training.memory import backward_memory, saved_bytes, training_memory
 from tests.training.small import SHAPE
 
 SHAPES = {
@@ -187,3 +188,27 @@ def test_what_is_let_go_before_the_end_does_not_count() -> None:
 
     assert saved_bytes(module, loss) == 160
     assert saved_bytes(module, torch.no_grad()(loss)) == 0
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_backward_pass_trades_what_is_kept_for_gradients(name: str) -> None:
+    model, objective, gradient = network(SHAPES[name]), Objective(), stochastic_jfb(3, 4)
+    held = backward_memory(model, Schedule(), objective, gradient)
+    assert held[0] == (training_memory(model, Schedule(), objective, gradient).largest, 0)
+    assert held[-1].made == sum(4 * parameter.numel() for parameter in model.parameters())
+    assert held[-1].kept < 0.05 * held[0].kept
+    assert all(after.kept <= before.kept and after.made > before.made for before, after in itertools.pairwise(held))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_shared_blocks_gradients_come_first_and_what_it_keeps_goes_last() -> None:
+    """With most of the weights in it, nearly both are there at once; in a stack there is half of each half way."""
+
+    def share(shape: TransformerConfig) -> float:
+        model = network(shape)
+        held = backward_memory(model, Schedule(), Objective(), unrolled(12))
+        return max(moment.kept / held[0].kept + moment.made / held[-1].made for moment in held)
+
+    outside = {"pre_blocks": 1, "post_blocks": 1, "width": 64}
+    assert share(replace(SHAPE, **outside)) > 1.4
+    assert share(as_dit(replace(SHAPE, **outside), 12)) < 1.25

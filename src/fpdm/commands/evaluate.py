@@ -31,8 +31,6 @@ class Evaluate(Command):
         autoencoder: Where the autoencoder of the model's latents is now, if it has moved since: a name on the hub, or a
             folder.
         evaluation: What is drawn, and what it is measured by.
-        autoencoder: Where the autoencoder of the model's latents is now, if it has moved since: a name on the hub, or a
-            folder.
         plan: How to spend the budget; DiT-XL spends 28 block passes per step. With 0 iterations the number is 5, or the
             only one that the model allows.
     """
@@ -42,7 +40,6 @@ class Evaluate(Command):
     out: Path
     autoencoder: str = ""
     evaluation: EvaluationSettings = _SETTINGS
-    autoencoder: str = ""
     plan: Plan = PLAN
 
     def execute(self) -> Evaluation | None:

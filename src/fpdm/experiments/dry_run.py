@@ -25,7 +25,7 @@ from fpdm.fixed_point import Picard, Stop, solve
 from fpdm.processes import processes
 from fpdm.report.numbers import short, unit
 from fpdm.training import Recipe, Trainer
-from fpdm.training.memory import TrainingMemory, mean_draw, training_memory
+from fpdm.training.memory import TrainingMemory, backward_memory, mean_draw, training_memory
 
 FLOAT = 4  # bytes: weights, gradients, moments and averages are float32 in mixed precision too
 LONG = 10.0  # seconds that a measured step may take
@@ -47,6 +47,7 @@ class Memory:
         activations: What a micro-batch keeps for its backward pass, in the largest of the draws of n and m.
         activations_mean: The same in the mean over the draws; not in the peak.
         recomputed: What of it is there again, a block or an iteration at a time, with activation checkpointing.
+        backward: Activations and gradients that are there at once, at most, while these are made of those.
     """
 
     base: int
@@ -58,12 +59,13 @@ class Memory:
     activations: float
     activations_mean: float
     recomputed: float
+    backward: float
 
     @property
     def peak(self) -> float:
-        """All that is there at once: a gradient is made while the activations that it is made of are let go."""
+        """All that is there at once."""
         standing = self.base + self.weights + self.averages + self.moments
-        return standing + max(self.activations + self.recomputed, self.gradients + self.update)
+        return standing + max(self.backward + self.recomputed, self.gradients + self.update)
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     peak = torch.cuda.max_memory_allocated() if on_gpu else _largest_resident()
     evaluation = _evaluation_seconds(trainer)
     kept, recomputed = _activations(trainer)
+    held = backward_memory(trainer.model, recipe.schedule, trainer.objective, trainer.gradient)
     cost = trainer.cost
     draw = mean_draw(trainer.gradient, cost.middle)
     step_macs = recipe.train.batch_size * cost.training_macs(draw.iterations, draw.no_grad_iterations)
@@ -209,6 +212,7 @@ def dry_run(recipe: Recipe) -> DryRun:
             activations=images * kept.largest,
             activations_mean=images * kept.mean,
             recomputed=images * recomputed,
+            backward=max(images * moment.kept + moment.made for moment in held),
         )
 
     return DryRun(
@@ -270,7 +274,8 @@ def _activations(trainer: Trainer) -> tuple[TrainingMemory, float]:
         with trainer.accelerator.autocast():
             return training_memory(model, trainer.recipe.schedule, trainer.objective, trainer.gradient)
 
-    kept = measured(train.activation_checkpointing)
+    everything = measured("none")
+    kept = measured(train.activation_checkpointing)  # last, so that the model is as the recipe wants it
     if train.activation_checkpointing == "none":
         return kept, 0.0
     middle = trainer.cost.middle
@@ -278,7 +283,7 @@ def _activations(trainer: Trainer) -> tuple[TrainingMemory, float]:
     pieces = (trainer.cost.explicit if train.activation_checkpointing != "iterations" else 0) + (
         most if train.activation_checkpointing != "blocks" or not middle.adjustable else 0
     )
-    return kept, (measured("none").largest - kept.largest) / max(pieces, 1)
+    return kept, (everything.largest - kept.largest) / max(pieces, 1)
 
 
 def _steps(recipe: Recipe, step_macs: float) -> int | None:

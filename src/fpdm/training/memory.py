@@ -6,7 +6,7 @@ import functools
 import itertools
 import weakref
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,19 +56,77 @@ def saved_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
         loss: Computes a tensor, which is let go afterwards; nothing is differentiated.
     """
     kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
+    result = _watched(loss, kept)
+    found = _bytes(kept, model)
+    del result  # kept the graph alive until here
+    return found
+
+
+def _watched(
+    loss: Callable[[], Tensor], kept: weakref.WeakSet[_Saved], wanted: Callable[[Tensor], None] = lambda _: None
+) -> Tensor:
+    """`loss()`; what its graph keeps is in `kept` for as long as it does, and `wanted` hears what it takes back."""
 
     def pack(tensor: Tensor) -> _Saved:
         saved = _Saved(tensor)
         kept.add(saved)
         return saved
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
-        result = loss()
+    def unpack(saved: _Saved) -> Tensor:
+        wanted(saved.tensor)
+        return saved.tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        return loss()
+
+
+def _bytes(kept: Iterable[_Saved], model: nn.Module) -> int:
     storages = {saved.tensor.untyped_storage().data_ptr(): saved.tensor.untyped_storage().nbytes() for saved in kept}
-    del result  # kept the graph alive until here
     for parameter in model.parameters():
         storages.pop(parameter.untyped_storage().data_ptr(), None)
     return sum(storages.values())
+
+
+class Held(NamedTuple):
+    """Bytes at a moment of the backward pass.
+
+    Attributes:
+        kept: What is still kept for the rest of it, per image.
+        made: Gradients of the weights that are there already.
+    """
+
+    kept: float
+    made: int
+
+
+def backward_memory(
+    model: DiffusionTransformer, schedule: Schedule, objective: Objective, gradient: Gradient
+) -> list[Held]:
+    """What the backward pass of one image holds from its beginning to its end, in the largest draw of n and m.
+
+    A shared block's gradients are there from its last application on, when most of what it keeps is still wanted; in a
+    stack of blocks the ones come as the other goes. A backward pass is made, and its gradients are let go.
+    """
+    kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
+    without = {parameter.untyped_storage().data_ptr(): parameter for parameter in model.parameters()}
+
+    def begin(tensor: Tensor) -> None:
+        """A layer takes its weight back to differentiate: from here on there is a gradient of it."""
+        parameter = without.pop(tensor.untyped_storage().data_ptr(), None)
+        if parameter is not None:
+            held.append(Held(_bytes(kept, model), held[-1].made + parameter.numel() * parameter.element_size()))
+
+    solver = _draws(gradient)[-1].solver  # the most iterations with gradient come last
+    loss = _watched(functools.partial(_loss, model, schedule, objective, solver, 1), kept, begin)
+    held = [Held(_bytes(kept, model), 0)]
+    hooks = [parameter.register_post_accumulate_grad_hook(begin) for parameter in model.parameters()]  # the biases
+    try:
+        loss.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.zero_grad()
+    return held
 
 
 def training_memory(
