@@ -48,6 +48,7 @@ class Memory:
         activations_mean: The same in the mean over the draws; not in the peak.
         recomputed: What of it is there again, a block or an iteration at a time, with activation checkpointing.
         backward: Activations and gradients that are there at once, at most, while these are made of those.
+        temporary: Twice the largest weight, while its gradient is summed up or it is updated.
     """
 
     base: int
@@ -60,11 +61,12 @@ class Memory:
     activations_mean: float
     recomputed: float
     backward: float
+    temporary: int
 
     @property
     def peak(self) -> float:
         """All that is there at once."""
-        standing = self.base + self.weights + self.averages + self.moments
+        standing = self.base + self.weights + self.averages + self.moments + self.temporary
         return standing + max(self.backward + self.recomputed, self.gradients + self.update)
 
 
@@ -213,6 +215,7 @@ def dry_run(recipe: Recipe) -> DryRun:
             activations_mean=images * kept.mean,
             recomputed=images * recomputed,
             backward=max(images * moment.kept + moment.made for moment in held),
+            temporary=2 * FLOAT * max(parameter.numel() for parameter in trainer.model.parameters()),
         )
 
     return DryRun(
