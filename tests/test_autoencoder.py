@@ -197,3 +197,12 @@ def test_loading_draws_nothing_from_the_process_random_numbers(tmp_path: Path) -
     before = torch.random.get_rng_state()
     AutoencoderConfig(str(tmp_path)).load()
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    with torch.no_grad():
+        model.decoder.conv_out.bias[0] = float("nan")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"decoder.conv_out.bias holds nan or inf"):
+        AutoencoderConfig(str(tmp_path)).load()

@@ -339,6 +339,8 @@ def _hash(model: torch.nn.Module) -> str:
     settings: Any = model.config
     digest = hashlib.sha256(json.dumps([settings.get(key) for key in _HASHED]).encode())
     for name, tensor in sorted(model.state_dict().items()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"the autoencoder's {name} holds nan or inf; expected one that is trained")
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
     return digest.hexdigest()

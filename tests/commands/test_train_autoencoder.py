@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fpdm import cli
 from fpdm.autoencoder import AutoencoderConfig
@@ -41,3 +42,15 @@ def test_a_folder_of_an_autoencoder_comes_out(tmp_path: Path, capsys: pytest.Cap
     assert AutoencoderConfig(str(tmp_path)).load().sha256 == report["sha256"]
     assert cli.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == report
+
+
+def test_too_few_images_to_judge_by_are_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "five").mkdir()
+    for i in range(5):
+        Image.new("L", (8, 8), 40 * i).save(tmp_path / "five" / f"{i}.png")
+    words = ["train-autoencoder", str(tmp_path / "five"), "--out", str(tmp_path / "out"), "--size", "8", "--steps", "1"]
+    assert cli.main([*words, "--channels", "1"]) == 2
+    assert "each needs 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

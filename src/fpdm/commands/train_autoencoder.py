@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Given, Group
 from fpdm.data import DataConfig, load_images
-from fpdm.experiments.autoencoder import AutoencoderReport, finish
+from fpdm.experiments.autoencoder import AutoencoderReport, check_judgeable, finish
 from fpdm.training.autoencoder import (
     AutoencoderRecipe,
     AutoencoderShape,
@@ -66,6 +66,7 @@ class TrainAutoencoder(Command):
         dataset = load_images(config, root=self.data_root, strict=self.strict, workers=self.workers)
         if dataset.summary is not None:
             print(dataset.summary.to_text(), file=sys.stderr)
+        check_judgeable(dataset.splits)
         recipe = AutoencoderRecipe(config, self.network, self.training, dataset.sha256)
         trainer = AutoencoderTrainer(recipe, dataset.splits.train, self.out)
         trainer.train()

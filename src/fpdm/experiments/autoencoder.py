@@ -130,6 +130,20 @@ class AutoencoderReport:
         )
 
 
+def check_judgeable(splits: Splits[ImageSet]) -> None:
+    """Check, before anything long begins, that there are images enough to judge an autoencoder by.
+
+    Raises:
+        ValueError: There are not.
+    """
+    sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    if min(sizes) < 2:
+        raise ValueError(
+            f"{sum(sizes)} images are divided into {sizes[0]} to train on, {sizes[1]} to validate and {sizes[2]} to "
+            "test; each needs 2, so expected about 20 or more"
+        )
+
+
 def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") -> AutoencoderReport:
     """Save a trained autoencoder into its folder, and judge it.
 
@@ -149,7 +163,7 @@ def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") ->
     latents = measure_latents(raw, splits.train)
     model.register_to_config(scaling_factor=1.0 / latents.std, shift_factor=latents.mean)  # type: ignore[operator]
     _save_pretrained(model, trainer.recipe.shape.pad, out)
-    autoencoder = AutoencoderConfig(str(out)).load(trainer.device, batch_size=BATCH)
+    autoencoder = AutoencoderConfig(str(out)).load(trainer.device)
     validation, test = (reconstructed(autoencoder, part.images) for part in (splits.validation, splits.test))
     judge = Judge(splits)
     training = balanced(splits.train, min(JUDGED, len(splits.train)))

@@ -152,6 +152,15 @@ def latest(root: Path) -> Checkpoint | None:
     return None
 
 
+def last_good(root: Path) -> str:
+    """Where the newest whole checkpoint is, for a message; "none" if there is none."""
+    try:
+        found = latest(root)
+    except CheckpointError:
+        found = None
+    return "none" if found is None else str(found.path)
+
+
 def verify(path: Path) -> Checkpoint:
     """Check sizes and hashes of a checkpoint.
 

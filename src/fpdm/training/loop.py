@@ -336,11 +336,7 @@ class Trainer:
         return True
 
     def _last_checkpoint(self) -> str:
-        try:
-            found = checkpoint.latest(self.out / CHECKPOINTS)
-        except CheckpointError:
-            found = None
-        return "none" if found is None else str(found.path)
+        return checkpoint.last_good(self.out / CHECKPOINTS)
 
     def _readme(self) -> str:
         device = self.accelerator.device

@@ -186,6 +186,16 @@ def test_images_that_the_factor_does_not_divide_are_told_the_padding() -> None:
     assert replace(shape, pad=1).latent_shape((1, 30, 30)) == (4, 8, 8)
 
 
-def test_a_recipe_is_the_same_after_json() -> None:
-    assert recipe().changed(recipe().to_json()) == []
+def test_a_recipe_is_the_same_after_json(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(recipe().to_json())
+    assert recipe().changed(tmp_path / "training.json") == []
     assert json.loads(recipe().to_json())["shape"]["pad"] == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, content: str) -> None:
+    name = "training.json" if content else "README.md"
+    (tmp_path / name).write_text(content or "mine")
+    with pytest.raises(ValueError, match="is damaged" if content else r"other files \(README.md, say\)"):
+        AutoencoderTrainer(recipe(), data(), tmp_path).train()
+    assert (tmp_path / name).read_text() == (content or "mine")

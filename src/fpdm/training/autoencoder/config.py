@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fpdm.data import DataConfig
@@ -193,13 +194,20 @@ class AutoencoderRecipe:
         """As JSON, every field."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
-    def changed(self, text: str) -> list[str]:
-        """What is another in the recipe that `to_json` wrote as `text`, one "field: old -> new" each.
+    def changed(self, path: Path) -> list[str]:
+        """What is another in the recipe that `to_json` wrote into this file, one "field: old -> new" each.
 
         How often to save and to log may change, and where the images are, whose hash says that they are the same.
+
+        Raises:
+            ValueError: The file is no recipe.
         """
         free = {"train.checkpoint_every", "train.keep", "train.log_every", "data.source"}
-        before, after = _flat(json.loads(text)), _flat(json.loads(self.to_json()))
+        try:
+            before = _flat(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
+        after = _flat(json.loads(self.to_json()))
         return [
             f"{key}: {before.get(key)} -> {value}"
             for key, value in after.items()

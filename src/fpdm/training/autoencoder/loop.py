@@ -102,7 +102,10 @@ class AutoencoderTrainer:
             try:
                 self._run()
             except OSError as error:
-                raise RunError(f"cannot save step {self.progress.step}: {error}") from error
+                raise RunError(
+                    f"cannot save step {self.progress.step}: {error}; last good checkpoint: "
+                    f"{checkpoint.last_good(self.out / CHECKPOINTS)}"
+                ) from error
         return self.progress
 
     def averaged(self) -> torch.nn.Module:
@@ -177,7 +180,7 @@ class AutoencoderTrainer:
         if self.progress.skipped_in_a_row >= MAX_SKIPPED:
             raise RunError(
                 f"diverged: {MAX_SKIPPED} steps in a row had no finite gradient (step {progress.step + 1}); try "
-                "a lower learning rate"
+                f"a lower learning rate; last good checkpoint: {checkpoint.last_good(self.out / CHECKPOINTS)}"
             )
 
     def _note(self, metrics: AutoencoderMetrics, bar: tqdm[Any]) -> None:
@@ -192,7 +195,11 @@ class AutoencoderTrainer:
 
     def _resume(self) -> None:
         path = self.out / RECIPE
-        if path.exists() and (changed := self.recipe.changed(path.read_text(encoding="utf-8"))):
+        if not path.exists():
+            others = sorted(one.name for one in self.out.iterdir() if not one.name.startswith("."))
+            if others:
+                raise ValueError(f"{self.out} holds other files ({others[0]}, say); choose another folder")
+        elif changed := self.recipe.changed(path):
             raise ValueError(f"{self.out} holds another training ({'; '.join(changed)}); choose another folder")
         found = checkpoint.latest(self.out / CHECKPOINTS)
         if found is not None:
