@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
 import itertools
 import json
@@ -37,6 +36,7 @@ from fpdm.data.sources import SPLITS
 from fpdm.data.streams import HubSettings, Part, Raw, Source, open_source
 from fpdm.errors import Interrupted
 from fpdm.files import hold, sha256_of, write_atomically
+from fpdm.processes import PATIENCE
 
 PLAN, SKIPPED = "plan.json", "skipped.txt"
 _LIBRARIES = ("torch", "diffusers", "pillow")
@@ -60,8 +60,7 @@ class Processes:
         """Meet the others, if there are any."""
         count = int(os.environ.get("WORLD_SIZE", 1))
         if count > 1 and not dist.is_initialized():
-            # Without a limit, for they meet only when all is done; should one die, the launcher ends the others.
-            dist.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+            dist.init_process_group("gloo", timeout=PATIENCE)
         return cls(int(os.environ.get("RANK", 0)), count)
 
     def meet(self) -> None:
