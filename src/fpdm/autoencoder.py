@@ -61,6 +61,8 @@ class AutoencoderConfig:
     pad: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise ValueError(f"source is {self.source!r}; expected a name on the hub or a folder")
         if self.pad is not None and (not isinstance(self.pad, int) or self.pad < 0):
             raise ValueError(f"pad is {self.pad!r}; expected 0 or more pixels")
         if self.pad and not self.source:
@@ -276,6 +278,10 @@ class VAE(Autoencoder):
         return whole
 
 
+# What networks raise at values of a config.json that make none: norm_num_groups of 0 is a division by zero.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RuntimeError, SafetensorError)
+
+
 def _load_kl(source: str) -> torch.nn.Module:
     from diffusers import AutoencoderKL  # heavy, and needed for latents alone
 
@@ -291,7 +297,7 @@ def _load_kl(source: str) -> torch.nn.Module:
                     source, subfolder=folder or None, use_safetensors=True, output_loading_info=True
                 )
                 model, info = loaded
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except _BROKEN as error:
             reasons.append(" ".join(str(error).split())[:200])
             continue
         wrong = [f"{key} is missing" for key in info["missing_keys"]]  # which diffusers would leave random

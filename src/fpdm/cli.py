@@ -122,11 +122,12 @@ def command_class(name: str) -> Any:
 
 
 def _report(error: Exception) -> int:
-    from fpdm.errors import FPDMError
+    from fpdm.errors import FPDMError, Interrupted
 
     message = " ".join(str(error).split())
     if isinstance(error, FPDMError):
-        print(f"fpdm: {message}", file=sys.stderr)
+        if not isinstance(error, Interrupted) or os.environ.get("RANK", "0") == "0":  # all processes leave together
+            print(f"fpdm: {message}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, ValueError):
         print(f"fpdm: {message}", file=sys.stderr)

@@ -86,6 +86,7 @@ NEEDED = {
     "model.repeats": ["--middle-kind", "stack"],
     "train.seconds": ["--steps", "9"],
     "train.macs": ["--steps", "9"],
+    "start.init_block": ["--init-from", "dit"],
 }
 
 

@@ -101,3 +101,17 @@ def test_it_writes_nothing_and_needs_no_data(
     assert not [*tmp_path.iterdir()]
     assert cli.main([*words[:-1], "--mixed-precision", "no"]) == 0
     assert "nothing was trained" in capsys.readouterr().out
+
+
+def test_a_batch_that_does_not_divide_and_a_gradient_without_a_count_are_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size 10 does not divide among 1 processes x accumulate 3"):
+        dry_run(fpdm_digits(batch_size=10, accumulate=3))
+    with pytest.raises(ValueError, match="--gradient implicit"):
+        dry_run(fpdm_digits(gradient="implicit"))
+
+
+def test_what_is_computed_again_is_one_iteration_whatever_the_gradient_keeps() -> None:
+    keeping = {"activation_checkpointing": "all", "no_grad_iters": 3}
+    one = dry_run(fpdm_digits(**keeping, gradient="jfb", grad_iters=12)).memory
+    other = dry_run(fpdm_digits(**keeping, grad_iters=1)).memory
+    assert one.recomputed == pytest.approx(other.recomputed)

@@ -177,7 +177,7 @@ def test_narrow_weights_become_float32() -> None:
         ({"activation_fn": "geglu"}, "activation_fn 'geglu', not 'gelu-approximate'"),
         ({"norm_type": "ada_norm"}, "norm_type 'ada_norm'"),
         ({"_class_name": "UNet2DModel"}, "is of a UNet2DModel; expected DiTTransformer2DModel"),
-        ({"num_attention_heads": 5}, "not divisible by both heads"),
+        ({"num_attention_heads": 5}, "attention_head_dim 8, not 4.8"),
     ],
 )
 def test_other_models_of_diffusers(tmp_path: Path, change: dict[str, Any], says: str) -> None:
@@ -223,3 +223,51 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"_class_name": "DiTTransformer2DModel"}')
     with pytest.raises(ValueError, match="has no weights; expected"):
         read_source(str(tmp_path))
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.pt")
+    with pytest.raises(ValueError, match="no regular file"):
+        read_source(str(tmp_path / "fifo.pt"))
+
+
+def test_sparse_weights_are_refused(tmp_path: Path) -> None:
+    weights = {**made.dit(1), "blocks.0.attn.proj.weight": torch.zeros(24, 24).to_sparse()}
+    with pytest.raises(ValueError, match=r"blocks.0.attn.proj.weight is stored as torch.sparse_coo"):
+        read_source(str(made.save(tmp_path / "a.pt", weights)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "args", "says"),
+    [
+        (made.dit(3), {"model": "DiT-S/2"}, r"3 blocks, not 12; width and patch size \(24, 2\), not \(384, 2\)"),
+        (made.fpdm(2, 1), {"fixed_point_pre_depth": 2, "fixed_point_post_depth": 2}, "1 post blocks, not 2"),
+    ],
+)
+def test_a_checkpoint_that_has_lost_blocks_is_refused(
+    tmp_path: Path, weights: dict[str, Any], args: dict[str, Any], says: str
+) -> None:
+    path = made.save(tmp_path / "a.pt", made.training_checkpoint(weights, made.namespace(**args)))
+    with pytest.raises(ValueError, match=says):
+        convert(read_source(str(path)), HEADS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_layers": 4}, "num_layers 4, not 3"),
+        ({"num_attention_heads": 6}, "attention_head_dim 8, not 4"),
+        ({"num_embeds_ada_norm": 9}, "num_embeds_ada_norm 9, not 5"),
+        ({"norm_eps": None}, "cannot be used"),
+        ({"num_attention_heads": 0}, "cannot be used"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_its_weights_is_refused(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    made.diffusers_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    convert(read_source(str(tmp_path)), Claims())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ValueError, match=says):
+        convert(read_source(str(tmp_path)), Claims())

@@ -205,3 +205,13 @@ def test_positions_equal_their_formula() -> None:
     grid = sincos_positions(24, 5).view(5, 5, 24)  # (rows, columns, D)
     assert torch.equal(grid[0, :, :12], grid[4, :, :12])
     assert not torch.equal(grid[0, :, 12:], grid[4, :, 12:])
+
+
+@pytest.mark.parametrize("shape", [FPDM, replace(FPDM, injection="linear", middle_blocks=2)])
+def test_under_autocast_the_iterates_stay_float32_as_a_stacks_hidden_state_does(shape: TransformerConfig) -> None:
+    batch = random_batch(shape, torch.float32)
+    for one in (shape, as_dit(shape, 4)):
+        model = random_model(one, torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            solution = run(model, batch, 2).solution
+        assert solution.z.dtype == torch.float32

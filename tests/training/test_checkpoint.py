@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -145,3 +146,15 @@ def test_other_architecture_names_what_differs() -> None:
         checkpoint.check_names(Path("m"), {"w": torch.zeros(2, 4), "x": torch.zeros(1)}, expected)
     with pytest.raises(CheckpointError, match="b holds nan or inf"):
         checkpoint.check_names(Path("m"), {"w": torch.zeros(2, 3), "b": torch.full((3,), torch.nan)}, expected)
+
+
+def test_a_read_that_fails_says_nothing_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint.save(tmp_path, 1, {"model.safetensors": {"a": torch.zeros(2)}}, {}, {})
+
+    def unreadable(_: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "_sha256", unreadable)
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoint.latest(tmp_path)
+    assert path.exists()

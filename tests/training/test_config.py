@@ -1,5 +1,8 @@
 import json
 import math
+import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +12,7 @@ from fpdm.fixed_point import Implicit, JacobianFree
 from fpdm.models import DiffusionTransformer
 from fpdm.training import Recipe, TrainConfig
 from fpdm.training.config import differences
+from tests.training.small import recipe as small_recipe
 
 
 def any_recipe(name: str, model: str, **changes: object) -> Recipe:
@@ -113,3 +117,39 @@ def test_gradients_by_name() -> None:
     assert made("multistep") == JacobianFree((6, 6), (3, 3))
     assert made("unrolled") == JacobianFree((0, 0), (3, 3))
     assert isinstance(made("implicit"), Implicit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train": {"grad_into_start": "false"}}, "grad_into_start is 'false'; expected true or false"),
+        ({"train": {"learning_rate": True}}, "learning_rate is True; expected a number"),
+        ({"train": {"macs": "1e9"}}, "macs is '1e9'; expected a number"),
+        ({"schedule": {"num_timesteps": 10.5}}, "num_timesteps is 10.5; expected an integer"),
+        ({"schedule": {"zero_terminal_snr": "no"}}, "zero_terminal_snr is 'no'; expected true or false"),
+        ({"schedule": {"beta_start": "1"}}, "beta_start is '1'; expected a number"),
+        ({"start": {"init_from": 5}}, "init_from is 5; expected the path"),
+        ({"start": {"init_block": "3"}}, "init_block is '3' without init_from"),
+        ({"autoencoder": {"source": 7}}, "source is 7; expected a name"),
+        ({"name": 5}, "name is 5; expected a text"),
+    ],
+)
+def test_values_of_another_type_in_a_file_are_refused(changes: dict[str, Any], says: str) -> None:
+    values = json.loads(small_recipe().to_json())
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=re.escape(says)):
+        Recipe.from_json(json.dumps(values))
+
+
+def test_a_batch_divides_among_processes_and_micro_batches() -> None:
+    config = TrainConfig(batch_size=24, accumulate=3)
+    assert [config.micro_batch(processes) for processes in (1, 2, 4)] == [8, 4, 2]
+    with pytest.raises(ValueError, match=r"24 does not divide among 5 processes x accumulate 3; .* multiple of 15"):
+        config.micro_batch(5)
+
+
+def test_a_resumed_run_may_accumulate_otherwise() -> None:
+    one = small_recipe()
+    assert differences(one, replace(one, train=replace(one.train, accumulate=7))) == []
+    assert differences(one, replace(one, train=replace(one.train, batch_size=7)))

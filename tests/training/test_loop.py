@@ -334,3 +334,26 @@ def test_nan_weights_are_not_saved(tmp_path: Path) -> None:
     trainer.model.head.linear.bias.data[0] = math.nan
     with pytest.raises(CheckpointError, match=r"nan or inf in head.linear.bias"):
         trainer._save()
+
+
+def test_a_resumed_run_is_held_to_its_checkpoints_recipe(tmp_path: Path) -> None:
+    Trainer(recipe(), data(), tmp_path).train()
+    (tmp_path / "recipe.json").unlink()
+    changed = recipe(learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"train.learning_rate: 0.01 -> 0.5"):
+        Trainer(changed, data(), tmp_path).train()
+    (tmp_path / "recipe.json").write_text("")  # of a power cut, say
+    assert Trainer(recipe(), data(), tmp_path).train().step == 7
+    assert (tmp_path / "recipe.json").read_text()
+
+
+def test_what_killed_saves_left_is_gone_when_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".writing-abc").mkdir(parents=True)
+    Trainer(recipe(), data(), tmp_path)._resume()
+    assert not [*(tmp_path / "checkpoints").iterdir()]
+
+
+def test_accumulation_by_the_launcher_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(ValueError, match="give fpdm train --accumulate 4"):
+        Trainer(recipe(), data(), tmp_path)

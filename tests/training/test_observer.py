@@ -140,8 +140,8 @@ def test_finished_run_is_left_as_it_is(shown: Path) -> None:
 def test_what_is_shown_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
     Trainer(recipe(steps=3), data(), tmp_path).train()
     Trainer(recipe(**SHOWING), data(), tmp_path, validation=watched()).train()
-    with pytest.raises(ValueError, match=r"train\.accumulate: 1 -> 5"):
-        Trainer(recipe(accumulate=5), data(), tmp_path).train()
+    with pytest.raises(ValueError, match=r"train\.warmup: 4 -> 5"):
+        Trainer(recipe(warmup=5), data(), tmp_path).train()
 
 
 def test_weights_are_put_back_when_showing_them_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

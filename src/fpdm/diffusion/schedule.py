@@ -47,8 +47,13 @@ class Schedule:
     prediction: Literal["v", "epsilon"] = "v"
 
     def __post_init__(self) -> None:
-        if self.num_timesteps < 2:
-            raise ValueError(f"num_timesteps is {self.num_timesteps}; expected 2 or more")
+        if not isinstance(self.num_timesteps, int) or self.num_timesteps < 2:
+            raise ValueError(f"num_timesteps is {self.num_timesteps!r}; expected an integer of 2 or more")
+        for name in ("beta_start", "beta_end"):
+            if not isinstance(getattr(self, name), float):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a number between 0 and 1")
+        if not isinstance(self.zero_terminal_snr, bool):
+            raise ValueError(f"zero_terminal_snr is {self.zero_terminal_snr!r}; expected true or false")
         if not 0.0 < self.beta_start <= self.beta_end < 1.0:
             raise ValueError(
                 f"beta_start {self.beta_start} and beta_end {self.beta_end}; expected 0 < beta_start <= beta_end < 1"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fpdm.autoencoder import AutoencoderConfig
 from fpdm.data import Examples
-from fpdm.fixed_point import Picard, Stop, solve
+from fpdm.fixed_point import JacobianFree, Picard, Stop, solve
 from fpdm.processes import processes
 from fpdm.report.numbers import short, unit
 from fpdm.training import Recipe, Trainer
@@ -180,11 +180,14 @@ def dry_run(recipe: Recipe) -> DryRun:
         recipe: What would be trained. Its data is not looked at.
 
     Raises:
-        ValueError: The batch does not fit the processes and micro-batches.
+        ValueError: The batch does not fit the processes and micro-batches, or the gradient iterates to a tolerance, so
+            that nobody knows beforehand what it costs.
     """
     base = _resident()
     count = processes().num_processes
-    micro = recipe.train.batch_size // (count * recipe.train.accumulate)
+    micro = recipe.train.micro_batch(count)
+    if recipe.train.gradient == "implicit":
+        raise ValueError("--dry-run cannot count the iterations of --gradient implicit, which iterates to a tolerance")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(_of_batch(recipe, count), Nothing(recipe), Path(folder) / "run")
         _timed(trainer)  # makes the moments, and lets the kernels be chosen
@@ -281,8 +284,9 @@ def _activations(trainer: Trainer) -> tuple[TrainingMemory, float]:
     kept = measured(train.activation_checkpointing)  # last, so that the model is as the recipe wants it
     if train.activation_checkpointing == "none":
         return kept, 0.0
-    middle = trainer.cost.middle
-    most = train.grad_iters if middle.adjustable else middle.iterations.start
+    middle, gradient = trainer.cost.middle, trainer.gradient
+    assert isinstance(gradient, JacobianFree)
+    most = gradient.with_grad[1] if middle.adjustable else middle.iterations.start
     pieces = (trainer.cost.explicit if train.activation_checkpointing != "iterations" else 0) + (
         most if train.activation_checkpointing != "blocks" or not middle.adjustable else 0
     )

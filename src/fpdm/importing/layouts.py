@@ -197,6 +197,16 @@ class Diffusers(Layout):
         if other:
             raise ValueError(f"{source.name} has {'; '.join(other)}: there is no such model here")
         depth = _count(source.tensors, "transformer_blocks")
+        has = {
+            "num_layers": depth,
+            "num_embeds_ada_norm": sizes.rows - 1,
+            "patch_size": sizes.patch,
+            "in_channels": sizes.channels,
+            "attention_head_dim": sizes.width / config["num_attention_heads"],
+        }
+        wrong = [f"{key} {config[key]}, not {value:g}" for key, value in has.items() if config.get(key, value) != value]
+        if wrong:
+            raise ValueError(f"the config.json of {source.name} does not fit its weights: it has {'; '.join(wrong)}")
         shape = TransformerConfig(
             image_size=config["sample_size"],
             in_channels=sizes.channels,
@@ -286,7 +296,13 @@ def convert(source: Source, claims: Claims) -> Converted:
             f"{source.file} is no DiT or FPDM: no name in it begins with {', '.join(LAYOUTS)} (it has "
             f"{', '.join(sorted(source.tensors)[:3])}, ...)"
         )
-    layout = found[0]
+    try:
+        return _converted(source, claims, found[0])
+    except (TypeError, ZeroDivisionError) as error:  # a number of the configuration is none
+        raise ValueError(f"the configuration beside {source.file} cannot be used: {error}") from error
+
+
+def _converted(source: Source, claims: Claims, layout: Layout) -> Converted:
     if source.args.get("flow"):
         raise ValueError(f"{source.name} was trained by flow matching; expected a diffusion model")
     shape = layout.shape(source, _sizes(source, layout), claims)
@@ -327,9 +343,12 @@ def _common(source: Source, layout: Layout, sizes: Sizes, claims: Claims) -> Tra
         raise ValueError(f"{source.file} does not fit {layout.title}: pos_embed is missing")
     side = int(positions.shape[-2] ** 0.5) if positions.ndim >= 2 else 0
     fc1 = next((value for name, value in source.tensors.items() if name.endswith("mlp.fc1.weight")), None)
-    if fc1 is None or not side:
-        raise ValueError(f"{source.file} does not fit {layout.title}: no mlp.fc1.weight, or no positions")
-    heads = claims.heads or HEADS.get(sizes.width)
+    if fc1 is None or fc1.ndim != 2 or not side:
+        raise ValueError(
+            f"{source.file} does not fit {layout.title}: no mlp.fc1.weight of two dimensions, or no positions"
+        )
+    _check_args(source, sizes)
+    heads = HEADS.get(sizes.width) if claims.heads is None else claims.heads
     if heads is None:
         raise ValueError(f"the weights of {source.name} (width {sizes.width}) do not say how many heads; give --heads")
     return TransformerConfig(
@@ -342,6 +361,24 @@ def _common(source: Source, layout: Layout, sizes: Sizes, claims: Claims) -> Tra
         learn_variance=_learns_variance(source, layout, sizes),
         mlp_ratio=fc1.shape[0] / sizes.width,
     )
+
+
+def _check_args(source: Source, sizes: Sizes) -> None:
+    """Where a training checkpoint says how large its model was, that must be what there is: blocks may be lost."""
+    args, tensors, wrong = source.args, source.tensors, []
+    if "block_fixed_point.mlp.fc1.weight" in tensors:
+        for part in ("pre", "post"):
+            said, found = args.get(f"fixed_point_{part}_depth"), _count(tensors, f"blocks_{part}")
+            wrong += [f"{found} {part} blocks, not {said}"] if said not in (None, found) else []
+    known = re.fullmatch(r"DiT-(S|B|L|XL)/(\d+)", str(args.get("model")))
+    if known:
+        expected, depth = preset(f"dit-{known[1].lower()}/2"), _count(tensors, "blocks")
+        blocks = expected.pre_blocks + expected.middle_blocks + expected.post_blocks
+        wrong += [f"{depth} blocks, not {blocks}"] if depth not in (0, blocks) else []
+        size, want = (sizes.width, sizes.patch), (expected.width, int(known[2]))
+        wrong += [f"width and patch size {size}, not {want}"] if size != want else []
+    if wrong:
+        raise ValueError(f"{source.file} has {'; '.join(wrong)}, as its arguments say: it is not whole")
 
 
 def _learns_variance(source: Source, layout: Layout, sizes: Sizes) -> bool:

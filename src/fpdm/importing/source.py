@@ -65,6 +65,8 @@ def read_source(name: str, weights: Literal["ema", "model"] = "ema") -> Source:
         path = _downloaded(name)
     if path.is_dir():
         return _read_folder(name, path)
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; expected a .pt or .safetensors file, or a folder")
     if path.suffix == ".safetensors":
         return Source(name, path, sha256_of(path), _plain(path, _load_safetensors(path)))
     content = _load_torch(path)
@@ -119,7 +121,11 @@ def _load_torch(path: Path) -> Any:
     except Exception as error:  # a broken file may raise anything
         message = " ".join(str(error).split())
         wanted = re.search(r"GLOBAL (\S+)", message)
-        reason = f"it asks for {wanted[1]}, which is no weight" if wanted else message[:120]
+        reason = "it is empty" if not path.stat().st_size else "it is no checkpoint of torch"
+        if wanted:
+            reason = f"it asks for {wanted[1]}, which is no weight"
+        elif zipfile.is_zipfile(path):
+            reason = message[:120]
         raise ValueError(f"{path} cannot be read as weights alone: {reason}; expected tensors by name") from error
 
 
@@ -137,6 +143,9 @@ def _plain(path: Path, content: Any) -> dict[str, Tensor]:
     strange = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if strange:
         raise ValueError(f"{path} holds {strange[0]!r}, which is no tensor; expected tensors by name and nothing else")
+    other = [key for key, value in content.items() if value.layout is not torch.strided]
+    if other:
+        raise ValueError(f"{path}: {other[0]} is stored as {content[other[0]].layout}; expected dense tensors")
     return {_unwrapped(key): value for key, value in content.items()}
 
 

@@ -119,6 +119,11 @@ def _recipe(source: Source, converted: Converted, autoencoder: str) -> Recipe:
                 f"{source.name} makes latents of {shape.in_channels} channels; say with --autoencoder what decodes them"
             )
         autoencoder = _VAE.format(args["vae"] if args.get("vae") in ("ema", "mse") else "ema")
+    elif autoencoder and Path(autoencoder).is_dir():
+        folder = Path(autoencoder).resolve()  # wherever the model is used from
+        if not any((folder / inner / "config.json").is_file() for inner in ("", "vae")):
+            raise ValueError(f"--autoencoder {autoencoder} has no config.json; expected an AutoencoderKL's folder")
+        autoencoder = str(folder)
     data = DataConfig(
         UNKNOWN,
         size=shape.image_size * (_FACTOR if latent else 1),

@@ -204,7 +204,9 @@ class FixedPointLayer(Middle):
 
     def iterate(self, z: Tensor, context: Context) -> Tensor:
         """One application of f, (B, T, D) to (B, T, D): the hot function, and the unit to compile."""
-        return self.cell(self.injection(z, context.injected), context.modulations)  # (B, T, D)
+        # In z's type: under autocast the injection gives a lower one, and a residual stream wants float32, as in a DiT.
+        injected = self.injection(z, context.injected).to(z.dtype)  # (B, T, D)
+        return self.cell(injected, context.modulations)  # (B, T, D)
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Solve from `z0`, or from `x`. Whether the pre blocks learn through the start too is the solver's to say."""

@@ -331,12 +331,13 @@ def as_dit(shape: TransformerConfig, blocks: int, *, shared: bool = False) -> Tr
         shared: One block between pre and post, applied as often as it takes.
 
     Raises:
-        ValueError: Fewer blocks than `shape` has before and after its middle.
+        ValueError: Fewer blocks than `shape` has before and after its middle, or none to share.
     """
     inner = blocks - shape.pre_blocks - shape.post_blocks
-    if inner < 0:
+    if inner < shared:
+        least = shape.pre_blocks + shape.post_blocks + shared
         raise ValueError(
-            f"a DiT of {blocks} blocks is too shallow; expected at least {shape.pre_blocks + shape.post_blocks}"
+            f"a {'shared stack' if shared else 'DiT'} of {blocks} blocks is too shallow; expected at least {least}"
         )
     depth = {"middle_blocks": 1, "repeats": inner} if shared else {"middle_blocks": inner}
     return replace(shape, middle_kind="stack", timestep_everywhere=True, **depth)

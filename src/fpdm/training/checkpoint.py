@@ -122,6 +122,11 @@ def prune(root: Path, keep: int, step: int) -> None:
     whole = [path for path in found if path <= folder(root, step)]
     for path in {*found} - {*whole[: max(keep, 2)]}:
         shutil.rmtree(path)
+    sweep(root)
+
+
+def sweep(root: Path) -> None:
+    """Delete what killed saves left behind. Nobody may be saving meanwhile."""
     for path in root.glob(".writing-*"):
         shutil.rmtree(path)
 
@@ -166,6 +171,7 @@ def verify(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: Something is missing, was changed, or has a newer format.
+        OSError: It cannot be read now, which says nothing of what it holds.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -179,8 +185,11 @@ def verify(path: Path) -> Checkpoint:
                 raise CheckpointError(f"{file} is damaged: its size or hash is not the manifest's")
         hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
         return Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")), hashes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*_GONE, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def check_names(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

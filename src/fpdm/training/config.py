@@ -41,8 +41,12 @@ class WarmStart:
     init_sha256: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.init_from, str):
+            raise ValueError(f"init_from is {self.init_from!r}; expected the path of a folder")
         if not isinstance(self.init_block, str) or not (self.init_block == "mean" or self.init_block.isdecimal()):
             raise ValueError(f"init_block is {self.init_block!r}; expected 'mean' or the number of a block, from 0")
+        if self.init_block != "mean" and not self.init_from:
+            raise ValueError(f"init_block is {self.init_block!r} without init_from; give the model to begin with too")
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ class TrainConfig:
             ("label_dropout", 0.0, 1.0),
         ):
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name} is {value!r}; expected a number")
             positive = name in ("learning_rate", "clip_norm")
             if not (low <= value < high) or (positive and value == 0.0):
                 bound = f"a finite number {'above' if positive else 'of at least'} {low:g}"
@@ -149,6 +155,8 @@ class TrainConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        if not isinstance(self.grad_into_start, bool):
+            raise ValueError(f"grad_into_start is {self.grad_into_start!r}; expected true or false")
         if self.seed >= 2**32:
             raise ValueError(f"seed is {self.seed}; expected an integer below 2^32")
         if not (self.steps or self.seconds or self.macs):
@@ -163,6 +171,20 @@ class TrainConfig:
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
         self.make_objective()
         self.make_gradient()
+
+    def micro_batch(self, processes: int) -> int:
+        """Images that each of so many processes has in memory at once.
+
+        Raises:
+            ValueError: The batch does not divide among them.
+        """
+        parts = processes * self.accumulate
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide among {processes} processes x accumulate "
+                f"{self.accumulate}; expected a multiple of {parts}"
+            )
+        return self.batch_size // parts
 
     def make_gradient(self) -> Gradient:
         """The way to differentiate through the fixed point."""
@@ -212,6 +234,8 @@ class Recipe:
     start: WarmStart = field(default_factory=WarmStart)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"name is {self.name!r}; expected a text")
         self.train.make_objective().check(self.schedule)
 
     def fitted(self, data: Examples) -> Recipe:
@@ -271,9 +295,12 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     """What a resumed run may not change, one "field: old -> new" each; how long to train, to save and to show may."""
     free = {"train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep", "train.log_every"}
     free |= {"train.validate_every", "train.sample_every", "train.tracker", "train.activation_checkpointing"}
+    free.add("train.accumulate")  # what another number of processes may need: the same step up to rounding
     free.add("autoencoder.source")  # wherever it is: its hash says which it is
     if not new.start.init_sha256:  # a resumed run does not ask where its first weights came from
         free.add("start.init_sha256")
+        if old.start.init_from and new.start.init_from:
+            free.add("start.init_from")
     before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if key not in free and before[key] != after[key]]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import hold, write_atomically
 from fpdm.fixed_point import FixedPointSolver, mean_iterations
 from fpdm.models import DiffusionTransformer
+from fpdm.signals import stop_signals
 from fpdm.training import checkpoint
 from fpdm.training.batch import make_batch
 from fpdm.training.clock import StepClock
@@ -76,12 +77,7 @@ class Trainer:
                 _check_fit(images, recipe)
         config = recipe.train
         self.accelerator = make_accelerator(config, out)
-        processes = self.accelerator.num_processes
-        if config.batch_size % (processes * config.accumulate):
-            raise ValueError(
-                f"batch_size {config.batch_size} does not divide among {processes} processes x accumulate "
-                f"{config.accumulate}; expected a multiple of {processes * config.accumulate}"
-            )
+        config.micro_batch(self.accelerator.num_processes)  # raises before anything is made
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
         self.model = DiffusionTransformer.from_shape(recipe.model)
@@ -202,7 +198,7 @@ class Trainer:
     def _backward(self, part: int, solver: FixedPointSolver) -> Part:
         """Add the gradient of one micro-batch to those before it."""
         config, step = self.recipe.train, self.progress.step
-        count = config.batch_size // (self.accelerator.num_processes * config.accumulate)
+        count = config.micro_batch(self.accelerator.num_processes)
         batch = make_batch(
             self.data,
             seed=config.seed,
@@ -263,20 +259,25 @@ class Trainer:
         return bool(votes > 0)  # type: ignore[operator]
 
     def _resume(self) -> None:
+        found = checkpoint.latest(self.out / CHECKPOINTS)
         recipe_file = self.out / RECIPE
-        if recipe_file.exists():
-            before = Recipe.from_json(recipe_file.read_text(encoding="utf-8"))
+        known = recipe_file if found is None else found.path / RECIPE  # the latter's hash is known
+        if known.exists():
+            try:
+                before = Recipe.from_json(known.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{known}: {error}; mend it, or choose another folder") from error
             changed = differences(before, self.recipe)
             if changed:
                 raise ValueError(
                     f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder"
                 )
             self.recipe = replace(self.recipe, start=before.start)
-        found = checkpoint.latest(self.out / CHECKPOINTS)
         if found is not None:
             self._restore(found)
         self.resumed_at = self.progress.step
         if self.accelerator.is_main_process:
+            checkpoint.sweep(self.out / CHECKPOINTS)
             write_atomically(recipe_file, self.recipe.to_json())
             write_atomically(self.out / README, self._readme())
 
@@ -361,20 +362,6 @@ def _check_fit(images: Examples, recipe: Recipe) -> None:
         )
     if model.num_classes and model.num_classes != images.num_classes:
         raise ValueError(f"the data has {images.num_classes} classes, but the model has {model.num_classes}")
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask a run to stop, so that the step under way can end."""
-    received: list[int] = []
-    # Clusters announce the end of a job's time by SIGTERM or, where they are asked to, SIGUSR1.
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    old = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _disconnected(error: RuntimeError) -> bool:

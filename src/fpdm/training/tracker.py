@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,12 +30,18 @@ def make_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         out: The run's folder.
 
     Raises:
-        ValueError: The tracker's library is not installed.
+        ValueError: The tracker's library is not installed, or accelerate is to accumulate gradients by itself.
     """
     name = None if config.tracker == "none" else config.tracker
     if name is not None and name not in [str(known) for known in get_available_trackers()]:
         raise ValueError(
             f"tracker is {name!r}, and its library is not installed; pip install {name}, or take the tracker 'none'"
+        )
+    launched = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if launched != "1":  # the accelerator would divide every gradient by it once more
+        raise ValueError(
+            f"accelerate was launched with {launched} gradient accumulation steps; leave them at 1 there, and give "
+            f"fpdm train --accumulate {launched}"
         )
     processes()
     return Accelerator(mixed_precision=config.mixed_precision, log_with=name, project_dir=out)

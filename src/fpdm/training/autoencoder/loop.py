@@ -22,10 +22,11 @@ from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import hold, write_atomically
 from fpdm.generate import default_device
 from fpdm.randomness import Stream, generator
+from fpdm.signals import stop_signals
 from fpdm.training import checkpoint
 from fpdm.training.autoencoder.config import AutoencoderRecipe
 from fpdm.training.clock import StepClock
-from fpdm.training.loop import MAX_SKIPPED, stop_signals
+from fpdm.training.loop import MAX_SKIPPED
 from fpdm.training.moments import moments, restore_moments
 from fpdm.training.progress import Progress
 from fpdm.training.rows import append_row, forget_rows_after, writable
