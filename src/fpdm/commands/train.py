@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -163,6 +164,12 @@ class Train(Command):
             check_expected(recipe.data, recipe.autoencoder)
         dataset = load_dataset(recipe.data, root=self.data_root, strict=self.strict, workers=self.workers)
         images = dataset.splits.train
+        if recipe.data.conditional and recipe.model.num_classes and not images.num_classes:
+            warnings.warn(
+                f"the recipe has {recipe.model.num_classes} classes, {recipe.data.source} none: training without classes",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         recipe = recipe.fitted(images)
         trainer = Trainer(recipe, images, self.out, validation=dataset.splits.validation, command=self.line)
         speaks = trainer.accelerator.is_main_process
