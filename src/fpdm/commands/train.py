@@ -166,7 +166,7 @@ class Train(Command):
         images = dataset.splits.train
         if recipe.data.conditional and recipe.model.num_classes and not images.num_classes:
             warnings.warn(
-                f"the recipe has {recipe.model.num_classes} classes, {recipe.data.source} none: training without classes",
+                f"the recipe has {recipe.model.num_classes} classes, {recipe.data.source} none: so it learns none",
                 RuntimeWarning,
                 stacklevel=2,
             )
