@@ -1,11 +1,15 @@
 """Pieces on disk: which count as there, and that they come back as they were, in order."""
 
+import os
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.pieces import Made, Pieces, collect
 
@@ -67,6 +71,42 @@ def test_a_damaged_piece_is_made_again(pieces: Pieces, damage) -> None:
     path = sorted(pieces.folder.iterdir())[1]
     path.write_bytes(damage(path.read_bytes()))
     assert run(pieces) == [4]
+
+
+def test_a_flipped_bit_anywhere_is_found(pieces: Pieces) -> None:
+    run(pieces)
+    path = sorted(pieces.folder.iterdir())[1]
+    good = path.read_bytes()
+    for place in range(len(good)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        assert pieces.missing() == [range(4, 8)], f"byte {place}"
+
+
+def test_pieces_of_another_writer_are_not_mixed_in(pieces: Pieces, tmp_path: Path) -> None:
+    run(pieces)
+    other = replace(pieces, folder=tmp_path / "other", fingerprint="other")
+    run(other)
+    path = sorted(pieces.folder.iterdir())[1]
+    shutil.copy(other.folder / path.name, path)
+    for read in (pieces.features, pieces.images, pieces.notes):
+        with pytest.raises(ValueError, match="another command wrote"):
+            list(read())
+    path.unlink()
+    with pytest.raises(ValueError, match="give the same command again"):
+        list(pieces.features())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_after_the_piece_under_way(pieces: Pieces, number: signal.Signals) -> None:
+    def stopping(piece: range) -> Made:
+        if piece.start == 4:
+            os.kill(os.getpid(), number)
+        return make(piece)
+
+    with pytest.raises(Interrupted, match=f"stopped by {number.name}.*the same command goes on") as caught:
+        collect(pieces, stopping, Mean(), batch_size=2, what="test")
+    assert caught.value.exit_code == 128 + number
+    assert run(pieces) == [8]
 
 
 def test_pieces_without_images_do_not_serve_where_they_are_wanted(pieces: Pieces) -> None:

@@ -6,8 +6,10 @@ they are the same whatever the number of processes, to the last bit.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +22,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
 from fpdm.files import write_atomically
-from fpdm.processes import processes
+from fpdm.processes import any_process, processes
+from fpdm.signals import stop_signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,7 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True)
 class Pieces:
-    """A folder of pieces.
+    """A folder of pieces. Only one evaluation or reference at a time may write to it, which its owner sees to.
 
     Attributes:
         folder: Where they lie.
@@ -89,12 +93,17 @@ class Pieces:
         tensors = {"features": features.float()}
         if self.with_images:
             tensors["images"] = made.images.contiguous()
-        about = {"fingerprint": self.fingerprint, "notes": json.dumps(made.notes)}
+        notes = json.dumps(made.notes)
+        about = {"fingerprint": self.fingerprint, "notes": notes, "sha256": _sha256(tensors, notes)}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path(piece), safetensors.torch.save(tensors, about))
 
     def features(self) -> Iterator[Features]:
-        """Of each piece in order, (B, F)."""
+        """Of each piece in order, (B, F).
+
+        Raises:
+            ValueError: A piece is gone, or of another fingerprint, as in `images` and `notes`.
+        """
         for piece in self.all:
             with self._open(piece) as file:
                 yield Features(file.get_tensor("features").double(), self.extractor)
@@ -121,15 +130,38 @@ class Pieces:
         return self.folder / f"{piece.start:09d}-{piece.stop:09d}.safetensors"
 
     def _open(self, piece: range) -> Any:
-        return safetensors.safe_open(self._path(piece), "pt")
+        path = self._path(piece)
+        try:
+            file = safetensors.safe_open(path, "pt")
+            if (file.metadata() or {}).get("fingerprint") == self.fingerprint:
+                return file
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read: {error}; give the same command again to make it anew") from error
+        raise ValueError(
+            f"{path} is of other images or features than the pieces beside it: another command wrote to {self.folder} "
+            "meanwhile; let one end before the next begins, and give the same command again"
+        )
 
     def _usable(self, path: Path) -> bool:
         try:
             with safetensors.safe_open(path, "pt") as file:  # refuses a file whose length is not what its head says
-                about, held = file.metadata() or {}, {*file.keys()}
+                about = file.metadata() or {}
+                if about.get("fingerprint") != self.fingerprint:
+                    return False
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return False
-        return about.get("fingerprint") == self.fingerprint and (not self.with_images or "images" in held)
+        whole = about.get("sha256") == _sha256(tensors, about.get("notes", ""))
+        return whole and (not self.with_images or "images" in tensors)
+
+
+def _sha256(tensors: dict[str, Tensor], notes: str) -> str:
+    """Of all that a piece holds: a flipped bit would move a figure, and nobody would see it."""
+    digest = hashlib.sha256(notes.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def collect(
@@ -148,21 +180,34 @@ def collect(
         extractor: What features come from.
         batch_size: Images that go through the extractor at once.
         what: For the progress bar.
+
+    Raises:
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came to a process; the pieces that are finished stay.
     """
     state = processes()
     missing = pieces.missing()
     state.wait_for_everyone()  # so that all share out the same list: nobody has made anything since
-    with tqdm(
+    bar = tqdm(
         total=pieces.count,
         initial=pieces.count - sum(map(len, missing)),
         desc=what,
         unit=" images",
         dynamic_ncols=True,
         disable=None if state.is_main_process else True,
-    ) as bar:
+    )
+    with stop_signals() as received, bar:
         for piece in missing[state.process_index :: state.num_processes]:
+            if received:
+                break
             made = make(piece)
             features = extractor.features(made.images, batch_size).values if len(made.images) else torch.empty(0, 0)
             pieces.save(piece, made, features)  # (B, F)
             bar.update(max(pieces.done() - bar.n, 0))
-    state.wait_for_everyone()
+        stopped = any_process(bool(received))  # by which all meet
+    if stopped:
+        number = received[0] if received else signal.SIGTERM
+        raise Interrupted(
+            f"stopped by {signal.Signals(number).name}; {pieces.folder} keeps the finished pieces, and the same "
+            "command goes on from them",
+            number,
+        )
