@@ -61,10 +61,11 @@ def test_damage_is_said(tmp_path: Path) -> None:
     for name in ("text.npz", "other.npz", "missing.npz"):
         with pytest.raises(ValueError, match="holds no images"):
             ImageArchive(tmp_path / name)
-    np.savez(tmp_path / "a.npz", IMAGES.numpy().transpose(0, 2, 3, 1).copy())
-    archive = ImageArchive(tmp_path / "a.npz")
-    content = bytearray((tmp_path / "a.npz").read_bytes())
-    content[400] ^= 1  # a pixel
-    (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
-        archive.read(range(11))
+    for write in (np.savez, np.savez_compressed):
+        write(tmp_path / "a.npz", IMAGES.numpy().transpose(0, 2, 3, 1).copy())
+        archive = ImageArchive(tmp_path / "a.npz")
+        content = bytearray((tmp_path / "a.npz").read_bytes())
+        content[59] = 0xFF  # the first byte, stored or compressed
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="damaged"):
+            archive.read(range(11))

@@ -1,7 +1,9 @@
 """Reference files: ours come back whole, ADM's are taken for Inception's, and no other extractor's statistics pass."""
 
+import json
 import warnings
-from dataclasses import replace
+import zlib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from fpdm.evaluation import GaussianStatistics
+from fpdm.evaluation.archive import ImageArchive
 from fpdm.evaluation.pretrained import PUBLISHED, PretrainedExtractor
 from fpdm.evaluation.reference import Origin, read_reference, write_reference
 from tests.evaluation.features import RNG, correlated, features
@@ -79,13 +82,44 @@ GOOD = {"mu": np.zeros(3), "sigma": np.eye(3)}
         ({**GOOD, "sigma": np.eye(3) + np.eye(3, k=1)}, "not symmetric"),
         ({**GOOD, "mu": np.array([{}, {}, {}])}, "no reference"),  # objects, which only unpickling would read
         ({**GOOD, "origin": np.array("{}")}, "no reference"),
-        ({**GOOD, "features": np.zeros((5, 2))}, "mu"),
+        ({**GOOD, "origin": np.array(json.dumps({**asdict(ORIGIN), "images": "50"}))}, "images is '50'; expected int"),
+        ({**GOOD, "origin": np.array(json.dumps({**asdict(ORIGIN), "split": None}))}, "split is None; expected str"),
+        ({**GOOD, "features": np.zeros((5, 2))}, r"features \(5, 2\)"),
+        ({**GOOD, "features": np.array([[0, 0, 0], [0, np.inf, 0]])}, r"bad\.npz holds nan or inf in features"),
+        ({**GOOD, "mu": np.zeros(3, np.complex128)}, "mu is complex128; expected real"),
+        ({**GOOD, "sigma": np.diag([1.0, 1.0, -1e-3])}, "eigenvalue -0.001"),
     ],
 )
 def test_what_is_no_reference_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         read_reference(tmp_path / "bad.npz")
+
+
+def test_a_variance_that_rounding_made_negative_is_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "ref.npz", mu=np.zeros(3), sigma=np.diag([1.0, 1.0, -1e-9]))
+    assert read_reference(tmp_path / "ref.npz").mean.tolist() == [0, 0, 0]
+
+
+def test_a_damaged_byte_is_no_fault_of_ours(tmp_path: Path) -> None:
+    """What a flipped byte makes of a compressed file: none but a `ValueError` leaves the readers."""
+    path, images = tmp_path / "ref.npz", np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    np.savez_compressed(path, images, mu=np.zeros(3), sigma=np.eye(3))
+    good = path.read_bytes()
+    damaged = [
+        good[:place] + bytes([good[place] ^ flip]) + good[place + 1 :]
+        for place in range(len(good))
+        for flip in (1, 255)
+    ]
+    causes = set()
+    for content in damaged:
+        path.write_bytes(content)
+        for read in (read_reference, lambda path: ImageArchive(path).read(range(1))):
+            try:
+                read(path)
+            except ValueError as error:
+                causes.add(type(error.__cause__))
+    assert {zlib.error, NotImplementedError, RuntimeError} <= causes
 
 
 def test_other_files_are_refused(tmp_path: Path, ours: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import os
+import struct
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -15,6 +18,10 @@ import torch
 from torch import Tensor
 
 _ARRAY = "arr_0"
+DAMAGE = (  # what reading an .npz may raise whose bytes are not what they were: RuntimeError says it is encrypted
+    *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, RuntimeError),
+    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+)
 
 
 def write_images(path: Path, images: Iterable[Tensor], count: int, size: tuple[int, int]) -> None:
@@ -63,7 +70,7 @@ class ImageArchive:
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, fortran, dtype = read(file)
                 self._offset = file.tell()
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise ValueError(f"{path} holds no images: {error}; expected an .npz with {_ARRAY}") from error
         if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3 or not math.prod(shape):
             raise ValueError(f"{_ARRAY} of {path} is {dtype} {shape}; expected uint8 (N, H, W, 3)")
@@ -83,7 +90,7 @@ class ImageArchive:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{_ARRAY}.npy") as file:
                 file.seek(self._offset + places.start * each)
                 content = bytearray(file.read(len(places) * each))
-        except (OSError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise ValueError(f"{self.path} is damaged: {error}") from error
         if len(content) != len(places) * each:
             raise ValueError(f"{self.path} is damaged: it ends before image {places.stop}")
