@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import warnings
@@ -19,9 +20,9 @@ from fpdm.evaluation import Features, GaussianStatistics
 from fpdm.evaluation.archive import ImageArchive
 from fpdm.evaluation.pieces import Made, Pieces, collect
 from fpdm.evaluation.pretrained import INCEPTION, pretrained_extractor
-from fpdm.evaluation.reference import Origin, write_reference
-from fpdm.files import sha256_of, write_atomically
-from fpdm.processes import processes
+from fpdm.evaluation.reference import Origin, read_reference, write_reference
+from fpdm.files import hold, sha256_of, write_atomically
+from fpdm.processes import PATIENCE, processes
 
 ALL = "all"
 _NAMED = 5  # skipped files in the summary
@@ -75,7 +76,7 @@ class ReferenceSettings:
 
 @dataclass(frozen=True)
 class MadeReference:
-    """A reference that was made.
+    """A reference.
 
     Attributes:
         out: The file.
@@ -83,6 +84,7 @@ class MadeReference:
         dims: Features of an image.
         features: Images whose features are in the file.
         skipped: What could not be read, and why, by path; it is listed in a file beside the reference.
+        made: Whether this call made it; else it was there already.
     """
 
     out: Path
@@ -90,14 +92,15 @@ class MadeReference:
     dims: int
     features: int
     skipped: tuple[tuple[str, str], ...]
+    made: bool
 
     def to_text(self) -> str:
         """A few lines."""
         o = self.origin
         lines = [
-            f"{self.out}: mu and sigma of {self.dims} features of {o.extractor}, from {o.images:,} images of "
-            f"{o.source} ({o.split}), {o.channels} x {o.size} x {o.size}, {o.resize}; the features of "
-            f"{self.features:,} are kept"
+            f"{'' if self.made else 'nothing left to do: '}{self.out}: mu and sigma of {self.dims} features of "
+            f"{o.extractor}, from {o.images:,} images of {o.source} ({o.split}), {o.channels} x {o.size} x {o.size}, "
+            f"{o.resize}; the features of {self.features:,} are kept"
         ]
         if self.skipped:
             lines.append(f"  skipped   {len(self.skipped)}, listed in {_skipped_file(self.out).name}")
@@ -127,6 +130,8 @@ def make_reference(
 ) -> MadeReference | None:
     """Write reference statistics; every process that was started takes its share, and the main one has the result.
 
+    A call that was interrupted goes on where it was; what it has made already is not made again.
+
     Args:
         images: A folder, an `.npz` with `arr_0`, or the name of a data set.
         out: The file to write, `.npz`. While it is made, a folder beside it keeps what is finished.
@@ -134,12 +139,13 @@ def make_reference(
         root: Folder with the own files of a data set that comes by name.
 
     Raises:
-        ValueError: No images, fewer than 2, one that cannot be read with `strict`, an extractor that cannot be had, or
-            a file's name that is no `.npz`.
+        ValueError: No images, fewer than 2, one that cannot be read with `strict`, an extractor that cannot be had, a
+            file's name that is no `.npz`, or another process makes this file.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished pieces stay.
     """
     if out.suffix != ".npz":
         raise ValueError(f"--out {out}: expected a file that ends with .npz")
-    state = processes()
+    state = processes(timeout=PATIENCE)
     device = torch.device(state.device or "cpu")
     source = _source(images, settings, root)
     with state.local_main_process_first():  # it may have to download
@@ -148,27 +154,63 @@ def make_reference(
         )
     fingerprint = hashlib.sha256(f"{source.fingerprint} {extractor.identity}".encode()).hexdigest()
     folder = out.with_name(f"{out.name}.pieces")
-    pieces = Pieces(folder, source.count, settings.piece_size, fingerprint, extractor.identity)
-    collect(pieces, source.read, extractor, batch_size=settings.batch_size, what="features")
-    if not state.is_main_process:
+    pieces = Pieces(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
+    with hold(folder) if state.is_main_process else contextlib.nullcontext():
+        state.wait_for_everyone()  # until it is held
+        found = _finished(out, fingerprint, settings)
+        state.wait_for_everyone()  # until all have looked
+        if found is None:
+            collect(pieces, source.read, extractor, batch_size=settings.batch_size, what="features")
+            found = _put_together(pieces, source, out, settings) if state.is_main_process else None
+    if state.is_main_process:
+        with contextlib.suppress(OSError):  # another process has begun
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
+    return found if state.is_main_process else None
+
+
+def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeReference | None:
+    """The reference that is there already, if it is of the same images, and nothing else is asked for."""
+    try:
+        found = read_reference(out)
+        listed = _skipped_file(out).read_text(encoding="utf-8") if _skipped_file(out).exists() else ""
+    except ValueError:  # there is none, or it is damaged
         return None
-    statistics = GaussianStatistics.of_parts(pieces.features())
+    skipped = tuple((path, reason) for path, _, reason in (line.partition("\t") for line in listed.splitlines()))
+    kept = len(found.features) if found.features is not None else 0
+    origin = found.origin
+    if origin is None or found.fingerprint != fingerprint or kept != min(settings.features, origin.images):
+        return None
+    return None if skipped and settings.strict else MadeReference(out, origin, len(found.mean), kept, skipped, False)
+
+
+def _put_together(pieces: Pieces, source: _Source, out: Path, settings: ReferenceSettings) -> MadeReference:
+    """Write the reference, by which it is finished, and take the pieces away."""
+    skipped = tuple((path, reason) for notes in pieces.notes() for path, reason in notes.get("skipped", ()))
+    try:
+        statistics = GaussianStatistics.of_parts(pieces.features())
+    except ValueError as error:
+        if not skipped:
+            raise
+        path, reason = skipped[0]
+        raise ValueError(f"{error}; {len(skipped)} skipped, the first: {path}: {reason}") from error
     assert statistics.n is not None
     if statistics.n <= statistics.dims:
         warnings.warn(
             f"{statistics.n} images for features of {statistics.dims} dimensions: distances to this reference are far "
             "too large; use more images",
-            stacklevel=2,
+            stacklevel=3,
         )
-    skipped = tuple((path, reason) for notes in pieces.notes() for path, reason in notes.get("skipped", ()))
-    resize, split = source.resize, settings.split
-    origin = Origin(source.name, split, statistics.n, source.size, source.channels, resize, extractor.identity)
+    extractor, split = pieces.extractor, settings.split
+    origin = Origin(source.name, split, statistics.n, source.size, source.channels, source.resize, extractor)
     kept = _spread(pieces, statistics.n, min(settings.features, statistics.n))
-    write_reference(out, statistics, kept, origin)
     if skipped:
         write_atomically(_skipped_file(out), "".join(f"{path}\t{reason}\n" for path, reason in skipped))
+    else:
+        _skipped_file(out).unlink(missing_ok=True)  # of another reference
+    write_reference(out, statistics, kept, origin, pieces.fingerprint)
     pieces.delete()
-    return MadeReference(out, origin, statistics.dims, len(kept.values) if kept else 0, skipped)
+    return MadeReference(out, origin, statistics.dims, len(kept.values) if kept else 0, skipped, True)
 
 
 def _skipped_file(out: Path) -> Path:
@@ -219,8 +261,11 @@ def _folder(path: Path, settings: ReferenceSettings) -> _Source:
         raise _strict(files.skipped[0])
     digest = hashlib.sha256(f"{settings.size} {settings.channels} {settings.crop}".encode())
     for one in files.paths:
-        status = (files.root / one).stat()
-        digest.update(f"{escaped(one)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        try:
+            status = (files.root / one).stat()
+            digest.update(f"{escaped(one)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        except OSError:  # gone since; it is skipped where it would be read
+            digest.update(f"{escaped(one)}\n".encode())
     passed = [_noted(one) for one in files.skipped]
 
     def read(piece: range) -> Made:
