@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,11 +16,13 @@ from scipy.stats import chisquare
 
 from fpdm import cli
 from fpdm.data import load
+from fpdm.errors import Interrupted
 from fpdm.evaluation.pieces import Pieces
 from fpdm.evaluation.pretrained import PUBLISHED, pretrained_extractor
 from fpdm.experiments import evaluate as module
 from fpdm.experiments.evaluate import RESULT, SAMPLES, Evaluation, EvaluationSettings, evaluate, labels_of
 from fpdm.experiments.recipes import recipe
+from fpdm.experiments.sample import check_claim, claim
 from fpdm.generate import Plan
 from fpdm.models import TransformerConfig
 from fpdm.training import Run, Trainer, load_run
@@ -135,6 +138,52 @@ def test_an_interrupted_evaluation_goes_on(
     assert (tmp_path / "out" / SAMPLES).read_bytes()[200:2000] == (root / "whole" / SAMPLES).read_bytes()[200:2000]
 
 
+def test_a_signal_leaves_what_the_same_call_goes_on_with(
+    root: Path, run: Run, whole: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def drawing(indices: Any, *rest: Any) -> list[int]:
+        if len(drawn) == 6:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        drawn.extend(indices)
+        return labels_of(indices, *rest)
+
+    monkeypatch.setattr(module, "labels_of", drawing)
+    with pytest.raises(Interrupted, match="stopped by SIGUSR1"):
+        evaluate(run, PLAN, root / "ref.npz", tmp_path, settings(root))
+    assert drawn == [*range(12)]
+    evaluate(run, PLAN, root / "ref.npz", tmp_path, settings(root))
+    assert drawn == [*range(N)]
+    assert figures(tmp_path) == figures(root / "whole")
+
+
+def test_a_folder_that_nothing_was_drawn_into_serves_other_settings(
+    root: Path, run: Run, whole: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: Any, **__: Any) -> None:
+        raise ValueError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "collect", refusing)
+        with pytest.raises(ValueError, match="refused"):
+            evaluate(run, PLAN, root / "ref.npz", tmp_path, settings(root, seed=1))
+    evaluate(run, PLAN, root / "ref.npz", tmp_path, settings(root))
+    assert figures(tmp_path) == figures(root / "whole")
+
+
+def test_an_image_binds_the_folder_to_its_settings(tmp_path: Path) -> None:
+    claim(tmp_path, {"seed": 1})
+    with pytest.raises(ValueError, match="another seed"):
+        check_claim(tmp_path, {"seed": 2})
+    claim(tmp_path, {"seed": 2})
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "0.safetensors").touch()
+    claim(tmp_path, {"seed": 2})
+    with pytest.raises(ValueError, match="another seed"):
+        claim(tmp_path, {"seed": 1})
+
+
 def test_a_finished_evaluation_is_shown_and_not_made_again(
     root: Path, run: Run, whole: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +253,11 @@ def test_random_labels_are_uniform_and_each_images_own(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_images": 1}, {"labels": "all"}, {"batch_size": 0}, {"piece_size": 0}, {"manifold_images": 3}]
+    "changes",
+    [
+        *({"num_images": 1}, {"labels": "all"}, {"batch_size": 0}, {"piece_size": 0}, {"manifold_images": 3}),
+        *({"seed": -1}, {"seed": 2**32}),
+    ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):

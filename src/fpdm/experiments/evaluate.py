@@ -27,10 +27,10 @@ from fpdm.evaluation.archive import write_images
 from fpdm.evaluation.pieces import Made, Pieces, collect
 from fpdm.evaluation.pretrained import INCEPTION, PretrainedExtractor, pretrained_extractor
 from fpdm.evaluation.reference import Origin, Reference, read_reference
-from fpdm.experiments.sample import claim, settings_of
+from fpdm.experiments.sample import check_claim, claim, settings_of
 from fpdm.files import hold, write_atomically
 from fpdm.generate import ImageSampler, Plan, balanced_labels
-from fpdm.processes import processes
+from fpdm.processes import PATIENCE, processes
 from fpdm.randomness import Stream, generator
 from fpdm.training import Run
 
@@ -79,6 +79,8 @@ class EvaluationSettings:
         for name in ("batch_size", "piece_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected an integer from 0 and below 2^32")
         if self.labels not in ("random", "balanced"):
             raise ValueError(f"labels is {self.labels!r}; expected random or balanced")
 
@@ -225,8 +227,9 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
         ValueError: The plan does not fit the model, a file is missing or none of its kind, the reference is another
             extractor's, or the folder has samples of other settings.
         RunError: The samples are not finite.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished pieces stay.
     """
-    state = processes()
+    state = processes(timeout=PATIENCE)
     device = torch.device(state.device or "cpu")
     target = read_reference(reference)
     with state.local_main_process_first():  # it may have to download
@@ -244,7 +247,7 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
         if state.is_main_process:
             claim(out, made_with)
         state.wait_for_everyone()
-        claim(out, made_with)  # so that no process has other weights, of a run that goes on
+        check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
         finished = _finished(out, protocol, settings)
         state.wait_for_everyone()
         if finished is not None:

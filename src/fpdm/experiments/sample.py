@@ -115,25 +115,35 @@ def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
-    """Write down what the images in a folder are made with.
+    """Write down what the images in a folder are made with; settings that nothing was made with yet give way.
 
     Raises:
         ValueError: It holds images of other settings.
     """
     path = out / SETTINGS
-    if path.exists():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            old = None
-        if not isinstance(old, dict):
-            raise ValueError(f"{path} holds no settings of samples; choose another folder")
-        changed = [key for key in settings if old.get(key) != settings[key]]
-        if changed:
-            raise ValueError(
-                f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder"
-            )
+    if any(one.is_file() and not one.name.startswith(".") and one != path for one in out.rglob("*")):
+        check_claim(out, settings)
     write_atomically(path, json.dumps(settings, indent=1))
+
+
+def check_claim(out: Path, settings: dict[str, Any]) -> None:
+    """Check that a folder is not claimed for images of other settings.
+
+    Raises:
+        ValueError: It is.
+    """
+    path = out / SETTINGS
+    if not path.exists():
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        old = None
+    if not isinstance(old, dict):
+        raise ValueError(f"{path} holds no settings of samples; choose another folder")
+    changed = [key for key in settings if old.get(key) != settings[key]]
+    if changed:
+        raise ValueError(f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder")
 
 
 def _path(out: Path, index: int) -> Path:

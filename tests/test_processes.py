@@ -1,0 +1,32 @@
+"""How long the processes of an evaluation or a reference wait for each other."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fpdm.processes
+from fpdm.experiments.evaluate import EvaluationSettings, evaluate
+from fpdm.experiments.reference import ReferenceSettings, make_reference
+
+
+class Joined(Exception):
+    """Raised in the place of a start."""
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda: evaluate(None, None, Path("ref.npz"), Path("out"), EvaluationSettings()),  # type: ignore[arg-type]
+        lambda: make_reference("digits", Path("ref.npz"), ReferenceSettings()),
+    ],
+)
+def test_they_wait_longer_than_a_piece_of_a_large_model_takes(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*, timeout: timedelta, **_: Any) -> None:
+        assert timeout > timedelta(days=1)
+        raise Joined
+
+    monkeypatch.setattr(fpdm.processes, "PartialState", start)
+    with pytest.raises(Joined):
+        begin()
