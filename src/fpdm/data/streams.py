@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import abc
+import difflib
 import hashlib
 import itertools
 import json
 import os
 import re
+import sys
 import tarfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -24,6 +27,12 @@ from fpdm.data.sources import DATASETS, SPLITS, class_names, load
 from fpdm.randomness import Stream, generator
 
 _HOLDOUT_SEED = 1797  # which images are held out is a function of it and their number alone
+_TABLES = (".parquet", ".arrow")
+_STRINGS = ("string", "large_string")
+_SAVED = ("state.json", "dataset_dict.json")  # by `datasets.Dataset.save_to_disk`
+# What is hashed at either end of a file to tell it from another of its name and size. Not the time of its last change,
+# which is another in a copy or a checkout of the same files; nor the whole, which would read a large set twice.
+_IMAGE_END, _TABLE_END = 2**12, 2**20
 
 
 class Raw(NamedTuple):
@@ -76,6 +85,11 @@ class Source:
     size: tuple[int, int] | None = None
     skipped: tuple[Skipped, ...] = ()
 
+    def count(self) -> int | None:
+        """Images in all parts; None if only reading them shows it."""
+        counts = [part.count() for part in self.parts.values()]
+        return None if None in counts else sum(count for count in counts if count)
+
 
 @dataclass(frozen=True)
 class HubSettings:
@@ -97,7 +111,8 @@ class HubSettings:
 def open_source(config: DataConfig, *, hub: HubSettings, holdout: int = 0, root: Path | None = None) -> Source:
     """What a configuration names: a data set by name, a folder of images or of tar shards, or a hub data set.
 
-    A folder is one of tar shards if a .tar lies in it, and a hub data set if a .parquet or .arrow does, however deep.
+    A folder is one of tar shards if a .tar lies in it, and a hub data set if a .parquet or .arrow does, however deep;
+    but images in class folders win over both, with a warning, and images without classes over the latter.
 
     Args:
         config: The images.
@@ -130,14 +145,61 @@ def open_source(config: DataConfig, *, hub: HubSettings, holdout: int = 0, root:
 
 def _kind(path: Path) -> str:
     if path.is_dir():
-        if any(path.glob("*.tar")):
-            return "tar"
-        tables = (name for _, _, names in os.walk(path) for name in names if name.endswith((".parquet", ".arrow")))
-        return "hub" if next(tables, None) else "folder"
-    if path.suffix == ".tar" and path.exists():
-        return "tar"
-    on_hub = not path.exists() and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not str(path).startswith(".")
-    return "hub" if path.suffix in (".parquet", ".arrow") or on_hub else "folder"
+        return _kind_of_folder(path)
+    if path.exists():
+        return {".tar": "tar", **dict.fromkeys(_TABLES, "hub")}.get(path.suffix, "folder")
+    if path.suffix in (".tar", *_TABLES):
+        raise ValueError(f"there is no file {path}; expected tar shards, a .parquet or a .arrow, or a folder of them")
+    near = difflib.get_close_matches(str(path), DATASETS, 1)
+    if near and "/" not in str(path):  # before the hub is asked, which takes long where there is no network
+        raise ValueError(
+            f"there is no folder {path}; did you mean {near[0]}? A data set of the hub is given with its owner: "
+            f"OWNER/{path}"
+        )
+    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not str(path).startswith(".")
+    return "hub" if on_hub else "folder"
+
+
+def _kind_of_folder(path: Path) -> str:
+    if any((path / name).is_file() for name in _SAVED):
+        return "hub"
+    tar = next((one.name for one in path.glob("*.tar")), "")
+    table = next((name for _, _, names in os.walk(path) for name in names if name.endswith(_TABLES)), "")
+    if not tar and not table:
+        return "folder"
+    try:
+        files = scan(path)
+    except ValueError:  # no images
+        return "tar" if tar else "hub"
+    # A README or LICENSE, of no ending, may be an image among images, but makes none of a folder.
+    if not any(one.suffix for one in files.paths) or (tar and not files.classes):
+        return "tar" if tar else "hub"
+    warnings.warn(
+        f"{escaped(path)} is taken for a folder of images, for it has some; {escaped(tar or table)} is left out: move "
+        "it elsewhere to prepare it",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return "folder"
+
+
+def _ends(stream: BinaryIO, start: int, size: int, end: int) -> bytes:
+    """The first and the last bytes of a stretch of a file."""
+    stream.seek(start)
+    first = stream.read(min(size, end))
+    stream.seek(start + max(size - end, 0))
+    return first + stream.read(min(size, end))
+
+
+def _add_file(digest: hashlib._Hash, root: Path, path: Path, end: int) -> None:
+    """Add a file's name, size and ends."""
+    try:
+        with (root / path).open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            ends = _ends(stream, 0, size, end)
+    except OSError:  # it has just vanished, or must not be read; that will show
+        size, ends = -1, b""
+    digest.update(f"{escaped(path)}\n{size}\n".encode() + ends)
 
 
 # Data sets in memory
@@ -191,11 +253,7 @@ def _folder(root: Path) -> Source:
     files = scan(root)
     digest = hashlib.sha256()
     for path in files.paths:
-        try:
-            size = os.stat(root / path).st_size
-        except OSError:  # it has just vanished; that will show
-            size = -1
-        digest.update(f"{escaped(path)}\n{size}\n".encode())
+        _add_file(digest, root, path, _IMAGE_END)
     used = {path.parts[0] for path in files.paths} if files.classes else set()
     classes = tuple(name for name in files.classes if name in used)
     part = _Files(root, files.paths, {name: label for label, name in enumerate(classes)})
@@ -215,7 +273,7 @@ class _Member(NamedTuple):
     start: int
     bytes: int
     name: str
-    label: int
+    label: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +287,7 @@ class _Tars(Part):
             with self.tars[number].open("rb") as stream:
                 for member in group:
                     stream.seek(member.start)
-                    yield Raw(f"{self.tars[number].name}/{member.name}", stream.read(member.bytes), member.label)
+                    yield Raw(f"{self.tars[number].name}/{member.name}", stream.read(member.bytes), member.label or 0)
 
     def count(self) -> int:
         """How many there are."""
@@ -241,33 +299,37 @@ def _tar(path: Path) -> Source:
     tars = sorted(path.glob("*.tar")) if path.is_dir() else [path]
     members: list[_Member] = []
     skipped: list[Skipped] = []
-    labelled: bool | None = None
     for number, tar in enumerate(tars):
         try:
-            for key, image, label in _samples(tar):
-                if labelled is None:
-                    labelled = label is not None
-                if labelled and label is None:
-                    skipped.append(Skipped(Path(tar.name, key), "without a class, which the first image has"))
-                else:
-                    members.append(_Member(number, image.offset_data, image.size, image.name, label if labelled else 0))  # type: ignore[arg-type]
+            for image, label in _samples(tar):
+                members.append(_Member(number, image.offset_data, image.size, image.name, label))
         except (OSError, tarfile.TarError) as error:
             skipped.append(Skipped(Path(tar.name), f"damaged, read up to there: {error}"))
+    labelled = any(member.label is not None for member in members)
+    if labelled:
+        without = [member for member in members if member.label is None]
+        skipped += [
+            Skipped(Path(tars[one.tar].name, one.name), "without a class, which others have") for one in without
+        ]
+        members = [member for member in members if member.label is not None]
     if not members:
         raise ValueError(
             f"the tar shards of {escaped(path)} hold no image ({len(tars)} files, {len(skipped)} skipped); expected "
             "files such as 0001.jpg with 0001.cls, as WebDataset lays them out"
         )
     digest = hashlib.sha256()
-    for member in members:
-        digest.update(f"{tars[member.tar].name} {member}\n".encode("utf-8", "backslashreplace"))
+    for number, group in itertools.groupby(members, key=lambda member: member.tar):
+        with tars[number].open("rb") as stream:
+            for member in group:
+                digest.update(f"{tars[number].name} {member}\n".encode("utf-8", "backslashreplace"))
+                digest.update(_ends(stream, member.start, member.bytes, _IMAGE_END))
     parts = {"train": _Tars(tars, members)}
-    return Source("tar", parts, digest.hexdigest(), labelled=bool(labelled), skipped=tuple(skipped))
+    return Source("tar", parts, digest.hexdigest(), labelled=labelled, skipped=tuple(skipped))
 
 
-def _samples(tar: Path) -> Iterator[tuple[str, tarfile.TarInfo, int | None]]:
+def _samples(tar: Path) -> Iterator[tuple[tarfile.TarInfo, int | None]]:
     with tarfile.open(tar, "r:") as archive:
-        for key, group in itertools.groupby(_regular(archive), key=_key):
+        for _, group in itertools.groupby(_regular(archive), key=_key):
             image: tarfile.TarInfo | None = None
             label: int | None = None
             for member in group:
@@ -277,7 +339,7 @@ def _samples(tar: Path) -> Iterator[tuple[str, tarfile.TarInfo, int | None]]:
                 elif ending in ("cls", "json"):
                     label = _label(archive, member, ending, label)
             if image is not None:
-                yield key, image, label
+                yield image, label
 
 
 def _regular(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -285,6 +347,15 @@ def _regular(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         archive.members = []  # type: ignore[misc]  # which else keeps all, millions of them
         if member.isreg() and not Path(member.name).name.startswith("."):
             yield member
+    # tarfile takes a damaged or missing header for the end, without a word.
+    stream = archive.fileobj
+    assert stream is not None
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"no header and no end of an archive at byte {archive.offset}")
+    while block := stream.read(2**20):
+        if any(block):
+            raise tarfile.ReadError(f"more follows the end of an archive at byte {archive.offset}")
 
 
 def _key(member: tarfile.TarInfo) -> str:
@@ -300,7 +371,7 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str, known
         value = int(text) if ending == "cls" else json.loads(text).get("label")
     except (ValueError, AttributeError, RecursionError):
         return known
-    return value if isinstance(value, int) else known
+    return value if type(value) is int else known  # true and false are instances of int
 
 
 # Data sets of the hub
@@ -309,8 +380,9 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str, known
 class _Rows(Part):
     """Rows of a `datasets.Dataset`, or of an `IterableDataset`, in which reading goes on where it stopped."""
 
-    def __init__(self, data: Any, image: str, label: str) -> None:
+    def __init__(self, data: Any, image: str, label: str, names: Sequence[str]) -> None:
         self.data, self.image, self.label = data, image, label
+        self.number_of: Mapping[Any, int] = {name: number for number, name in enumerate(names)}
         self._position, self._rows = 0, iter(())
 
     def read(self, start: int, stop: int) -> Iterator[Raw]:
@@ -318,9 +390,10 @@ class _Rows(Part):
         for place, row in zip(range(start, stop), self._from(start, stop), strict=False):
             value = row[self.image]
             if isinstance(value, Mapping):  # as an `Image(decode=False)` gives it
-                value = value["bytes"] if value["bytes"] is not None else Path(value["path"])
+                value = value["bytes"] if value["bytes"] is not None else value["path"] and Path(value["path"])
             label = row[self.label] if self.label else 0
-            yield Raw(f"row {place}", b"" if value is None else value, -1 if label is None else int(label))
+            # Classes come as their numbers, but those of strings as they are.
+            yield Raw(f"row {place}", value or b"", -1 if label is None else self.number_of.get(label, label))
 
     def _from(self, start: int, stop: int) -> Iterable[Mapping[str, Any]]:
         if self.count() is not None:
@@ -346,16 +419,11 @@ def _hub(source: str, settings: HubSettings) -> Source:
             f"{source} is read by the library datasets, which is missing; pip install 'fpdm[hub]'"
         ) from None
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     path = Path(source)
     try:
-        if path.is_dir() and any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-            saved = datasets.load_from_disk(source)
-            data = saved[settings.split] if isinstance(saved, datasets.DatasetDict) else saved
-            data = data.to_iterable_dataset() if settings.streaming else data
-        else:
-            builder, files = (path.suffix.lstrip("."), source) if path.is_file() else (source, None)
-            options: dict[str, Any] = {"split": settings.split, "streaming": settings.streaming}
-            data = datasets.load_dataset(builder, data_files=files, **options)
+        data, commit = _loaded(datasets, source, settings)
     except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
         raise ValueError(
             f"{source} (split {settings.split}) is no folder of images, and datasets cannot load it: "
@@ -371,15 +439,52 @@ def _hub(source: str, settings: HubSettings) -> Source:
     data = data.select_columns([image, *([label] if label else [])])
     if isinstance(features[image], datasets.Image):
         data = data.cast_column(image, datasets.Image(decode=False))
-    names = getattr(features.get(label), "names", None) or ()
-    rows = _Rows(data, image, label)
-    known = [settings.split, image, label, list(names), rows.count(), getattr(data, "_fingerprint", "")]
+    names = _names(data, label, source) if label else ()
+    rows = _Rows(data, image, label, names)
+    digest = hashlib.sha256(json.dumps([settings.split, image, label, names, rows.count()]).encode())
+    if path.exists():
+        _add_tables(digest, path)
+    else:
+        digest.update(f"{source} {commit}".encode())
+    return Source("hub", {"train": rows}, digest.hexdigest(), tuple(map(escaped, names)), labelled=bool(label))
+
+
+def _loaded(datasets: Any, source: str, settings: HubSettings) -> tuple[Any, str]:
+    """The rows, and for those of the hub of which commit they are."""
+    path = Path(source)
+    if path.is_dir() and any((path / name).is_file() for name in _SAVED):
+        saved = datasets.load_from_disk(source)
+        data = saved[settings.split] if isinstance(saved, datasets.DatasetDict) else saved
+        return (data.to_iterable_dataset() if settings.streaming else data), ""
+    builder, files = (path.suffix.lstrip("."), source) if path.is_file() else (source, None)
+    made = datasets.load_dataset_builder(builder, data_files=files)
     if settings.streaming:
-        known[-1] = str(
-            {name: (split.num_examples, split.num_bytes) for name, split in (data.info.splits or {}).items()}
+        return made.as_streaming_dataset(settings.split), made.hash
+    made.download_and_prepare()
+    return made.as_dataset(settings.split), made.hash
+
+
+def _add_tables(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file, or those of a folder that say what rows there are."""
+    root = path if path.is_dir() else path.parent
+    for one in sorted(root.rglob("*")) if path.is_dir() else [path]:
+        # What begins with "cache-" the library adds to a saved data set when it is used.
+        if one.suffix in (*_TABLES, ".json") and one.is_file() and not one.name.startswith((".", "cache-")):
+            _add_file(digest, root, one.relative_to(root), _TABLE_END)
+
+
+def _names(data: Any, label: str, source: str) -> tuple[str, ...]:
+    """The classes' names; none if only numbers are known. Strings are classes in their order."""
+    feature = data.features[label]
+    kind = getattr(feature, "dtype", "")
+    if kind in _STRINGS and hasattr(data, "unique"):
+        return tuple(sorted({*data.unique(label)} - {None}))
+    if not re.fullmatch(r"u?int\d+", kind):
+        raise ValueError(
+            f"the column {label!r} of {source} is of type {kind or feature}; expected classes or integers (or strings, "
+            "without --streaming); give another --label-column"
         )
-    listing = hashlib.sha256(json.dumps(known).encode()).hexdigest()
-    return Source("hub", {"train": rows}, listing, tuple(map(escaped, names)), labelled=bool(label))
+    return tuple(getattr(feature, "names", None) or ())
 
 
 def _column(features: Mapping[str, Any], given: str, usual: str, kind: type, source: str) -> str:
