@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +21,13 @@ import torch
 from PIL import Image
 
 from fpdm.autoencoder import VAE, AutoencoderConfig
+from fpdm.cli import main
 from fpdm.data import DataConfig, LatentSet, load, load_dataset, load_images, open_cache, read_manifest, to_float
 from fpdm.data import prepare as prepare_module
 from fpdm.data.cache import CacheSettings, check_expected
-from fpdm.data.prepare import Prepared, prepare
+from fpdm.data.prepare import Prepared, Processes, prepare
 from fpdm.diffusion import Schedule
+from fpdm.errors import Interrupted
 from fpdm.files import hold, sha256_of
 from fpdm.randomness import Stream, generator
 from fpdm.training import Trainer
@@ -158,6 +164,9 @@ def test_what_is_skipped_is_listed_and_strict_is_strict(
     assert (cache / "skipped.txt").read_text() == "bee/broken.png\tno image in a format that can be read here\n"
     with pytest.raises(ValueError, match=r"broken\.png: no image"):
         made(photographs, vae, tmp_path / "strict", strict=True)
+    settings = dataclasses.replace(SMALL, flip=True, dtype="float32")
+    with pytest.raises(ValueError, match=r"broken\.png: no image"):  # in a finished one too
+        made(photographs, vae, cache, settings, strict=True)
 
 
 def test_held_out_images_are_not_trained_on(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:
@@ -221,6 +230,46 @@ def test_killed_and_called_again_gives_the_same_bytes(
     assert made(photographs, vae, out).encoded == 0
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)], ids=lambda one: str(one)
+)
+def test_a_signal_ends_it_with_a_word(
+    number: signal.Signals, code: int, photographs: Path, vae: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, calls = vae.encode, itertools.count()
+
+    def signalled(images: torch.Tensor) -> object:
+        if next(calls) == 4:  # in the second shard
+            os.kill(os.getpid(), number)
+        return encode(images)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "encode", signalled)
+        # Should it not be heard, the test shall fail and not end all tests.
+        signal.signal(number, lambda *_: None)
+        try:
+            with pytest.raises(Interrupted, match=f"stopped by {number.name}; .* the same command goes on") as found:
+                made(photographs, vae, tmp_path / "cache")
+        finally:
+            signal.signal(number, before)
+    assert found.value.exit_code == code
+    assert made(photographs, vae, tmp_path / "cache").encoded == 13 - 5
+
+
+def test_other_processes_wait_for_the_plan(
+    photographs: Path, vae: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(Processes, "join", lambda: Processes(1, 2))
+    monkeypatch.setattr(Processes, "meet", lambda _: done.append("met"))
+    monkeypatch.setattr(Processes, "total", lambda *_: (0, 0.0))
+    monkeypatch.setattr(prepare_module, "_check_same", lambda *_: done.append("looked"))
+    (tmp_path / "cache").mkdir()
+    assert prepare(DataConfig(str(photographs), size=8), vae, tmp_path / "cache", SMALL) is None
+    assert done == ["met", "looked"]
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_same_bytes(photographs: Path, vae: VAE, tmp_path: Path) -> None:
     made(photographs, vae, tmp_path / "one")
@@ -228,7 +277,8 @@ def test_two_processes_write_the_same_bytes(photographs: Path, vae: VAE, tmp_pat
     words = ["prepare", str(photographs), "--autoencoder", vae.config.source, "--out", str(tmp_path / "two")]
     words += ["--size", "8", "--crop", "lanczos", "--shard-size", "5", "--batch-size", "2", "--device", "cpu", "--json"]
     done = subprocess.run([*launcher, *words], check=True, timeout=300, capture_output=True, text=True)
-    assert json.loads(done.stdout)["images"] == 13
+    printed = json.loads(done.stdout)
+    assert (printed["images"], printed["encoded"]) == (13, 13)
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert one == two
 
@@ -320,6 +370,34 @@ def test_a_damaged_shard_is_mended(photographs: Path, vae: VAE, tmp_path: Path) 
     damage("flipped", tmp_path / "cache")
     assert made(photographs, vae, tmp_path / "cache").encoded == 5
     assert content(tmp_path / "cache") == before
+    manifest = before["cache.json"].replace(b'"bee"', b'"bef"')
+    assert manifest != before["cache.json"]
+    (tmp_path / "cache" / "cache.json").write_bytes(manifest)
+    assert made(photographs, vae, tmp_path / "cache").encoded == 0
+    assert content(tmp_path / "cache") == before
+
+
+def test_a_newer_cache_is_not_called_damaged(cache: Path, tmp_path: Path) -> None:
+    newer = moved(cache, tmp_path / "newer")
+    text = (newer / "cache.json").read_text()
+    (newer / "cache.json").write_text(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(ValueError, match=r"has format 2, newer than 1; use the fpdm that made it, or a newer one$"):
+        read_manifest(newer)
+
+
+def test_labels_too_large_for_classes_are_skipped(vae: VAE, tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, "PNG")
+    with tarfile.open(tmp_path / "tars" / "0.tar", "w") as archive:
+        for i, label in enumerate((1, 2**20, 3 * 10**9, 2**62, 10**19, -1)):
+            for name, value in ((f"{i}.png", image.getvalue()), (f"{i}.cls", str(label).encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(value)
+                archive.addfile(info, io.BytesIO(value))
+    found = made(tmp_path / "tars", vae, tmp_path / "cache")
+    assert (found.manifest.images, found.manifest.skipped, found.manifest.labels) == (1, 5, (0, 1))
+    assert "its label 1048576 is out of range; expected 0 to 1048575" in (tmp_path / "cache/skipped.txt").read_text()
 
 
 def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:
@@ -337,9 +415,14 @@ def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE
     for path in photographs.rglob("*.png"):
         (more / path.parent.name).mkdir(parents=True, exist_ok=True)
         (more / path.parent.name / path.name).write_bytes(path.read_bytes())
+    before = content(cache)
     assert made(more, vae, cache, settings).encoded == 0  # the same images, elsewhere
+    assert content(cache) == before
     Image.new("RGB", (8, 8)).save(more / "ant" / "new.png")
-    with pytest.raises(ValueError, match="listing: "):
+    with pytest.raises(ValueError, match="images: 14 -> 15; listing: "):
+        made(more, vae, cache, settings)
+    (more / "ant" / "new.png").rename(more / "bee" / "broken.png")
+    with pytest.raises(ValueError, match="images: 14 -> others; listing: "):
         made(more, vae, cache, settings)
 
 
@@ -378,6 +461,35 @@ def test_a_folder_of_other_files_is_left_alone(photographs: Path, vae: VAE, tmp_
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds other files \(notes\.txt\)"):
         made(photographs, vae, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "abacus"], "the device abacus cannot be used"),
+        (["--device", "cuda:4096"], "the device cuda:4096 cannot be used"),
+        (["--device", "meta"], "the device meta cannot be used"),
+        (["--size", "64"], "--size and --crop are for image files; the images of digits"),
+    ],
+)
+def test_options_that_cannot_be_met_are_the_users_mistake(
+    words: list[str], message: str, vae: VAE, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cache"
+    code = main(["prepare", "digits", "--autoencoder", vae.config.source, "--out", str(out), *words])
+    printed = capsys.readouterr().err
+    assert (code, printed.count("\n")) == (2, 1)
+    assert message in printed
+    assert not out.exists()
+
+
+def test_an_autoencoder_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "norm_num_groups": 0}))
+    with pytest.raises(ValueError, match="no autoencoder can be loaded"):
+        AutoencoderConfig(str(tmp_path)).load()
 
 
 def test_latents_that_are_not_finite_are_skipped(

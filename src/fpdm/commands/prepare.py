@@ -16,7 +16,7 @@ from fpdm.data import DataConfig
 from fpdm.data.cache import CacheSettings
 from fpdm.data.prepare import Prepared, prepare
 from fpdm.data.streams import HubSettings
-from fpdm.generate import default_device
+from fpdm.generate import default_device, device_of
 
 _IMAGE, _SETTINGS, _HUB = DataConfig("digits", size=256, crop="adm"), CacheSettings(), HubSettings()
 
@@ -60,6 +60,8 @@ class Prepare(Command):
         """Encode them."""
         writable(self.out)
         config = replace(self.image, source=self.data)
+        if not config.is_folder and self.image != _IMAGE:
+            raise ValueError(f"--size and --crop are for image files; the images of {self.data} are taken as they are")
         if config.is_folder and Path(self.data).exists():
             config = replace(config, source=str(Path(self.data).resolve()))
             apart(self.out, Path(config.source))
@@ -67,7 +69,7 @@ class Prepare(Command):
         if device == "cuda":
             device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         source = str(Path(self.autoencoder).resolve()) if Path(self.autoencoder).exists() else self.autoencoder
-        found = AutoencoderConfig(source, pad=self.pad).load(device)
+        found = AutoencoderConfig(source, pad=self.pad).load(device_of(device))
         if not isinstance(found, VAE):
             raise ValueError("--autoencoder is empty; expected a name on the hub or a folder")
         return prepare(

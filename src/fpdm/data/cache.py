@@ -88,8 +88,8 @@ class Plan:
     Attributes:
         data: The images, as they would be loaded without an autoencoder.
         kind: What the source is: "named", "folder", "tar" or "hub".
-        listing: SHA-256 of what is known of the source's images before they are read: for files names, sizes and
-            labels.
+        listing: SHA-256 of what is known of the source's images before they are decoded: for files names, sizes,
+            labels, and the bytes at both ends.
         image_shape: (C, H, W) of the images.
         shape: (c, h, w) of the latents.
         autoencoder: What encoded them.
@@ -168,22 +168,24 @@ def read_manifest(folder: Path | str) -> Manifest:
         raise ValueError(f"there is no finished cache in {folder}; make it, or finish it, with fpdm prepare") from None
     try:
         values = json.loads(content)
-        if values["format"] > FORMAT:
-            raise ValueError(f"format {values['format']}, newer than {FORMAT}: this fpdm is too old for it")
-        splits = {name: tuple(Shard(**shard) for shard in shards) for name, shards in values.pop("splits").items()}
-        labels, classes = tuple(values.pop("labels")), tuple(values.pop("classes"))
-        plan = plan_of(values)
-        rest = {key: value for key, value in values.items() if key not in _PLAN}
-        return Manifest(
-            **vars(plan),
-            labels=labels,
-            classes=classes,
-            splits=splits,
-            sha256=hashlib.sha256(content).hexdigest(),
-            **rest,
-        )
+        if values["format"] <= FORMAT:
+            splits = {name: tuple(Shard(**shard) for shard in shards) for name, shards in values.pop("splits").items()}
+            labels, classes = tuple(values.pop("labels")), tuple(values.pop("classes"))
+            plan = plan_of(values)
+            rest = {key: value for key, value in values.items() if key not in _PLAN}
+            return Manifest(
+                **vars(plan),
+                labels=labels,
+                classes=classes,
+                splits=splits,
+                sha256=hashlib.sha256(content).hexdigest(),
+                **rest,
+            )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used ({error}); fpdm prepare, called again, makes it anew") from error
+    raise ValueError(
+        f"{path} has format {values['format']}, newer than {FORMAT}; use the fpdm that made it, or a newer one"
+    )
 
 
 def plan_of(values: Mapping[str, Any]) -> Plan:

@@ -37,10 +37,12 @@ from fpdm.data.streams import HubSettings, Part, Raw, Source, open_source
 from fpdm.errors import Interrupted
 from fpdm.files import hold, sha256_of, write_atomically
 from fpdm.processes import PATIENCE
+from fpdm.signals import stop_signals
 
 PLAN, SKIPPED = "plan.json", "skipped.txt"
 _LIBRARIES = ("torch", "diffusers", "pillow")
 _USUAL_STD = (0.5, 2.0)
+_MOST_CLASSES = 2**20  # where they are numbers only: all up to the largest are classes
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
+    def total(self, encoded: int, seconds: float) -> tuple[int, float]:
+        """Wait for all: the images that they have encoded, and the longest that one of them took."""
+        images, longest = torch.tensor(encoded), torch.tensor(seconds, dtype=torch.float64)
+        if self.count > 1:
+            dist.all_reduce(images)
+            dist.all_reduce(longest, dist.ReduceOp.MAX)
+        return int(images), float(longest)
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -88,12 +98,12 @@ class ShardRecord:
     skipped: list[Skipped]
 
     @classmethod
-    def read(cls, path: Path) -> ShardRecord | None:
-        """From its file; None if there is no whole one, or the shard is not what it says."""
+    def read(cls, path: Path, *, verify: bool = True) -> ShardRecord | None:
+        """From its file; None if there is no whole one, or, with `verify`, the shard is not what it says."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             shard = Shard(**values["shard"])
-            if sha256_of(path.with_name(shard.file)) != shard.sha256:
+            if verify and sha256_of(path.with_name(shard.file)) != shard.sha256:
                 return None
             labels = {int(raw): count for raw, count in values["labels"].items()}
             skipped = [Skipped(Path(name), reason) for name, reason in values["skipped"]]
@@ -113,8 +123,8 @@ class Prepared:
     Attributes:
         out: Its folder.
         manifest: What it is.
-        encoded: Images that this call encoded, by this process.
-        seconds: What it took.
+        encoded: Images that this call encoded, by all processes.
+        seconds: What the longest of them took.
         skipped: The first that could not be used.
     """
 
@@ -188,8 +198,9 @@ def prepare(
 
     Raises:
         ValueError: The source holds no images, the images do not fit the autoencoder, the folder holds another cache
-            (the differences are shown) or another process holds it; with `strict`, the first image to skip.
-        Interrupted: SIGINT came; finished shards stay.
+            (the differences are shown) or another process holds it; with `strict`, the first image to skip, or that
+            was skipped before.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished shards stay.
     """
     settings, hub = settings or CacheSettings(), hub or HubSettings()
     if batch_size < 1:
@@ -206,20 +217,28 @@ def prepare(
     plan = _plan(config, source, autoencoder, settings)
     processes = Processes.join()
     main = processes.rank == 0
+    if main:
+        _check_same(out, plan, source)  # before it is held, so that another's folder stays as it is
     with hold(out) if main else contextlib.nullcontext():
-        _check_same(out, plan)
         if main:
-            _begin(out, plan)
+            _check_same(out, plan, source)
+            _begin(out, plan, source)
         processes.meet()
+        if not main:  # which may see other images, on another machine
+            _check_same(out, plan, source)
         work = _Work(source, plan, autoencoder, out, processes, batch_size, threads, strict)
-        try:
-            work.run()
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped; {out} keeps its finished shards, and the same command goes on from them", signal.SIGINT
-            ) from None
-        processes.meet()
-        return _finish(work) if main else None
+        # Only for the work: one that waits for the others would not hear a signal, and there ends by it.
+        with stop_signals(at_once=True) as received:
+            try:
+                work.run()
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"stopped by {signal.Signals(received[0]).name}; {out} keeps its finished shards, and the same "
+                    "command goes on from them",
+                    received[0],
+                ) from None
+        encoded, seconds = processes.total(work.encoded, work.seconds)
+        return _finish(work, encoded, seconds) if main else None
 
 
 def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheSettings) -> Plan:
@@ -239,28 +258,37 @@ def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheS
     )
 
 
-def _check_same(out: Path, plan: Plan) -> None:
+def _check_same(out: Path, plan: Plan, source: Source) -> None:
     path = out / PLAN
     if not path.exists():
         others = [] if not out.exists() else [one.name for one in out.iterdir() if not one.name.startswith(".")]
         if others:
             raise ValueError(f"{out} holds other files ({others[0]}); choose a new or an empty folder")
         return
-    try:
-        before = plan_of(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
+    before, images = _read_plan(path)
     changed = before.differences(plan)
+    if before.listing != plan.listing:
+        found = source.count()
+        changed.insert(0, f"images: {images or '?'} -> {'others' if images == found else found}")
     if changed:
         raise ValueError(f"{out} holds another cache ({shown(changed)}); choose another folder")
 
 
-def _begin(out: Path, plan: Plan) -> None:
+def _read_plan(path: Path) -> tuple[Plan, int | None]:
+    """The plan, and how many images the source had."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return plan_of(values), values.get("images")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
+
+
+def _begin(out: Path, plan: Plan, source: Source) -> None:
     for path in out.iterdir():
         if re.fullmatch(r"\.[0-9a-f]{32}", path.name):  # of `write_atomically`, killed
             path.unlink()
     if not (out / PLAN).exists():
-        write_atomically(out / PLAN, json.dumps(asdict(plan), indent=1))
+        write_atomically(out / PLAN, json.dumps({**asdict(plan), "images": source.count()}, indent=1))
 
 
 class _Work:
@@ -285,10 +313,9 @@ class _Work:
     def run(self) -> None:
         """Make this process's shards that are not there."""
         start = time.perf_counter()
-        counts = [part.count() for part in self.source.parts.values()]
-        total = None if None in counts else sum(count for count in counts if count) // self.processes.count
+        count = self.source.count()
         bar = tqdm(
-            total=total,
+            total=None if count is None else count // self.processes.count,
             desc="encoding",
             unit=" images",
             dynamic_ncols=True,
@@ -297,10 +324,13 @@ class _Work:
         with bar, self.threads as pool:
             for split, part in self.source.parts.items():
                 for number in self._numbers(part):
-                    if ShardRecord.read(self.record(split, number)) is None:
+                    record = ShardRecord.read(self.record(split, number))
+                    if record is None:
                         (self.out / MANIFEST).unlink(missing_ok=True)  # until all is well again
                         if not self._make(split, part, number, pool, bar):
                             break
+                    elif self.strict and record.skipped:
+                        raise ValueError(_strict(self.plan.data.source, record.skipped[0]))
                     else:
                         bar.update(self.plan.settings.shard_size)
         self.seconds = time.perf_counter() - start
@@ -372,14 +402,8 @@ class _Work:
         return found if isinstance(found, str) else found.pixels
 
     def _wrong_label(self, raw: Raw) -> str:
-        known = len(self.source.classes)
-        if raw.label < 0 or (known and self.source.labelled and raw.label >= known):
-            return (
-                f"its label {raw.label} is out of range; expected 0 to {known - 1}"
-                if known
-                else f"its label is {raw.label}"
-            )
-        return ""
+        classes = len(self.source.classes) or _MOST_CLASSES
+        return "" if 0 <= raw.label < classes else f"its label {raw.label} is out of range; expected 0 to {classes - 1}"
 
     def _skip(self, skipped: list[Skipped], raw: Raw, reason: str) -> None:
         skipped.append(Skipped(Path(raw.name), reason))
@@ -405,11 +429,10 @@ class _Work:
         write_atomically(record, made.to_json())
 
 
-def _finish(work: _Work) -> Prepared:
-    """Write the manifest, by which the cache is finished."""
-    out, source, plan = work.out, work.source, work.plan
-    with contextlib.suppress(ValueError):  # a whole one stays as it is, so that runs know it again
-        return Prepared(out, read_manifest(out), work.encoded, work.seconds, ())
+def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
+    """Write the manifest, by which the cache is finished; it is the same each time, so that runs know it again."""
+    out, source = work.out, work.source
+    plan, _ = _read_plan(out / PLAN)  # and not the call's: the images may have moved since
     records = {split: [*_records(work, split, part)] for split, part in source.parts.items()}
     every = [record for split in records for record in records[split]]
     skipped = sorted(
@@ -436,7 +459,8 @@ def _finish(work: _Work) -> Prepared:
     if skipped:
         lines = [f"{escaped(one.path)}\t{one.reason}\n" for one in skipped]
         write_atomically(out / SKIPPED, "".join(lines))
-    write_atomically(out / MANIFEST, manifest.to_json())
+    if not (out / MANIFEST).exists() or (out / MANIFEST).read_bytes() != manifest.to_json().encode():
+        write_atomically(out / MANIFEST, manifest.to_json())
     if not _USUAL_STD[0] < manifest.std < _USUAL_STD[1]:
         warnings.warn(
             f"the latents' standard deviation is {manifest.std:.3g}, and diffusion expects about 1: the autoencoder's "
@@ -444,7 +468,7 @@ def _finish(work: _Work) -> Prepared:
             RuntimeWarning,
             stacklevel=2,
         )
-    return Prepared(out, read_manifest(out), work.encoded, work.seconds, tuple(skipped[:5]))
+    return Prepared(out, read_manifest(out), encoded, seconds, tuple(skipped[:5]))
 
 
 def _records(work: _Work, split: str, part: Part) -> Iterator[ShardRecord]:
@@ -452,7 +476,7 @@ def _records(work: _Work, split: str, part: Part) -> Iterator[ShardRecord]:
     for number in itertools.count():
         if count is not None and number * work.plan.settings.shard_size >= count:
             return
-        record = ShardRecord.read(work.record(split, number))
+        record = ShardRecord.read(work.record(split, number), verify=False)  # as its process has done
         if record is None:
             assert count is None, "a shard vanished"
             return
