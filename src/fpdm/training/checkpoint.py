@@ -136,6 +136,15 @@ def exist(root: Path) -> bool:
     return bool(_newest_first(root))
 
 
+def is_whole(root: Path, step: int) -> bool:
+    """Whether there is a checkpoint of this step, undamaged."""
+    try:
+        verify(folder(root, step))
+    except CheckpointError:
+        return False
+    return True
+
+
 def latest(root: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; None if there is none at all.
 

@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from fpdm.data import Examples
-from fpdm.errors import CheckpointError, Interrupted, RunError
+from fpdm.errors import Interrupted, RunError
 from fpdm.files import hold, write_atomically
 from fpdm.fixed_point import FixedPointSolver, mean_iterations
 from fpdm.models import DiffusionTransformer
@@ -323,18 +323,11 @@ class Trainer:
                 ],
             }
             root, step = self.out / CHECKPOINTS, self.progress.step
-            if not self._saved():
+            if not checkpoint.is_whole(root, step):
                 checkpoint.save(root, step, tensors, files, state)
             checkpoint.prune(root, self.recipe.train.keep, step)
             self.observer.draw()
         self.accelerator.wait_for_everyone()
-
-    def _saved(self) -> bool:
-        try:
-            checkpoint.verify(checkpoint.folder(self.out / CHECKPOINTS, self.progress.step))
-        except CheckpointError:
-            return False
-        return True
 
     def _last_checkpoint(self) -> str:
         return checkpoint.last_good(self.out / CHECKPOINTS)

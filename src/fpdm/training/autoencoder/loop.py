@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from fpdm.autoencoder import BLACK
 from fpdm.data import ImageSet, indices
-from fpdm.errors import CheckpointError, Interrupted, RunError
+from fpdm.errors import Interrupted, RunError
 from fpdm.files import hold, write_atomically
 from fpdm.generate import default_device
 from fpdm.randomness import Stream, generator
@@ -226,7 +226,7 @@ class AutoencoderTrainer:
 
     def _save(self) -> None:
         root, step = self.out / CHECKPOINTS, self.progress.step
-        if not self._saved():
+        if not checkpoint.is_whole(root, step):
             names = dict(self.model.named_parameters())
             tensors = {
                 MODEL: names,
@@ -240,13 +240,6 @@ class AutoencoderTrainer:
             }
             checkpoint.save(root, step, tensors, {RECIPE: self.recipe.to_json()}, state)
         checkpoint.prune(root, self.recipe.train.keep, step)
-
-    def _saved(self) -> bool:
-        try:
-            checkpoint.verify(checkpoint.folder(self.out / CHECKPOINTS, self.progress.step))
-        except CheckpointError:
-            return False
-        return True
 
     @torch.no_grad()
     def _count_macs(self) -> int:
