@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ settings, out, how = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if how == "sharded":
     # accelerate spreads weights over accelerators only; gloo can do it on CPUs too.
     import fpdm.training.loop as loop
+    from accelerate import PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
     make = loop.make_accelerator
 
@@ -36,6 +38,7 @@ if how == "sharded":
             fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
         )
         accelerator.state.distributed_type = DistributedType.FSDP
+        PartialState().distributed_type = DistributedType.FSDP  # what any later state is made from
         return accelerator
 
     loop.make_accelerator = sharding
@@ -137,8 +140,8 @@ def test_a_process_that_dies_takes_the_other_down_with_a_word(tmp_path: Path) ->
     assert done.returncode != 0
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("fpdm:"))
     assert "process 0 lost another one at step 2" in line
-    assert "last good checkpoint: " in line
-    assert "step-000000001" in line
+    # The one that is left may have saved step 2 before it needs the other again.
+    assert re.search(r"last good checkpoint: .*step-00000000[12]$", line)
 
 
 @pytest.mark.slow
@@ -150,6 +153,11 @@ def test_spread_weights_train_alike_and_are_saved_whole(tmp_path: Path) -> None:
     assert 0.4 * total < seen.parts < 0.7 * total
     two_processes(tmp_path / "two", "sharded", **settings)
     assert_same_run(tmp_path / "one", tmp_path / "two", 6)
-    one, two = (read_rows(tmp_path / name / "validation.jsonl") for name in ("one", "two"))
-    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-3)
-    assert len(list((tmp_path / "two" / "samples").iterdir())) == len(list((tmp_path / "one" / "samples").iterdir()))
+    # At the end of each call there is a look more, so the two calls have one at step 3 too.
+    one, two = (
+        {row["step"]: row["loss"] for row in read_rows(tmp_path / name / "validation.jsonl")} for name in ("one", "two")
+    )
+    assert two.keys() == {*one, 3} == {2, 3, 4, 6}
+    assert [two[step] for step in one] == pytest.approx([*one.values()], rel=1e-3)
+    sheets = {path.name for path in (tmp_path / "one" / "samples").iterdir()}
+    assert {path.name for path in (tmp_path / "two" / "samples").iterdir()} == {*sheets, "step-000000003.png"}

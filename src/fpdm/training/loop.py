@@ -31,7 +31,7 @@ from fpdm.training.progress import Metrics, Progress
 from fpdm.training.readme import describe_run
 from fpdm.training.rows import writable
 from fpdm.training.run import CHECKPOINTS, EMA, MODEL, OPTIMIZER, README, RECIPE
-from fpdm.training.sharding import fill, is_sharded, spread_like, whole
+from fpdm.training.sharding import check_sharding, fill, spread_like, whole
 from fpdm.training.start import warm_start
 from fpdm.training.tracker import make_accelerator
 
@@ -89,7 +89,7 @@ class Trainer:
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.progress, self.resumed_at = Progress(), 0
-        is_sharded(self.accelerator)  # refuses what it cannot be
+        check_sharding(self.accelerator)
         self.net, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
         # Of the prepared weights: on their device, and spread over the processes where they are.
         self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay)

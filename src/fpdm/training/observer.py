@@ -102,7 +102,7 @@ class Observer:
         sample = _due(train.sample_every, step, end)
         if not (validate or sample):
             return
-        if is_sharded(self.accelerator):  # all processes give their parts, also to what only one will look at
+        if is_sharded(self.model):  # all processes give their parts, also to what only one will look at
             self.copies = {averaged: self._copy(averaged=averaged) for averaged in (True, False)}
         if self.accelerator.is_main_process:
             if validate and self.validation is not None:

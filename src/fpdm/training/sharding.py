@@ -7,24 +7,28 @@ from collections.abc import Mapping
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether each process has a part of the weights only.
+def check_sharding(accelerator: Accelerator) -> None:
+    """Refuse a way of spreading weights that hides their names.
 
     Raises:
         ValueError: By FSDP's first version, which makes one flat tensor of the weights.
     """
     if accelerator.distributed_type is not DistributedType.FSDP:
-        return False
+        return
     plugin = accelerator.state.fsdp_plugin
     if plugin is None or plugin.fsdp_version != 2:
         raise ValueError(
             "fsdp_version is 1, which hides the weights' names; expected 2 (accelerate launch --fsdp_version 2)"
         )
-    return True
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process has a part of the weights only. Asked of them: accelerate may not have spread any."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def whole(tensor: Tensor) -> Tensor:
