@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _run(words)
             finally:
                 sys.stdout.flush()  # here, where a closed pipe can be answered
+        _part()
         return OK
     except SystemExit as leaving:  # --help
         return int(leaving.code or 0)
@@ -91,7 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in words:
             raise
-        return _report(error)
+        code = _report(error)
+        if code > 128:  # by a signal, which all processes leave at
+            _part()
+        return code
 
 
 def _run(words: list[str]) -> None:
@@ -119,6 +123,17 @@ def command_class(name: str) -> Any:
     """The class of a command: `TrainAutoencoder` of `train_autoencoder`; a keyword's module has `_` behind its name."""
     module = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
     return getattr(importlib.import_module(f"fpdm.commands.{module}"), name.title().replace("-", ""))
+
+
+def _part() -> None:
+    """Take leave of the other processes, if there are any.
+
+    Threads of gloo that outlive the interpreter end the process by SIGABRT once in a while. Not to be called where the
+    others may still expect something of this one: NCCL would wait for them.
+    """
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _report(error: Exception) -> int:

@@ -19,6 +19,7 @@ SETTINGS = {"steps": 4, "batch_size": 12, "validate_every": 2, "sample_every": 2
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
+import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from fpdm.cli import _report
 from fpdm.training import Trainer
@@ -65,6 +66,7 @@ except Exception as error:
     sys.exit(_report(error))
 if trainer.accelerator.is_main_process:
     (out / "seen.json").write_text(json.dumps({"exchanged": exchanged, "parts": parts}))
+torch.distributed.destroy_process_group()
 """
 
 
