@@ -230,9 +230,14 @@ def test_unconditional_data_and_runs(tmp_path: Path, runs: list[Path]) -> None:
     assert "classifier" in compare([tmp_path / "run", runs[1]], tmp_path / "both", one).features
 
 
-def test_runs_of_one_recipe_are_told_apart(runs: list[Path], tmp_path: Path) -> None:
-    found = compare([runs[0], runs[0]], tmp_path, replace(QUICK, budgets=(8,), iterations=(1,), reuse="always"))
-    assert all(str(runs[0]) in row.model for row in found.rows)
+@pytest.mark.parametrize("folders", [("one", "two"), ("a/run", "b/run")])
+def test_runs_of_one_recipe_are_told_apart_by_their_folders(
+    folders: tuple[str, str], runs: list[Path], tmp_path: Path
+) -> None:
+    copies = [shutil.copytree(runs[0], tmp_path / folder) for folder in folders]
+    found = compare(copies, tmp_path / "out", replace(QUICK, budgets=(8,), iterations=(1,), reuse="always"))
+    expected = folders if folders == ("one", "two") else tuple(map(str, copies))
+    assert [row.model for row in found.rows] == [*expected]
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,15 @@ def _cases(folders: Sequence[Path], autoencoder: str) -> list[Case]:
     shapes = {run.image_shape for run in runs}  # loads the autoencoders
     if len(shapes) > 1:
         raise ValueError(f"the runs make images of different shapes ({sorted(shapes)}); they do not compare")
-    names = [run.recipe.name for run in runs]
-    unique = [n if names.count(n) == 1 else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
-    return [Case(*one) for one in zip(unique, folders, runs, strict=True)]
+    return [Case(*one) for one in zip(_names(folders, runs), folders, runs, strict=True)]
+
+
+def _names(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
+    """What to call the runs: all by their recipes if these tell them apart, else by their folders."""
+    for names in ([run.recipe.name for run in runs], [folder.absolute().name for folder in folders]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
 
 
 def _images_of(run: Run) -> DataConfig:
