@@ -88,9 +88,17 @@ def test_rows_are_complete(first: tuple[Path, Comparison]) -> None:
 def test_the_sweep_changes_the_iterations_only(first: tuple[Path, Comparison]) -> None:
     _, found = first
     assert [(r.budget, r.iterations, r.steps) for r in found.sweep] == [(8, 1, 2), (8, 3, 1), (14, 1, 4), (14, 3, 2)]
-    assert {(r.model, r.grid, r.allocation, r.reuse) for r in found.sweep} == {
-        ("fpdm-digits", "trailing", "constant", True)
-    }
+    chosen = {row.budget: row for row in found.rows if row.model == "fpdm-digits"}
+    for row in found.sweep:
+        best = chosen[row.budget]
+        assert (row.model, row.allocation) == ("fpdm-digits", "constant")
+        assert (row.grid, row.reuse, row.sampler) == (best.grid, best.reuse, best.sampler)
+
+
+def test_the_sweep_follows_the_chosen_plan(runs: list[Path], tmp_path: Path) -> None:
+    found = compare([runs[0]], tmp_path, replace(QUICK, budgets=(8,), reuse="never", grids=("phi^1.5",), sweep=(1,)))
+    assert [(row.reuse, row.grid) for row in found.sweep] == [(False, found.rows[0].grid)]
+    assert found.rows[0].grid != "trailing"
 
 
 def test_a_report_is_written(first: tuple[Path, Comparison]) -> None:

@@ -73,7 +73,7 @@ def compare(
     rows = Rows(out / "rows", judge, dataset.sha256, settings)
     chosen = [(case, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for case in cases]
     swept = [
-        (case, Plan(budget, iterations, settings.samplers[0], guidance=settings.guidance))
+        (case, budget, iterations)
         for case in cases
         for budget in settings.budgets
         for iterations in settings.sweep
@@ -86,8 +86,11 @@ def compare(
             result, strips[case.name, budget, sampler] = rows.chosen(case, budget, sampler)
             found.append(result)
             bar.update()
-        for case, plan in swept:
-            bar.set_postfix_str(f"{case.name}, {plan.budget} passes, {plan.iterations} iterations")
+        plans = {(one.model, one.budget): one for one in found if one.sampler == settings.samplers[0]}
+        for case, budget, iterations in swept:
+            bar.set_postfix_str(f"{case.name}, {budget} passes, {iterations} iterations")
+            best = plans[case.name, budget]
+            plan = Plan(budget, iterations, best.sampler, best.grid, reuse=best.reuse, guidance=settings.guidance)
             sweep.append(rows.of_plan(case, plan, settings.sweep_images).result)
             bar.update()
     reference = f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}"

@@ -234,7 +234,7 @@ def _sweep_figure(view: View, album: Album) -> Figure:
         view.curves(panels, f"{DISTANCE} (lower is better)"),
         alt=f"{DISTANCE} over the number of iterations per step, at each budget.",
         caption="The same budget spent as few steps of many iterations or as many steps of few (smoothing, paper Sec. "
-        "3.3 and Fig. 4), everything else equal.",
+        "3.3 and Fig. 4), with the grid and the reuse that were chosen for the model.",
     )
 
 

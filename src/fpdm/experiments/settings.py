@@ -23,7 +23,8 @@ class Settings:
         guidance: Scale of classifier-free guidance; 1 is none.
         num_images: Generated images per row, at least 12: one number for all budgets, or one for each.
         choosing_images: Images of each plan that is tried on the validation split.
-        sweep: Also draw the distance over these numbers of iterations, with everything else equal.
+        sweep: Also draw the distance over these numbers of iterations: by the first sampler, with grid and reuse as
+            chosen and a constant allocation.
         sweep_images: Images per row of the sweep.
         batch_size: Images at once; changes nothing but speed and memory.
         seed: Of the noise, the same for all models. Plans are chosen with another.
