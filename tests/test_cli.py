@@ -357,3 +357,15 @@ def test_killed_at_any_moment_and_resumed_by_the_same_command(tmp_path: Path) ->
     whole, killed = saved(tmp_path / "whole", 400), saved(tmp_path / "killed", 400)
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_processes_take_leave_of_each_other_unless_one_has_failed(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        assert main(["tarin"]) == 2
+        assert torch.distributed.is_initialized()
+        assert main(["--version"]) == 0
+        assert not torch.distributed.is_initialized()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
