@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from PIL import Image
 
 from fpdm import __version__, cli
@@ -360,12 +361,12 @@ def test_killed_at_any_moment_and_resumed_by_the_same_command(tmp_path: Path) ->
 
 
 def test_processes_take_leave_of_each_other_unless_one_has_failed(tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        assert main(["tarin"]) == 2
-        assert torch.distributed.is_initialized()
-        assert main(["--version"]) == 0
-        assert not torch.distributed.is_initialized()
+        assert cli.main(["tarin"]) == 2
+        assert dist.is_initialized()
+        assert cli.main(["--version"]) == 0
+        assert not dist.is_initialized()
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
