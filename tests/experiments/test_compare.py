@@ -79,7 +79,7 @@ def test_rows_are_complete(first: tuple[Path, Comparison]) -> None:
     # The FPDM chooses among 2 numbers of iterations with and without reuse, and 3 grids; the DiT gets as many grids.
     assert {row.candidates for row in found.rows if row.budget == 14} == {6}
     named = "model parameters sampler grid budget iterations steps allocation reuse passes macs seconds distance "
-    named += "distance_low distance_high kid images seed"
+    named += "distance_low distance_high kid images seed choosing_distance"
     written = json.loads((out / "compare.json").read_text())
     assert all(set(named.split()) <= row.keys() for row in written["rows"])
     assert written == json.loads(found.to_json())

@@ -144,6 +144,7 @@ def _row(one: Trained, i: int, budget: int, sampler: str, k: int, timed: bool, *
         novelty=0.8 + 0.02 * i,
         images=1000,
         seed=0,
+        choosing_distance=1.2 * distance,
     )
 
 

@@ -130,19 +130,27 @@ def test_the_lowest_is_bold_and_those_that_overlap_are_marked(tmp_path: Path, dr
     assert "every model was trained once" in answer[1].text
 
 
-def test_the_answer_takes_each_models_best_sampler_and_says_which(tmp_path: Path, drawn: list[Plot]) -> None:
+def test_the_answer_takes_the_sampler_that_validation_chose_and_says_which(tmp_path: Path, drawn: list[Plot]) -> None:
     base = comparison(2, (140,), ("ddim", "ddpm"))
-    values = {("ddim", 0): 3.0, ("ddim", 1): 2.0, ("ddpm", 0): 1.0, ("ddpm", 1): 4.0}
+    values = {("ddim", 0): (3.0, 3.3), ("ddim", 1): (2.1, 2.0), ("ddpm", 0): (1.0, 1.3), ("ddpm", 1): (2.0, 2.5)}
     names = [one.model for one in base.models]
     rows = tuple(
-        replace(row, distance=v, distance_low=0.99 * v, distance_high=1.01 * v)
+        replace(row, distance=v, distance_low=0.99 * v, distance_high=1.01 * v, choosing_distance=c)
         for row in base.rows
-        for v in [values[row.sampler, names.index(row.model)]]
+        for v, c in [values[row.sampler, names.index(row.model)]]
     )
     answer = section(report(replace(base, rows=rows), tmp_path), "The answer")
     assert answer.all("p")[0].text.startswith(f"At 140 block passes {names[0]} has the lowest Fréchet distance, 1.00 (")
     found = cells(answer.all("table")[0])
     assert [row["140 passes"].all("small")[0].text.split(", ")[1] for row in found.values()] == ["ddpm", "ddim"]
+    assert [value(row["140 passes"]) for row in found.values()] == [1.0, 2.1]
+
+
+def test_the_answer_says_each_floor_once(tmp_path: Path, drawn: list[Plot]) -> None:
+    base = comparison(3, (140,), ("ddim",))
+    rows = tuple(replace(row, distance_floor=f) for row, f in zip(base.rows, (0.0621, 0.05121, 0.05122), strict=True))
+    answer = section(report(replace(base, rows=rows), tmp_path), "The answer")
+    assert "as many as were generated, have 0.0512 and 0.0621." in answer.all("p")[1].text
 
 
 def test_text_from_users_is_text(tmp_path: Path, drawn: list[Plot]) -> None:

@@ -84,8 +84,8 @@ class View:
         return sorted(mine, key=lambda row: (row.budget, self.names.index(row.model)))
 
     def best(self, budget: int) -> list[Result]:
-        """For each model that was measured there, its row with the lowest distance, whatever the sampler."""
-        rows = sorted((row for row in self.rows if row.budget == budget), key=_distance)
+        """For each model that was measured there, its row with the sampler that was best on the validation images."""
+        rows = sorted((row for row in self.rows if row.budget == budget), key=_choosing_distance)
         first = {row.model: row for row in reversed(rows)}
         return [first[name] for name in self.names if name in first]
 
@@ -111,8 +111,8 @@ def _subtitle(view: View) -> str:
 
 def _answer(view: View) -> Section:
     standings = {budget: _standing(view.best(budget)) for budget in view.budgets}
-    floors = listing([short(floor) for floor in sorted({row.distance_floor for row in view.rows})])
-    best = "Each model counts with the sampler that suits it best. " if len(view.samplers) > 1 else ""
+    floors = listing(list(dict.fromkeys(short(floor) for floor in sorted(row.distance_floor for row in view.rows))))
+    best = "Each model counts with the sampler that was best on validation images. " if len(view.samplers) > 1 else ""
     notes = (
         f"{REAL.capitalize()}, as many as were generated, have {floors}. {best}In brackets are {LEVEL} intervals, "
         "which say how much a figure varies with the sampled images, not with the training; every model was trained "
@@ -386,6 +386,11 @@ def _explanations(view: View) -> list[tuple[str, str]]:
 
 def _distance(row: Result) -> float:
     return row.distance
+
+
+def _choosing_distance(row: Result) -> float:
+    assert row.choosing_distance is not None
+    return row.choosing_distance
 
 
 def _standing(rows: Sequence[Result]) -> Standing:

@@ -40,6 +40,7 @@ class Result:
         novelty: Median distance to the nearest training image over that of the test images; near 0 is memorising.
         images: How many were generated.
         seed: Of the noise; image i has the same in every row.
+        choosing_distance: What its plan had on the validation images, which it was chosen by; None in a sweep.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Result:
     novelty: float
     images: int
     seed: int
+    choosing_distance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ class Rows:
         s = self.settings
         trials = self._trials(case, budget, sampler)
         kept = self.of_plan(case, trials[0].plan, s.images_at(budget))
-        return replace(kept.result, candidates=len(trials)), kept.images
+        row = replace(kept.result, candidates=len(trials), choosing_distance=trials[0].distance)
+        return row, kept.images
 
     def _trials(self, case: Case, budget: int, sampler: str) -> list[Trial]:
         s = self.settings
@@ -91,15 +92,15 @@ class Rows:
             "seed": s.seed + 1,
         }
         path = self._path(case, f"{budget}-{sampler}-choice", asked)
-        if (known := _read_json(path)) is not None:
-            return [Trial(Plan(**trial["plan"]), float(trial["distance"] or "nan")) for trial in known["trials"]]
+        if (known := _read_json(path)) is not None and None not in (trial["distance"] for trial in known["trials"]):
+            return [Trial(Plan(**trial["plan"]), trial["distance"]) for trial in known["trials"]]
 
         def distance(plan: Plan) -> float:
             drawn = draw(case.run, plan, s.choosing_images, seed=s.seed + 1, batch_size=s.batch_size)
             return self.judge.choosing_distance(drawn.images)
 
         trials = search(case.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
-        listed = [{"plan": asdict(t.plan), "distance": t.distance if len(trials) > 1 else None} for t in trials]
+        listed = [asdict(trial) for trial in trials]
         write_atomically(path, json.dumps({"run": case.name, "asked": asked, "trials": listed}, indent=1))
         return trials
 

@@ -92,18 +92,15 @@ def search(
         budget: Block passes per image.
         sampler: As `Plan.sampler`.
         guidance: As `Plan.guidance`.
-        distance: Draws a plan's images and judges them; not called if there is nothing to choose.
+        distance: Draws a plan's images and judges them.
     """
-    around = choices.neighbours(run, budget, sampler, guidance)
-    best = around[0]
+    best = choices.neighbours(run, budget, sampler, guidance)[0]
     tried: dict[object, Trial] = {}
 
     def attempt(plan: Plan) -> None:
         if (key := _steps(run, plan)) not in tried:
             tried[key] = Trial(plan, distance(plan))
 
-    if len({_steps(run, plan) for plan in around}) == 1:
-        return [Trial(best, float("nan"))]
     for axis in choices.axes(run, budget):
         for change in axis:
             attempt(replace(best, **change))
