@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -216,6 +218,29 @@ def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:
 def balanced_labels(indices: Sequence[int], num_classes: int) -> list[int]:
     """Label i modulo the number of classes for image i; all 0 for an unconditional model."""
     return [index % max(num_classes, 1) for index in indices]
+
+
+def proportional_labels(count: int, sizes: Sequence[int]) -> list[int]:
+    """Labels of images 0 to `count`, as near to the classes' proportions as whole numbers can be after every image.
+
+    Each label in turn is the one with the largest size / (2 images so far + 1) (Webster's method); equal sizes give
+    label i modulo the number of classes.
+
+    Args:
+        count: Images.
+        sizes: Of the classes, one above 0 at least; empty without classes, where every label is 0.
+    """
+    if not sizes:
+        return [0] * count
+    claims = [(-Fraction(size), label) for label, size in enumerate(sizes)]  # the strongest first
+    heapq.heapify(claims)
+    labels, given = [], [0] * len(sizes)
+    for _ in range(count):
+        label = claims[0][1]
+        labels.append(label)
+        given[label] += 1
+        heapq.heapreplace(claims, (-Fraction(sizes[label], 2 * given[label] + 1), label))
+    return labels
 
 
 def default_device() -> torch.device:

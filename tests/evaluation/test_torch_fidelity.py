@@ -6,7 +6,7 @@ import torch
 from fpdm.evaluation import GaussianStatistics, frechet_distance, kernel_distance, precision_recall
 from tests.evaluation.features import RNG, correlated, features
 
-pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed: pip install fpdm[evaluation]")
+pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed: pip install torch-fidelity")
 
 
 @pytest.fixture(scope="module")

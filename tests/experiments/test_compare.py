@@ -14,7 +14,7 @@ from fpdm.experiments import compare as compare_module
 from fpdm.experiments import rows as rows_module
 from fpdm.experiments.compare import Settings, compare
 from fpdm.experiments.data_record import DataRecord
-from fpdm.experiments.judge import Judge, balanced
+from fpdm.experiments.judge import Judge, with_labels
 from fpdm.experiments.recipes import recipe
 from fpdm.experiments.results import Comparison, Result
 from fpdm.training import Trainer
@@ -143,11 +143,11 @@ def test_an_interrupted_comparison_goes_on(
     drawn: list[int] = []
     real = rows_module.draw
 
-    def counted(run, plan, num_images, *, seed, batch_size):
+    def counted(run, plan, labels, *, seed, batch_size):
         drawn.append(seed)
         if len(drawn) == 9:
             raise KeyboardInterrupt
-        return real(run, plan, num_images, seed=seed, batch_size=batch_size)
+        return real(run, plan, labels, seed=seed, batch_size=batch_size)
 
     monkeypatch.setattr(rows_module, "draw", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -172,9 +172,9 @@ def test_plans_are_chosen_on_other_images_and_noise_than_are_reported(
     seeds: list[tuple[int, int]] = []
     real = rows_module.draw
 
-    def spied(run, plan, num_images, *, seed, batch_size):
-        seeds.append((num_images, seed))
-        return real(run, plan, num_images, seed=seed, batch_size=batch_size)
+    def spied(run, plan, labels, *, seed, batch_size):
+        seeds.append((len(labels), seed))
+        return real(run, plan, labels, seed=seed, batch_size=batch_size)
 
     monkeypatch.setattr(rows_module, "draw", spied)
     measured: list[int] = []
@@ -216,13 +216,51 @@ def test_memorised_images_show() -> None:
     assert torch.equal(shown, DATA.splits.train.images[7:9])
 
 
-def test_balanced_images_have_the_labels_of_generated_ones() -> None:
+def test_real_images_with_the_labels_of_generated_ones() -> None:
     data = DATA.splits.train
-    images = balanced(data, 25)
-    for place, image in enumerate(images):
+    labels = [*range(10), 3, 3, 0]
+    images = with_labels(data, labels)
+    for label, image in zip(labels, images, strict=True):
         same = (data.images == image).flatten(1).all(dim=1)
-        assert (data.labels[same] == place % 10).any()
-    assert len(np.unique(images.numpy(), axis=0)) == 25
+        assert (data.labels[same] == label).any()
+    assert len(np.unique(images.numpy(), axis=0)) == len(labels)
+
+
+def test_classes_are_judged_in_the_proportions_that_they_have() -> None:
+    """A model that draws as the data are drawn comes near the floor, however uneven the classes are."""
+    one, other = (part[:, None] for part in (torch.zeros(1), torch.full((1,), 200.0)))
+    rng = torch.Generator().manual_seed(0)
+
+    def uneven(ones: int, others: int) -> ImageSet:
+        labels = torch.tensor([0] * ones + [1] * others)
+        means = torch.where(labels == 0, one, other).view(-1, 1, 1, 1)
+        noise = torch.randint(0, 50, (len(labels), 1, 8, 8), generator=rng)
+        return ImageSet("uneven", (means + noise).to(torch.uint8), labels, 2)
+
+    splits = Splits(uneven(180, 20), uneven(45, 5), uneven(90, 10))
+    judge = Judge(splits)
+    labels = judge.labels(100)
+    assert labels.count(1) == 10
+    assert judge.labels(37) == labels[:37]
+    assert judge.floor_images(150) == 150
+    assert 195 <= judge.floor_images(1000) <= 200  # all of one class are used up
+    floor, _ = judge.floor(100)
+    drawn_alike = judge.measure(with_labels(uneven(90, 10), labels), seed=0).distance.value
+    in_turn = judge.measure(with_labels(uneven(90, 90), [0, 1] * 50), seed=0).distance.value
+    assert drawn_alike < 5 * floor
+    assert in_turn > 10 * drawn_alike
+
+
+def test_splits_too_small_to_judge_by_are_refused_before_anything_is_trained() -> None:
+    images = torch.randint(0, 255, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+    def part(count: int) -> ImageSet:
+        return ImageSet("few", images[:count], torch.zeros(count, dtype=torch.int64), 0)
+
+    with pytest.raises(ValueError, match="test split of 'few' has 3 images; expected 4 or more"):
+        Judge(Splits(part(8), part(2), part(3)))
+    with pytest.raises(ValueError, match="validation split of 'few' has 1 images; expected 2 or more"):
+        Judge(Splits(part(8), part(1), part(4)))
 
 
 def test_unconditional_data_and_runs(tmp_path: Path, runs: list[Path]) -> None:

@@ -64,6 +64,14 @@ def test_what_the_budget_cannot_pay_for_is_left_out() -> None:
     assert {t.plan.iterations for t in found} == {1, 2}
 
 
+def test_iterations_that_would_take_more_steps_than_timesteps_are_left_out() -> None:
+    most = FPDM.recipe.schedule.num_timesteps
+    found, _ = run_search(FPDM, 4 * most)  # 3 passes a step with 1 iteration, 4 with 2, 7 with 5
+    assert {t.plan.iterations for t in found} == {2, 5}
+    with pytest.raises(ValueError, match=f"is {8 * most // 7} steps of 5 iterations, more than the {most} timesteps"):
+        run_search(FPDM, 8 * most, Choices((5,), (True,), ("trailing",), ("constant",)))
+
+
 def test_one_choice_means_one_trial_and_no_finer_grids() -> None:
     only = Choices((2,), (True,), ("trailing",), ("constant",))
     for run in (FPDM, DIT):

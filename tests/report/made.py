@@ -139,6 +139,7 @@ def _row(one: Trained, i: int, budget: int, sampler: str, k: int, timed: bool, *
         kid_low=1e-3 * (2.2 * distance - 0.6),
         kid_high=1e-3 * (2.9 * distance - 0.2),
         kid_floor=-2.1e-5,
+        floor_images=1000,
         precision=min(0.93, 0.5 + 0.1 * math.log(steps + 1)),
         recall=0.3 + 0.05 * (i % 5),
         novelty=0.8 + 0.02 * i,

@@ -139,11 +139,13 @@ def test_the_answer_takes_the_sampler_that_validation_chose_and_says_which(tmp_p
         for row in base.rows
         for v, c in [values[row.sampler, names.index(row.model)]]
     )
-    answer = section(report(replace(base, rows=rows), tmp_path), "The answer")
+    page = report(replace(base, rows=rows), tmp_path)
+    answer = section(page, "The answer")
     assert answer.all("p")[0].text.startswith(f"At 140 block passes {names[0]} has the lowest Fréchet distance, 1.00 (")
     found = cells(answer.all("table")[0])
     assert [row["140 passes"].all("small")[0].text.split(", ")[1] for row in found.values()] == ["ddpm", "ddim"]
     assert [value(row["140 passes"]) for row in found.values()] == [1.0, 2.1]
+    assert "chosen on the validation images" in section(page, "How to read and repeat this").text
 
 
 def test_the_answer_says_each_floor_once(tmp_path: Path, drawn: list[Plot]) -> None:
@@ -151,6 +153,16 @@ def test_the_answer_says_each_floor_once(tmp_path: Path, drawn: list[Plot]) -> N
     rows = tuple(replace(row, distance_floor=f) for row, f in zip(base.rows, (0.0621, 0.05121, 0.05122), strict=True))
     answer = section(report(replace(base, rows=rows), tmp_path), "The answer")
     assert "as many as were generated, have 0.0512 and 0.0621." in answer.all("p")[1].text
+
+
+def test_a_floor_of_fewer_images_says_of_how_many(tmp_path: Path, drawn: list[Plot]) -> None:
+    base = comparison(2, (140,), ("ddim",))
+    rows = tuple(replace(row, floor_images=300) for row in base.rows)
+    page = report(replace(base, rows=rows), tmp_path)
+    words = "real training images have, as many as were generated or the 300 that there are"
+    assert words.replace(" have", "").capitalize() in section(page, "The answer").all("p")[1].text
+    assert words in section(page, "Quality under a budget").text
+    assert words in section(page, "How to read and repeat this").text
 
 
 def test_text_from_users_is_text(tmp_path: Path, drawn: list[Plot]) -> None:

@@ -66,7 +66,7 @@ def load_dataset(
         raise ValueError(f"the cache {config.source} has no images to train on")
     if config.flip and not manifest.settings.flip:
         raise ValueError(
-            f"--flip: the cache {config.source} was prepared without the mirrored images; leave it out, or prepare "
+            f"--flip: the cache {config.source} was prepared without the mirrored images; give --no-flip, or prepare "
             "another cache with --flip"
         )
     latents = Splits(*(parts[split] for split in SPLITS))

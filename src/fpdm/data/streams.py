@@ -415,9 +415,7 @@ def _hub(source: str, settings: HubSettings) -> Source:
         import datasets  # heavy, and needed for this alone
         from datasets.exceptions import DatasetsError
     except ImportError:
-        raise ValueError(
-            f"{source} is read by the library datasets, which is missing; pip install 'fpdm[hub]'"
-        ) from None
+        raise ValueError(f"{source} is read by the library datasets, which is missing: pip install datasets") from None
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()

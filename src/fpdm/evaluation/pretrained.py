@@ -136,7 +136,7 @@ def _inception(weights: Path | None, device: torch.device) -> PretrainedExtracto
             FeatureExtractorInceptionV3,
         )
     except ImportError as error:
-        raise ValueError("Inception needs torch-fidelity: pip install 'fpdm[evaluation]'") from error
+        raise ValueError("Inception needs torch-fidelity: pip install torch-fidelity") from error
     path = weights or _downloaded(URL_INCEPTION_V3)
     try:
         with _data_only():

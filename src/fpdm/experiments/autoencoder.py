@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from fpdm.autoencoder import OWN, VAE, Autoencoder, AutoencoderConfig
 from fpdm.data import ImageSet, Splits, to_float, to_uint8
-from fpdm.experiments.judge import Judge, balanced
+from fpdm.experiments.judge import Judge, with_labels
 from fpdm.files import write_atomically
 from fpdm.report.pictures import Row, Sheet, draw_sheet
 from fpdm.training import Progress
@@ -166,7 +166,7 @@ def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") ->
     autoencoder = AutoencoderConfig(str(out)).load(trainer.device)
     validation, test = (reconstructed(autoencoder, part.images) for part in (splits.validation, splits.test))
     judge = Judge(splits)
-    training = balanced(splits.train, min(JUDGED, len(splits.train)))
+    training = with_labels(splits.train, judge.labels(judge.floor_images(JUDGED)))
     report = AutoencoderReport(
         command=command,
         recipe=json.loads(trainer.recipe.to_json()),
@@ -185,7 +185,7 @@ def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") ->
         real_floor=judge.distance(training),
         floor_images=len(training),
     )
-    sheet = _sheet(balanced(splits.test, SHOWN * SHEET_ROWS), autoencoder, report)
+    sheet = _sheet(with_labels(splits.test, judge.labels(SHOWN * SHEET_ROWS)), autoencoder, report)
     draw_sheet(sheet).save(out / PICTURE)
     write_atomically(out / README, _card(report, trainer.recipe, splits))
     write_atomically(out / REPORT, report.to_json())

@@ -16,16 +16,16 @@ from tqdm.auto import tqdm
 from fpdm import __version__
 from fpdm.data import UNKNOWN, DataConfig, Dataset, Examples, ImageSet, load_dataset, load_images, read_manifest
 from fpdm.experiments.data_record import read_record
-from fpdm.experiments.judge import Judge, balanced
+from fpdm.experiments.judge import Judge, with_labels
 from fpdm.experiments.report import Sheet, write_report
 from fpdm.experiments.results import Comparison
 from fpdm.experiments.rows import Case, Rows
+from fpdm.experiments.search import possible_iterations
 from fpdm.experiments.settings import SHOWN, Settings
 from fpdm.experiments.study import study
 from fpdm.files import write_atomically
 from fpdm.generate import Plan
 from fpdm.report.pictures import Row
-from fpdm.sampling import Budget
 from fpdm.training import Run, load_run
 
 
@@ -77,7 +77,7 @@ def compare(
         for case in cases
         for budget in settings.budgets
         for iterations in settings.sweep
-        if (spending := Budget.of(budget, case.run.model.cost())).adjustable and spending.cost([iterations]) <= budget
+        if iterations in possible_iterations(case.run, budget, settings.sweep)
     ]
     found, sweep, strips = [], [], {}
     with tqdm(total=len(chosen) + len(swept), desc="comparing", unit=" rows", disable=None, dynamic_ncols=True) as bar:
@@ -184,7 +184,7 @@ def _sheets(result: Comparison, strips: dict[tuple[str, int, str], Tensor], judg
     for budget in budgets:
         rows = [row for row in result.rows if (row.budget, row.sampler) == (budget, sampler)]
         pictures = [Row(f"{r.model}\n{r.steps} x {r.iterations}", strips[r.model, budget, sampler]) for r in rows]
-        pictures.append(Row("real\n(test images)", balanced(judge.splits.test, SHOWN)))
+        pictures.append(Row("real\n(test images)", with_labels(judge.splits.test, judge.labels(SHOWN))))
         sheets.append(
             Sheet(f"{budget} block passes, as steps x iterations: the same noise and class in every column", pictures)
         )

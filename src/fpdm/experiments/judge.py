@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +26,9 @@ from fpdm.evaluation import (
     nearest,
     precision_recall,
 )
-from fpdm.generate import balanced_labels
+from fpdm.generate import proportional_labels
+
+_NEIGHBOUR = 3  # of precision and recall
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,18 @@ class Judge:
     Attributes:
         extractor: Whose features.
         splits: As given.
+
+    Raises:
+        ValueError: The validation or the test split has too few images to measure anything.
     """
 
     def __init__(self, splits: Splits) -> None:
+        for what, part, least in (("validation", splits.validation, 2), ("test", splits.test, _NEIGHBOUR + 1)):
+            if len(part) < least:
+                raise ValueError(
+                    f"the {what} split of {part.name!r} has {len(part)} images; expected {least} or more to judge by: "
+                    "add images"
+                )
         self.splits = splits
         self.extractor: Extractor = extractor(splits.train, splits.test)
 
@@ -100,16 +113,33 @@ class Judge:
         return Measures(
             frechet_interval(made, self._reference, seed=seed),
             kernel_interval(made, self.test, seed=seed),
-            precision_recall(fewer, real),
+            precision_recall(fewer, real, k=_NEIGHBOUR),
             float(nearest(made, self.train).distances.median()) / self._unseen,
         )
 
+    @functools.cached_property
+    def class_sizes(self) -> tuple[int, ...]:
+        """Images of each class in the test split; empty without classes."""
+        test = self.splits.test
+        return tuple(test.labels.bincount(minlength=test.num_classes).tolist()) if test.num_classes else ()
+
+    def labels(self, count: int) -> list[int]:
+        """What to generate to be judged, in the test split's proportions, and what real images stand beside it."""
+        return proportional_labels(count, self.class_sizes)
+
+    def floor_images(self, count: int) -> int:
+        """How many training images there are with the first of `count` labels, none taken twice; `count` at most."""
+        left = self.splits.train.labels.bincount(minlength=max(len(self.class_sizes), 1)).tolist()
+        for place, label in enumerate(self.labels(count)):
+            if not left[label]:
+                return place
+            left[label] -= 1
+        return count
+
     @functools.lru_cache(maxsize=8)  # noqa: B019  (a judge lives as long as its comparison)
     def floor(self, count: int) -> tuple[float, float]:
-        """The Fréchet and the kernel distance of `count` training images, or of as many as there are of each class."""
-        train = self.splits.train
-        fewest = int(train.labels.bincount(minlength=1).min()) * max(train.num_classes, 1)
-        real = self.extractor.features(balanced(train, min(count, fewest)))
+        """The Fréchet and the kernel distance of `floor_images(count)` training images."""
+        real = self.extractor.features(with_labels(self.splits.train, self.labels(self.floor_images(count))))
         return frechet_distance(GaussianStatistics.of(real), self._reference), kernel_distance(real, self.test)
 
     def nearest_training(self, images: Tensor) -> Tensor:
@@ -118,10 +148,7 @@ class Judge:
         return self.splits.train.images[found.indices]  # (N, C, H, W)
 
 
-def balanced(data: ImageSet, count: int) -> Tensor:
-    """Real images with the labels of generated ones: (count, C, H, W) uint8, some twice if need be."""
-    classes = max(data.num_classes, 1)
-    of_class = [torch.nonzero(data.labels == label).flatten() for label in range(classes)]  # K of (N_k,)
-    places = [of_class[label] for label in balanced_labels(range(count), classes)]  # count of (N_k,)
-    chosen = [int(place[i // classes % len(place)]) for i, place in enumerate(places)]
-    return data.images[chosen]  # (count, C, H, W)
+def with_labels(data: ImageSet, labels: Sequence[int]) -> Tensor:
+    """Real images with these labels: (N, C, H, W) uint8, some twice if there are too few."""
+    images_of = {label: itertools.cycle(torch.nonzero(data.labels == label).flatten().tolist()) for label in {*labels}}
+    return data.images[[next(images_of[label]) for label in labels]]  # (N, C, H, W)

@@ -66,6 +66,7 @@ class View:
         samplers: In the order of the rows.
         budgets: From small to large.
         parameters: By model.
+        real_count: How many real images the floors are of, in words.
         timed: Whether all rows say how long they took; 0 seconds say nothing.
     """
 
@@ -76,6 +77,9 @@ class View:
         self.samplers = tuple(dict.fromkeys(row.sampler for row in self.rows))
         self.budgets = tuple(sorted({row.budget for row in self.rows}))
         self.parameters = {one.model: one.parameters for one in (*self.rows, *comparison.models)}
+        fewer = sorted({row.floor_images for row in self.rows if row.floor_images < row.images})
+        all_there_are = f" or the {listing([f'{count:,}' for count in fewer])} that there are" if fewer else ""
+        self.real_count = f"as many as were generated{all_there_are}"
         self.timed = all(math.isfinite(row.seconds) and row.seconds > 0 for row in self.rows)
 
     def of_sampler(self, sampler: str) -> list[Result]:
@@ -114,7 +118,7 @@ def _answer(view: View) -> Section:
     floors = listing(list(dict.fromkeys(short(floor) for floor in sorted(row.distance_floor for row in view.rows))))
     best = "Each model counts with the sampler that was best on validation images. " if len(view.samplers) > 1 else ""
     notes = (
-        f"{REAL.capitalize()}, as many as were generated, have {floors}. {best}In brackets are {LEVEL} intervals, "
+        f"{REAL.capitalize()}, {view.real_count}, have {floors}. {best}In brackets are {LEVEL} intervals, "
         "which say how much a figure varies with the sampled images, not with the training; every model was trained "
         "once."
     )
@@ -180,7 +184,8 @@ def _distance_figure(view: View, sampler: str, album: Album) -> Figure:
         alt=f"{what} over what an image costs, from {lowest} to {highest}; the numbers are in the tables.",
         caption=f"{what} over what an image costs: block passes, multiply-accumulates"
         + (", seconds on this machine" if view.timed else "")
-        + f". Bars are {LEVEL} intervals. The dotted line, or the number at the foot, is what as many {REAL} have. "
+        + f". Bars are {LEVEL} intervals. The dotted line, or the number at the foot, is what {REAL} have, "
+        f"{view.real_count}. "
         "Models that spent the same passes are drawn slightly apart. In brackets: parameters.",
     )
 
@@ -334,8 +339,8 @@ def _reading(view: View) -> Section:
 def _explanations(view: View) -> list[tuple[str, str]]:
     samplers = (
         "Samplers",
-        "have tables of their own. Where the answer takes each model's best, that was seen on the reported images "
-        "themselves, which makes it slightly too good, for all models.",
+        "have tables of their own. Where the answer takes each model's best, that was chosen on the validation images, "
+        "as plans are.",
     )
     return [
         (
@@ -347,8 +352,8 @@ def _explanations(view: View) -> list[tuple[str, str]]:
         ),
         (
             "The floor",
-            f"is what as many {REAL} have: about as low as a model can come. The distance is biased upwards when there "
-            "are few images, and the floor with it.",
+            f"is what {REAL} have, {view.real_count}: about as low as a model can come. The distance is biased upwards "
+            "when there are few images, and the floor with it.",
         ),
         (
             "Intervals",

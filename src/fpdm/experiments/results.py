@@ -30,11 +30,12 @@ class Result:
         distance: Fréchet distance in the features of `Comparison.features`.
         distance_low: Lower end of its 95 % bootstrap interval.
         distance_high: Upper end.
-        distance_floor: The distance of as many real training images.
+        distance_floor: The distance of `floor_images` real training images.
         kid: Kernel distance (squared MMD, cubic kernel) in the same features.
         kid_low: Lower end of its 95 % bootstrap interval.
         kid_high: Upper end.
-        kid_floor: The kernel distance of as many real training images.
+        kid_floor: Their kernel distance.
+        floor_images: `images`, or all that there are in the test split's class proportions if these are fewer.
         precision: Share of generated images within the real ones' manifold (Kynkäänniemi et al. 2019).
         recall: Share of real images within the generated ones' manifold.
         novelty: Median distance to the nearest training image over that of the test images; near 0 is memorising.
@@ -66,6 +67,7 @@ class Result:
     kid_low: float
     kid_high: float
     kid_floor: float
+    floor_images: int
     precision: float
     recall: float
     novelty: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,10 @@ class Rows:
     def __init__(self, folder: Path, judge: Judge, data_sha256: str, settings: Settings) -> None:
         self.folder, self.judge, self.settings = folder, judge, settings
         folder.mkdir(parents=True, exist_ok=True)
+        self.fixed: dict[str, Any]
         self.fixed = {"version": _VERSION, "data": data_sha256, "extractor": judge.extractor.identity}
+        if len(set(judge.class_sizes)) > 1:
+            self.fixed["class_sizes"] = judge.class_sizes
 
     def chosen(self, case: Case, budget: int, sampler: str) -> tuple[Result, Tensor]:
         """The row of a run with the plan that is best on validation images, and its first images."""
@@ -96,7 +100,8 @@ class Rows:
             return [Trial(Plan(**trial["plan"]), trial["distance"]) for trial in known["trials"]]
 
         def distance(plan: Plan) -> float:
-            drawn = draw(case.run, plan, s.choosing_images, seed=s.seed + 1, batch_size=s.batch_size)
+            labels = self._labels(case.run, s.choosing_images)
+            drawn = draw(case.run, plan, labels, seed=s.seed + 1, batch_size=s.batch_size)
             return self.judge.choosing_distance(drawn.images)
 
         trials = search(case.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
@@ -110,9 +115,10 @@ class Rows:
         path = self._path(case, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
         picture = path.with_suffix(".png")
         if (known := _read_json(path)) is not None and picture.exists():
-            result = Result(**{**known["result"], "model": case.name, "run": str(case.folder)})
-            return Kept(result, _read_strip(picture, case.run.image_shape[0]))
-        drawn = draw(case.run, plan, num_images, seed=self.settings.seed, batch_size=self.settings.batch_size)
+            here = {"model": case.name, "run": str(case.folder), "floor_images": self.judge.floor_images(num_images)}
+            return Kept(Result(**{**known["result"], **here}), _read_strip(picture, case.run.image_shape[0]))
+        labels = self._labels(case.run, num_images)
+        drawn = draw(case.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
         result = self._result(case, plan, drawn)
         save_png(tile(drawn.images[:SHOWN], SHOWN, gap=0), picture)
         write_atomically(path, json.dumps({"asked": asked, "result": asdict(result)}, indent=1))
@@ -144,6 +150,7 @@ class Rows:
             distance_low=measures.distance.low,
             distance_high=measures.distance.high,
             distance_floor=floor,
+            floor_images=self.judge.floor_images(len(drawn.images)),
             kid=measures.kernel.value,
             kid_low=measures.kernel.low,
             kid_high=measures.kernel.high,
@@ -153,6 +160,15 @@ class Rows:
             novelty=measures.novelty,
             images=len(drawn.images),
             seed=seed,
+        )
+
+    def _labels(self, run: Run, count: int) -> list[int]:
+        classes = run.model.shape.num_classes
+        # An imported model may have been trained on other classes than it is judged by.
+        return (
+            self.judge.labels(count)
+            if classes == len(self.judge.class_sizes)
+            else balanced_labels(range(count), classes)
         )
 
     def _path(self, case: Case, name: str, asked: dict[str, Any]) -> Path:
@@ -165,13 +181,13 @@ class Rows:
         return self.folder / f"{slug}-{digest}.json"
 
 
-def draw(run: Run, plan: Plan, num_images: int, *, seed: int, batch_size: int) -> Drawn:
-    """Images 0 to `num_images` of a run under a plan, the classes in turn."""
-    sampler = run.sampler(plan, seed=seed)
+def draw(run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: int) -> Drawn:
+    """Images 0, 1, ... of a run under a plan, one for each label."""
+    sampler, num_images = run.sampler(plan, seed=seed), len(labels)
     made, passes, macs, seconds = [], 0.0, 0.0, 0.0
     for start in range(0, num_images, batch_size):
         indices = range(start, min(start + batch_size, num_images))
-        batch = sampler(indices, balanced_labels(indices, run.model.shape.num_classes))
+        batch = sampler(indices, labels[indices.start : indices.stop])
         made.append(batch.pixels)
         passes, macs = passes + batch.passes * len(indices), macs + batch.macs * len(indices)
         seconds += batch.seconds

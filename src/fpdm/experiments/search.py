@@ -19,7 +19,8 @@ class Choices:
     """What a plan is chosen from.
 
     Attributes:
-        iterations: Per step, where the middle leaves a choice; those that the budget cannot pay for are left out.
+        iterations: Per step, where the middle leaves a choice; those that the budget cannot pay for are left out, and
+            those with which it would pay for more steps than there are timesteps.
         reuse: Whether to start each solve from the last step's solution, where a model iterates.
         grids: Timestep grids.
         allocations: Of the iterations over the steps, where a model iterates.
@@ -34,17 +35,21 @@ class Choices:
         """Changes to a plan, in groups that are searched one after the other.
 
         Raises:
-            ValueError: The budget pays for none of the choices.
+            ValueError: The budget pays for none of the choices, or for more steps of each than there are timesteps.
         """
         grids = [{"grid": name} for name in self.grids]
         spending = Budget.of(budget, run.model.cost())
         if not spending.adjustable:
             return [grids]
-        paid = [i for i in self.iterations if spending.cost([i]) <= budget]
-        if not paid:
-            spending.steps(min(self.iterations))  # raises: it knows what is too dear
+        possible = possible_iterations(run, budget, self.iterations)
+        if not possible:
+            steps = spending.steps(min(self.iterations))  # raises if it is the budget that is too small
+            raise ValueError(
+                f"a budget of {budget} block passes is {steps} steps of {min(self.iterations)} iterations, more than "
+                f"the {run.recipe.schedule.num_timesteps} timesteps; give a smaller one or more --iterations"
+            )
         return [
-            [{"iterations": i, "reuse": reuse} for i, reuse in itertools.product(paid, self.reuse)],
+            [{"iterations": i, "reuse": reuse} for i, reuse in itertools.product(possible, self.reuse)],
             grids,
             [{"allocation": name} for name in self.allocations],
         ]
@@ -68,6 +73,14 @@ class Choices:
     def trials(self) -> int:
         """Plans that a model with every choice tries; one with fewer choices tries as many grids instead."""
         return len(self.iterations) * len(self.reuse) + len(self.grids) - 1 + len(self.allocations) - 1
+
+
+def possible_iterations(run: Run, budget: int, iterations: Sequence[int]) -> list[int]:
+    """Those per step that the budget can pay for and use up; none for a model that leaves no choice."""
+    spending, most = Budget.of(budget, run.model.cost()), run.recipe.schedule.num_timesteps
+    if not spending.adjustable:
+        return []
+    return [i for i in iterations if 1 <= budget // spending.cost([i]) <= most]
 
 
 @dataclass(frozen=True)
