@@ -78,7 +78,7 @@ def _chosen(base: TransformerConfig, model: str, train: TrainConfig) -> tuple[Tr
         return replace(base, timestep_everywhere=True), train
     if model == "fpdm-elastic":
         # Mostly a single iteration, and all of them with gradient, into the start too: a step costs little more than a
-        # DiT of four blocks, and then learns as it does. The best of three attempts (results/fashion-mnist).
+        # DiT of four blocks, and then learns as it does. The best of four attempts (results/fashion-mnist).
         network = replace(base, timestep_everywhere=True, middle_blocks=2, injection="linear")
         weights = (0.75, 0.15, 0.07, 0.03)
         return network, replace(train, no_grad_iters=0, grad_iters=4, grad_weights=weights, grad_into_start=True)
