@@ -13,7 +13,7 @@ import torch
 
 from fpdm.experiments.rows import draw
 from fpdm.files import write_atomically
-from fpdm.generate import Plan
+from fpdm.generate import Plan, balanced_labels
 from fpdm.training import load_run
 
 COUNT = 60
@@ -30,7 +30,6 @@ for path in rows[part::parts]:
         runs[name] = load_run(HERE / "runs" / name)
     plan = Plan(**row["asked"]["plan"])
     assert asdict(plan) == row["asked"]["plan"]
-    labels = [index % 10 for index in range(COUNT)]
-    drawn = draw(runs[name], plan, labels, seed=0, batch_size=COUNT)
+    drawn = draw(runs[name], plan, balanced_labels(range(COUNT), 10), seed=0, batch_size=COUNT)
     row["result"]["seconds"] = drawn.seconds
     write_atomically(path, json.dumps(row, indent=1))

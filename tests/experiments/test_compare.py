@@ -14,7 +14,7 @@ from fpdm.experiments import compare as compare_module
 from fpdm.experiments import rows as rows_module
 from fpdm.experiments.compare import Settings, compare
 from fpdm.experiments.data_record import DataRecord
-from fpdm.experiments.judge import Judge, with_labels
+from fpdm.experiments.judge import Judge, check_measurable, with_labels
 from fpdm.experiments.recipes import recipe
 from fpdm.experiments.results import Comparison, Result
 from fpdm.training import Trainer
@@ -258,9 +258,9 @@ def test_splits_too_small_to_judge_by_are_refused_before_anything_is_trained() -
         return ImageSet("few", images[:count], torch.zeros(count, dtype=torch.int64), 0)
 
     with pytest.raises(ValueError, match="test split of 'few' has 3 images; expected 4 or more"):
-        Judge(Splits(part(8), part(2), part(3)))
+        check_measurable(Splits(part(8), part(2), part(3)))
     with pytest.raises(ValueError, match="validation split of 'few' has 1 images; expected 2 or more"):
-        Judge(Splits(part(8), part(1), part(4)))
+        check_measurable(Splits(part(8), part(1), part(4)))
 
 
 def test_unconditional_data_and_runs(tmp_path: Path, runs: list[Path]) -> None:

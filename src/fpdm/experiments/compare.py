@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from fpdm import __version__
 from fpdm.data import UNKNOWN, DataConfig, Dataset, Examples, ImageSet, load_dataset, load_images, read_manifest
 from fpdm.experiments.data_record import read_record
-from fpdm.experiments.judge import Judge, with_labels
+from fpdm.experiments.judge import Judge, check_measurable, with_labels
 from fpdm.experiments.report import Sheet, write_report
 from fpdm.experiments.results import Comparison
 from fpdm.experiments.rows import Case, Rows
@@ -61,7 +61,7 @@ def compare(
     for case in cases:  # raises before anything long begins
         for budget in settings.budgets:
             for sampler in settings.samplers:
-                settings.choices.neighbours(case.run, budget, sampler, settings.guidance)
+                settings.choices.check(case.run, budget, sampler, settings.guidance)
     conditional = any(case.run.recipe.data.conditional for case in cases)
     known = [_images_of(case.run) for case in cases]
     config = next((one for one in known if one.source != UNKNOWN), known[0])
@@ -69,6 +69,7 @@ def compare(
     dataset = load_images(config, root=data_root)
     for case in cases:
         _check_images(case, config, dataset)
+    check_measurable(dataset.splits)
     judge = Judge(dataset.splits)
     rows = Rows(out / "rows", judge, dataset.sha256, settings)
     chosen = [(case, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for case in cases]
@@ -76,8 +77,7 @@ def compare(
         (case, budget, iterations)
         for case in cases
         for budget in settings.budgets
-        for iterations in settings.sweep
-        if iterations in possible_iterations(case.run, budget, settings.sweep)
+        for iterations in possible_iterations(case.run, budget, settings.sweep)
     ]
     found, sweep, strips = [], [], {}
     with tqdm(total=len(chosen) + len(swept), desc="comparing", unit=" rows", disable=None, dynamic_ncols=True) as bar:

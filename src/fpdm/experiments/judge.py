@@ -57,18 +57,9 @@ class Judge:
     Attributes:
         extractor: Whose features.
         splits: As given.
-
-    Raises:
-        ValueError: The validation or the test split has too few images to measure anything.
     """
 
     def __init__(self, splits: Splits) -> None:
-        for what, part, least in (("validation", splits.validation, 2), ("test", splits.test, _NEIGHBOUR + 1)):
-            if len(part) < least:
-                raise ValueError(
-                    f"the {what} split of {part.name!r} has {len(part)} images; expected {least} or more to judge by: "
-                    "add images"
-                )
         self.splits = splits
         self.extractor: Extractor = extractor(splits.train, splits.test)
 
@@ -127,6 +118,7 @@ class Judge:
         """What to generate to be judged, in the test split's proportions, and what real images stand beside it."""
         return proportional_labels(count, self.class_sizes)
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (a judge lives as long as its comparison)
     def floor_images(self, count: int) -> int:
         """How many training images there are with the first of `count` labels, none taken twice; `count` at most."""
         left = self.splits.train.labels.bincount(minlength=max(len(self.class_sizes), 1)).tolist()
@@ -146,6 +138,20 @@ class Judge:
         """The training image nearest to each image in feature space: (N, C, H, W) uint8."""
         found: Nearest = nearest(self.extractor.features(images), self.train)
         return self.splits.train.images[found.indices]  # (N, C, H, W)
+
+
+def check_measurable(splits: Splits[ImageSet]) -> None:
+    """Check, before an extractor is trained, that there are images enough for plans to be chosen and for `measure`.
+
+    Raises:
+        ValueError: The validation or the test split has too few.
+    """
+    for what, part, least in (("validation", splits.validation, 2), ("test", splits.test, _NEIGHBOUR + 1)):
+        if len(part) < least:
+            raise ValueError(
+                f"the {what} split of {part.name!r} has {len(part)} images; expected {least} or more to judge by: "
+                "add images"
+            )
 
 
 def with_labels(data: ImageSet, labels: Sequence[int]) -> Tensor:

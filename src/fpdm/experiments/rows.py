@@ -72,8 +72,7 @@ class Rows:
     def __init__(self, folder: Path, judge: Judge, data_sha256: str, settings: Settings) -> None:
         self.folder, self.judge, self.settings = folder, judge, settings
         folder.mkdir(parents=True, exist_ok=True)
-        self.fixed: dict[str, Any]
-        self.fixed = {"version": _VERSION, "data": data_sha256, "extractor": judge.extractor.identity}
+        self.fixed: dict[str, Any] = {"version": _VERSION, "data": data_sha256, "extractor": judge.extractor.identity}
         if len(set(judge.class_sizes)) > 1:
             self.fixed["class_sizes"] = judge.class_sizes
 
@@ -99,8 +98,9 @@ class Rows:
         if (known := _read_json(path)) is not None and None not in (trial["distance"] for trial in known["trials"]):
             return [Trial(Plan(**trial["plan"]), trial["distance"]) for trial in known["trials"]]
 
+        labels = self._labels(case.run, s.choosing_images)
+
         def distance(plan: Plan) -> float:
-            labels = self._labels(case.run, s.choosing_images)
             drawn = draw(case.run, plan, labels, seed=s.seed + 1, batch_size=s.batch_size)
             return self.judge.choosing_distance(drawn.images)
 

@@ -46,7 +46,7 @@ class Choices:
             steps = spending.steps(min(self.iterations))  # raises if it is the budget that is too small
             raise ValueError(
                 f"a budget of {budget} block passes is {steps} steps of {min(self.iterations)} iterations, more than "
-                f"the {run.recipe.schedule.num_timesteps} timesteps; give a smaller one or more --iterations"
+                f"the {run.recipe.schedule.num_timesteps} timesteps; give a smaller budget, or more --iterations"
             )
         return [
             [{"iterations": i, "reuse": reuse} for i, reuse in itertools.product(possible, self.reuse)],
@@ -54,20 +54,27 @@ class Choices:
             [{"allocation": name} for name in self.allocations],
         ]
 
-    def neighbours(self, run: Run, budget: int, sampler: str, guidance: float) -> list[Plan]:
-        """The plan that a search begins with, of every choice the first, and those that differ from it by one change.
+    def first(self, run: Run, budget: int, sampler: str, guidance: float) -> Plan:
+        """The plan that a search begins with: of every choice the first.
+
+        Raises:
+            ValueError: As `axes` raises it.
+        """
+        plan = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)
+        for axis in self.axes(run, budget):
+            plan = replace(plan, **axis[0])
+        return plan
+
+    def check(self, run: Run, budget: int, sampler: str, guidance: float) -> None:
+        """Work out the first plan's steps, and those of all that differ from it by one change, drawing nothing.
 
         Raises:
             ValueError: The budget pays for none of the choices, or one of them is unknown or does not fit the model.
         """
-        axes = self.axes(run, budget)
-        start = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)
-        for axis in axes:
-            start = replace(start, **axis[0])
-        plans = [start, *(replace(start, **change) for axis in axes for change in axis)]
-        for plan in plans:
-            _steps(run, plan)
-        return plans
+        start = self.first(run, budget, sampler, guidance)
+        for axis in self.axes(run, budget):
+            for change in axis:  # the first changes nothing
+                _steps(run, replace(start, **change))
 
     @property
     def trials(self) -> int:
@@ -107,7 +114,7 @@ def search(
         guidance: As `Plan.guidance`.
         distance: Draws a plan's images and judges them.
     """
-    best = choices.neighbours(run, budget, sampler, guidance)[0]
+    best = choices.first(run, budget, sampler, guidance)
     tried: dict[object, Trial] = {}
 
     def attempt(plan: Plan) -> None:
