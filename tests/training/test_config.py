@@ -10,7 +10,7 @@ from fpdm.data import DataConfig
 from fpdm.experiments.recipes import RECIPES, recipe
 from fpdm.fixed_point import Implicit, JacobianFree
 from fpdm.models import DiffusionTransformer
-from fpdm.training import Recipe, TrainConfig
+from fpdm.training import Progress, Recipe, TrainConfig
 from fpdm.training.config import differences
 from tests.training.small import recipe as small_recipe
 
@@ -74,6 +74,7 @@ def test_unknown_key_names_the_nearest() -> None:
         {"learning_rate": -1.0},
         {"clip_norm": 0.0},
         {"ema_decay": 1.0},
+        {"decay": 1.0},
         {"label_dropout": -0.1},
         {"grad_iters": 0},
         {"no_grad_iters": -1},
@@ -104,8 +105,15 @@ def test_recipe_of_an_older_version_takes_the_defaults() -> None:
 
 def test_rate_warms_up_and_stays() -> None:
     config = TrainConfig(learning_rate=0.2, warmup=4)
-    assert [config.rate(step) for step in (1, 2, 4, 5, 900)] == pytest.approx([0.05, 0.1, 0.2, 0.2, 0.2])
-    assert TrainConfig(learning_rate=0.2, warmup=0).rate(1) == 0.2
+    assert [config.rate(Progress(step)) for step in (0, 1, 3, 4, 899)] == pytest.approx([0.05, 0.1, 0.2, 0.2, 0.2])
+    assert TrainConfig(learning_rate=0.2, warmup=0).rate(Progress()) == 0.2
+
+
+def test_rate_falls_to_zero_over_the_last_share_by_the_nearest_limit() -> None:
+    config = TrainConfig(learning_rate=0.2, warmup=0, decay=0.2, steps=100, macs=1e6)
+    assert [config.rate(Progress(step)) for step in (0, 80, 90, 100)] == pytest.approx([0.2, 0.2, 0.1, 0.0])
+    assert config.rate(Progress(step=1, macs=0.95e6)) == pytest.approx(0.05)
+    assert TrainConfig(learning_rate=0.2, warmup=0, steps=100).rate(Progress(99)) == 0.2
 
 
 def test_gradients_by_name() -> None:

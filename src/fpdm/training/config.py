@@ -14,6 +14,7 @@ from fpdm.data import DataConfig, Examples
 from fpdm.diffusion import Objective, Schedule
 from fpdm.fixed_point import Gradient, Implicit, JacobianFree, jfb, multistep_jfb, unrolled
 from fpdm.models import CHECKPOINTABLE, TransformerConfig
+from fpdm.training.progress import Progress
 
 T = TypeVar("T")
 
@@ -62,8 +63,9 @@ class TrainConfig:
         batch_size: Images per step, over all processes.
         accumulate: Micro-batches that a process cuts its share of a step into: the same step up to rounding, in less
             memory.
-        learning_rate: After the warm-up, constant.
+        learning_rate: Learning rate after the warm-up.
         warmup: Steps over which the learning rate rises linearly.
+        decay: Last share of the training over which the learning rate falls linearly to zero; 0 keeps it constant.
         weight_decay: AdamW's.
         clip_norm: The gradient's norm is clipped to this.
         ema_decay: Of the averaged weights, reached by diffusers' warm-up (1 + s) / (10 + s).
@@ -100,6 +102,7 @@ class TrainConfig:
     accumulate: int = 1
     learning_rate: float = 1e-4
     warmup: int = 1000
+    decay: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.9999
@@ -135,6 +138,7 @@ class TrainConfig:
             ("learning_rate", 0.0, math.inf),
             ("weight_decay", 0.0, math.inf),
             ("clip_norm", 0.0, math.inf),
+            ("decay", 0.0, 1.0),
             ("ema_decay", 0.0, 1.0),
             ("label_dropout", 0.0, 1.0),
         ):
@@ -203,9 +207,16 @@ class TrainConfig:
         """The loss."""
         return Objective(self.weighting)
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 1."""
-        return self.learning_rate * min(1.0, step / max(self.warmup, 1))
+    def share_done(self, progress: Progress) -> float:
+        """Share of the training that is done, by the limit that is nearest; 1 or more at the end."""
+        limits = ((self.steps, progress.step), (self.seconds, progress.seconds), (self.macs, progress.macs))
+        return max(spent / limit for limit, spent in limits if limit)
+
+    def rate(self, progress: Progress) -> float:
+        """Learning rate of the step that follows `progress`."""
+        rising = min(1.0, (progress.step + 1) / max(self.warmup, 1))
+        left = max(1.0 - self.share_done(progress), 0.0)
+        return self.learning_rate * rising * (min(1.0, left / self.decay) if self.decay else 1.0)
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ class Trainer:
         norm = whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_norm))).item()
         finite = bool(np.isfinite(norm))
         for group in self.optimizer.param_groups:
-            group["lr"] = config.rate(self.progress.step + 1)
+            group["lr"] = config.rate(self.progress)
         if finite or self.accelerator.scaler is not None:
             # A scaler of fp16 gradients leaves the weights alone by itself, and learns from it.
             self.stepper.step()

@@ -133,7 +133,7 @@ class Observer:
         figures = {
             **{name: self._mean(name) for name in ("loss", "mse", "grad_norm", "iterations")},
             "residual": self.window[-1].residual,
-            "learning_rate": self.recipe.train.rate(progress.step),
+            "learning_rate": self.recipe.train.rate(progress),
             "seconds_per_step": (progress.seconds - self.last.seconds) / (progress.step - self.last.step),
         }
         append_row(self.out / METRICS, {**dataclasses.asdict(progress), **figures})
