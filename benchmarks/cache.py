@@ -30,10 +30,11 @@ import numpy as np
 import torch
 
 from benchmarks.steps import Batch, Ours, Ratio, in_turn
-from fpdm.autoencoder import AutoencoderConfig
-from fpdm.data import DataConfig, LatentSet, Manifest
-from fpdm.data.cache import CacheSettings
-from fpdm.models import DiffusionTransformer, preset
+from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.data.config import DataConfig
+from fpdm.data.latents import CacheSettings, LatentSet, Manifest
+from fpdm.models.config import preset
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.randomness import Stream, generator
 
 SHAPE = (4, 32, 32)

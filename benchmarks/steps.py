@@ -40,9 +40,13 @@ from torch import Tensor, nn
 
 from benchmarks.live import peak_bytes
 from benchmarks.straightforward import StraightforwardFPDM
-from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import Picard, Stop, solve, stochastic_jfb
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.diffusion.objective import Objective
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.gradients import stochastic_jfb
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.config import TransformerConfig, as_dit, preset
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.training.memory import TrainingMemory, saved_bytes
 
 DEPTH = 28  # blocks of the DiT

@@ -16,9 +16,11 @@ from benchmarks.live import peak_bytes
 from benchmarks.steps import Batch, Ours, Ratio, Row, Straightforward, in_turn, renamed, reusing, straightforward_twin
 from torch.profiler import ProfilerActivity, profile
 
-from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import stochastic_jfb, unrolled
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.diffusion.objective import Objective
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.gradients import stochastic_jfb, unrolled
+from fpdm.models.config import TransformerConfig, as_dit, preset
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.training.memory import training_memory
 from tests.oracle.network import random_weights
 

@@ -16,9 +16,9 @@ from fpdm import __version__, cli
 from fpdm.cli import COMMANDS
 from fpdm.commands.options import parse
 from fpdm.errors import Interrupted
-from fpdm.experiments.recipes import recipe
-from fpdm.models import TransformerConfig, as_dit
-from fpdm.training import Trainer
+from fpdm.models.config import TransformerConfig, as_dit
+from fpdm.runs.recipes import make_recipe
+from fpdm.training.trainer import Trainer
 
 SHAPE = TransformerConfig(
     image_size=8, in_channels=1, patch_size=4, width=16, heads=2, num_classes=10, learn_variance=False
@@ -32,11 +32,11 @@ def run(*words: object) -> int:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two runs of two steps, on real digits."""
-    from fpdm.data import load
+    from fpdm.data.sources.named import load
 
     folder, made = tmp_path_factory.mktemp("runs"), {}
     for model, shape in {"fpdm": SHAPE, "dit": as_dit(SHAPE, 4)}.items():
-        settings = replace(recipe("digits", model, steps=2, batch_size=4), model=shape)
+        settings = replace(make_recipe("digits", model, steps=2, batch_size=4), model=shape)
         Trainer(settings, load("digits", "train"), folder / model).train()
         made[model] = folder / model
     return made
@@ -277,7 +277,7 @@ def test_compare(
 def test_trained_run_has_nothing_left_to_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fpdm.experiments.recipes._SMALL_TRAINING", {"batch_size": 2})
+    monkeypatch.setattr("fpdm.runs.recipes._SMALL_TRAINING", {"batch_size": 2})
     words = ("train", "digits", "--steps", 2, "--out", tmp_path, "--no-grad-iters", 0, "--grad-iters", 1)
     words = (*words, "--sample-every", 0, "--validate-every", 0, "--tracker", "none")
     assert run(*words) == 0

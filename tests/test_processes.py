@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import fpdm.processes
-from fpdm.experiments.evaluate import EvaluationSettings, evaluate
-from fpdm.experiments.reference import ReferenceSettings, make_reference
+from fpdm.fid.evaluation import EvaluationSettings, evaluate
+from fpdm.fid.reference import ReferenceSettings, make_reference
 
 
 class Joined(Exception):

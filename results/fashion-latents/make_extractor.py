@@ -10,8 +10,8 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from fpdm.data import load
-from fpdm.evaluation import extractor
+from fpdm.data.sources.named import load
+from fpdm.evaluation.extractor import extractor
 
 
 class Classifier(nn.Module):

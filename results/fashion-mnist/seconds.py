@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from fpdm.experiments.rows import draw
+from fpdm.compare.results_cache import draw
+from fpdm.data.labels import balanced_labels
 from fpdm.files import write_atomically
-from fpdm.generate import Plan, balanced_labels
-from fpdm.training import load_run
+from fpdm.runs.run import load_run
+from fpdm.sampling.plan import Plan
 
 COUNT = 60
 HERE = Path(__file__).parent

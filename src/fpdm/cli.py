@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _run(words)
             finally:
                 sys.stdout.flush()  # here, where a closed pipe can be answered
-        _part()
+        _leave_process_group()
         return OK
     except SystemExit as leaving:  # --help
         return int(leaving.code or 0)
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         code = _report(error)
         if code > 128:  # by a signal, which all processes leave at
-            _part()
+            _leave_process_group()
         return code
 
 
@@ -125,7 +125,7 @@ def command_class(name: str) -> Any:
     return getattr(importlib.import_module(f"fpdm.commands.{module}"), name.title().replace("-", ""))
 
 
-def _part() -> None:
+def _leave_process_group() -> None:
     """Take leave of the other processes, if there are any.
 
     Threads of gloo that outlive the interpreter end the process by SIGABRT once in a while. Not to be called where the

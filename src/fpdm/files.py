@@ -33,7 +33,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def hold(out: Path) -> Iterator[None]:
+def lock(out: Path) -> Iterator[None]:
     """Hold a folder against a second process that would write to it; it is made if need be.
 
     Raises:
@@ -56,3 +56,8 @@ def hold(out: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def cache_folder() -> Path:
+    """Where the project keeps what can be made or fetched again: $XDG_CACHE_HOME/fpdm, by default ~/.cache/fpdm."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpdm"

@@ -12,7 +12,7 @@ import pytest
 from fpdm import cli
 from fpdm.commands.compare import Compare
 from fpdm.commands.options import options, parse
-from fpdm.experiments.settings import Settings
+from fpdm.compare.settings import Settings
 
 
 def made(*words: str) -> Compare:

@@ -21,11 +21,13 @@ from PIL import Image
 from fpdm import cli
 from fpdm.commands.options import Option, options
 from fpdm.commands.train import Train
-from fpdm.data import DataConfig
-from fpdm.diffusion import Schedule
-from fpdm.experiments.recipes import RECIPES, recipe
-from fpdm.models import TransformerConfig
-from fpdm.training import Recipe, TrainConfig, WarmStart, load_run
+from fpdm.data.config import DataConfig
+from fpdm.diffusion.schedule import Schedule
+from fpdm.models.config import TransformerConfig
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.recipes import RECIPES, make_recipe
+from fpdm.runs.run import load_run
+from fpdm.runs.train_config import TrainConfig, WarmStart
 
 PARTS = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule, "start": WarmStart}
 TAKEN_FROM_THE_IMAGES = {"image_size", "in_channels", "num_classes"}
@@ -119,9 +121,9 @@ def test_every_field_of_the_recipe_is_an_option(printed: Callable[..., Recipe], 
 @pytest.mark.parametrize("words", [["digits"], ["digits", "--model", "dit"], ["fashion-mnist"], ["--data", "photos"]])
 def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     if words[0] == "--data":
-        found = recipe("folder", data=DataConfig(str(Path("photos").resolve())))
+        found = make_recipe("folder", data=DataConfig(str(Path("photos").resolve())))
     else:
-        found = recipe(words[0], words[-1] if "--model" in words else "fpdm")
+        found = make_recipe(words[0], words[-1] if "--model" in words else "fpdm")
     assert fpdm("train", *words, "--help") == 0
     shown = capsys.readouterr().out
     # Each option begins a line, and lasts to the next. Where lines are wrapped, no blank is to be relied on.
@@ -157,15 +159,15 @@ def test_seconds_or_macs_take_the_place_of_steps(printed: Callable[..., Recipe])
     assert printed("digits").train.steps == 4000
     assert printed("digits", "--seconds", "5").train.steps == 0
     assert printed("digits", "--macs", "35e12").train == dataclasses.replace(
-        recipe("digits").train, steps=0, macs=35e12
+        make_recipe("digits").train, steps=0, macs=35e12
     )
     assert printed("digits", "--macs", "1e9", "--steps", "4000").train.steps == 4000
 
 
 def test_model_and_data_choose_the_recipe(printed: Callable[..., Recipe]) -> None:
-    assert printed("digits", "--model", "dit-4") == recipe("digits", "dit-4")
-    assert printed("--data", "fashion-mnist") == recipe("fashion-mnist")
-    assert printed("--data", "photos", "--size", "64") == recipe(
+    assert printed("digits", "--model", "dit-4") == make_recipe("digits", "dit-4")
+    assert printed("--data", "fashion-mnist") == make_recipe("fashion-mnist")
+    assert printed("--data", "photos", "--size", "64") == make_recipe(
         "folder", data=DataConfig(str(Path("photos").resolve()), size=64)
     )
 

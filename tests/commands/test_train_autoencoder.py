@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fpdm import cli
-from fpdm.autoencoder import AutoencoderConfig
+from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.options import parse
 from fpdm.commands.train_autoencoder import TrainAutoencoder
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpdm.data import ImageSet, to_float, to_uint8
+from fpdm.data.images import ImageSet, to_float, to_uint8
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from fpdm.diffusion import Objective, Schedule
-from fpdm.diffusion.objective import variational_bound
+from fpdm.diffusion.objective import Objective, variational_bound
+from fpdm.diffusion.schedule import Schedule
 from tests.oracle.gaussian import Gaussian, alphas_bar, levels
 
 SCHEDULE = Schedule()

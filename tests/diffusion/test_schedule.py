@@ -10,7 +10,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpdm.diffusion import Schedule, log_variance, posterior
+from fpdm.diffusion.schedule import Schedule, log_variance, posterior
 from tests.oracle.gaussian import alphas_bar, levels
 
 SCHEDULE = Schedule()

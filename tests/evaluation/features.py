@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fpdm.evaluation import Features
+from fpdm.evaluation.features import Features
 
 RNG = np.random.default_rng
 

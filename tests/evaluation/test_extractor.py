@@ -16,18 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fpdm.data import ImageSet, load, sources, to_float
-from fpdm.evaluation import (
-    AutoencoderNetwork,
-    ClassifierNetwork,
-    ExtractorSettings,
-    Features,
-    GaussianStatistics,
-    extractor,
-    frechet_distance,
-)
-from fpdm.evaluation.extractor import _key
-from fpdm.evaluation.networks import _moved
+from fpdm.data.images import ImageSet, to_float
+from fpdm.data.sources import named as sources
+from fpdm.data.sources.named import load
+from fpdm.evaluation.extractor import _key, extractor
+from fpdm.evaluation.features import Features
+from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
+from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings, _moved
 
 QUICK = ExtractorSettings(widths=(8, 16), stem_stride=1, steps=200, batch_size=32)
 
@@ -159,7 +154,8 @@ def test_moved_images_have_drawn_out_edges_and_go_everywhere():
 
 def test_features_do_not_depend_on_batches_or_the_form_of_the_pixels(quick, held_out):
     whole = quick.features(held_out.images).values
-    torch.testing.assert_close(quick.features(held_out.images, batch_size=7).values, whole, atol=1e-6, rtol=1e-6)
+    # Another batch size may take other kernels: float32 rounding through three layers, of features with variance 1.
+    torch.testing.assert_close(quick.features(held_out.images, batch_size=7).values, whole, atol=1e-5, rtol=1e-5)
     x = to_float(held_out.images)
     assert torch.equal(quick.features(x).values, whole)
     # A third of a level away, as a sample is before it is saved; and beyond the range.

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fpdm.evaluation import blocks, nearest
+from fpdm.evaluation import blocks
+from fpdm.evaluation.nearest import nearest
 from tests.evaluation.features import RNG, correlated, features
 from tests.oracle.manifold import distances
 

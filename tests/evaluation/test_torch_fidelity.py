@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from fpdm.evaluation import GaussianStatistics, frechet_distance, kernel_distance, precision_recall
+from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
+from fpdm.evaluation.kid import kernel_distance
+from fpdm.evaluation.precision_recall import precision_recall
 from tests.evaluation.features import RNG, correlated, features
 
 pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed: pip install torch-fidelity")

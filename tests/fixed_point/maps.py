@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Map
+from fpdm.fixed_point.solve import Map
 
 
 @dataclass(frozen=True)

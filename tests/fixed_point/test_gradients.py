@@ -15,21 +15,19 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor, nn
 
-from fpdm.fixed_point import (
-    Anderson,
+from fpdm.fixed_point.gradients import (
     FixedPointSolver,
     Implicit,
     JacobianFree,
-    Picard,
-    Solution,
-    Stop,
     jfb,
     multistep_jfb,
-    solve,
     stochastic_jfb,
     unrolled,
 )
-from fpdm.models import DiffusionTransformer, TransformerConfig
+from fpdm.fixed_point.solve import Solution, Stop, solve
+from fpdm.fixed_point.solvers import Anderson, Picard
+from fpdm.models.config import TransformerConfig
+from fpdm.models.transformer import DiffusionTransformer
 from tests.fixed_point.maps import iterate
 from tests.oracle import network
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fpdm.fixed_point import Anderson, Picard, Solution, Solver, Stop, relative_change, solve
+from fpdm.fixed_point.solve import Solution, Solver, Stop, relative_change, solve
+from fpdm.fixed_point.solvers import Anderson, Picard
 from tests.fixed_point.maps import LinearMap, contraction, iterate
 
 SOLVERS = [Picard(), Picard(damping=0.7), Anderson()]

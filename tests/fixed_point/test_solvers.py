@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fpdm.fixed_point import Anderson, Map, Picard, Stop, solve
+from fpdm.fixed_point.solve import Map, Stop, solve
+from fpdm.fixed_point.solvers import Anderson, Picard
 from tests.fixed_point.maps import LinearMap, contraction, iterate
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Picard, Stop, solve
-from fpdm.importing import Claims, Converted, Source, convert, read_source
-from fpdm.models import DiffusionTransformer
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.importing.layouts import Claims, Converted, convert
+from fpdm.importing.source import Source, read_source
+from fpdm.models.transformer import DiffusionTransformer
 from tests.importing import made
 from tests.oracle import authors
 

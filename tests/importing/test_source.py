@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fpdm.importing import Claims, Source, convert, read_source
+from fpdm.importing.layouts import Claims, convert
+from fpdm.importing.source import Source, read_source
 from tests.importing import made
 
 HEADS = Claims(heads=3)

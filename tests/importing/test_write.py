@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from fpdm import cli
-from fpdm.data import load_dataset
-from fpdm.importing import Claims, convert, read_source
-from fpdm.models import DiffusionTransformer
-from fpdm.training import load_run
+from fpdm.data.loading import load_dataset
+from fpdm.importing.layouts import Claims, convert
+from fpdm.importing.source import read_source
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs.run import load_run
 from tests.importing import made
 from tests.oracle import authors
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fpdm.fixed_point import Solution, multistep_jfb
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit
+from fpdm.fixed_point.gradients import multistep_jfb
+from fpdm.fixed_point.solve import Solution
+from fpdm.models.config import TransformerConfig, as_dit
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.training.memory import saved_bytes
 from tests.oracle import network
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Picard, Stop, solve
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.config import TransformerConfig, as_dit, preset
+from fpdm.models.transformer import DiffusionTransformer
 from tests.oracle import network
 
 SMALL = TransformerConfig(

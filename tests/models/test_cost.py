@@ -11,8 +11,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fpdm.fixed_point import Picard, Stop, solve, unrolled
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.fixed_point.gradients import unrolled
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.config import TransformerConfig, as_dit, preset
+from fpdm.models.transformer import DiffusionTransformer
 
 FPDM = TransformerConfig(image_size=8, in_channels=3, width=24, heads=3, num_classes=7)
 SHAPES = {

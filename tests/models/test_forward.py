@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Picard, Stop, solve
-from fpdm.models import DiffusionTransformer, Prediction, TransformerConfig, as_dit, preset
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.embeddings import sincos_positions, sinusoids
+from fpdm.models.transformer import DiffusionTransformer, Prediction
 from tests.oracle import network
 
 FPDM = TransformerConfig(image_size=6, in_channels=3, patch_size=2, width=16, heads=2, num_classes=5)

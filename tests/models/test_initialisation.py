@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import FixedPointSolver, Map, Picard, Solution, Stop, solve, unrolled
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit
+from fpdm.fixed_point.gradients import FixedPointSolver, unrolled
+from fpdm.fixed_point.solve import Map, Solution, Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.config import TransformerConfig, as_dit
+from fpdm.models.transformer import DiffusionTransformer
 from tests.oracle import network
 
 FPDM = TransformerConfig(image_size=8, in_channels=2, width=32, heads=4, num_classes=5)

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, start_from
+from fpdm.models.config import TransformerConfig, as_dit
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.models.warm_start import start_from
 from tests.models.test_forward import random_batch, random_model, run
 
 SHAPE = TransformerConfig(image_size=4, in_channels=3, patch_size=2, width=16, heads=2, num_classes=3)

@@ -14,7 +14,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from fpdm.fixed_point import FixedPointSolver
+from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.models.transformer import Prediction
 
 

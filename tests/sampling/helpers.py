@@ -9,10 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpdm.diffusion import Schedule
-from fpdm.models import DiffusionTransformer, TransformerConfig
+from fpdm.diffusion.schedule import Schedule
+from fpdm.models.config import TransformerConfig
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.randomness import Stream, normal
-from fpdm.sampling import Budget, Constant, Denoiser, Step, sample
+from fpdm.sampling.allocation import Constant
+from fpdm.sampling.budget import Budget
+from fpdm.sampling.guidance import Denoiser
+from fpdm.sampling.sampler import sample
+from fpdm.sampling.steps import Step
 
 SCHEDULE = Schedule()
 

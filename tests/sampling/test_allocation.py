@@ -6,20 +6,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fpdm.fixed_point import Solution, mean_iterations
-from fpdm.sampling import (
-    ALLOCATIONS,
-    Adaptive,
-    Budget,
-    Constant,
-    Decreasing,
-    Increasing,
-    Probed,
-    ddim,
-    grid,
-    probe,
-    sample,
-)
+from fpdm.fixed_point.solve import Solution, mean_iterations
+from fpdm.sampling.allocation import ALLOCATIONS, Adaptive, Constant, Decreasing, Increasing, Probed, probe
+from fpdm.sampling.budget import Budget
+from fpdm.sampling.sampler import sample
+from fpdm.sampling.steps import ddim
+from fpdm.sampling.timesteps import grid
 from tests.oracle.gaussian import Exact, Gaussian, Rate
 from tests.sampling.helpers import SCHEDULE
 

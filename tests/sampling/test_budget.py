@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpdm.models import DiffusionTransformer, TransformerConfig
-from fpdm.models.transformer import as_dit
-from fpdm.sampling import Budget
+from fpdm.models.config import TransformerConfig, as_dit
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.sampling.budget import Budget
 
 SMALL = TransformerConfig(image_size=4, in_channels=1, width=8, heads=2, num_classes=3)
 

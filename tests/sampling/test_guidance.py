@@ -7,9 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Picard, Solution, Stop, solve
+from fpdm.fixed_point.solve import Solution, Stop, solve
+from fpdm.fixed_point.solvers import Picard
 from fpdm.models.transformer import Prediction
-from fpdm.sampling import Adaptive, Budget, Constant, Guided, ddim, grid, sample
+from fpdm.sampling.allocation import Adaptive, Constant
+from fpdm.sampling.budget import Budget
+from fpdm.sampling.guidance import Guided
+from fpdm.sampling.sampler import sample
+from fpdm.sampling.steps import ddim
+from fpdm.sampling.timesteps import grid
 from tests.sampling.helpers import SCHEDULE, small_model, start
 
 MODEL = small_model()

@@ -9,10 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.diffusion import Schedule
-from fpdm.fixed_point import Picard, Solution, Stop, solve
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.solve import Solution, Stop, solve
+from fpdm.fixed_point.solvers import Picard
 from fpdm.models.transformer import Prediction
-from fpdm.sampling import Constant, FromEpsilon, Guided, grid, make_step, predicting_v, sample
+from fpdm.sampling.allocation import Constant
+from fpdm.sampling.guidance import Guided
+from fpdm.sampling.prediction import FromEpsilon, predicting_v
+from fpdm.sampling.sampler import sample
+from fpdm.sampling.steps import make_step
+from fpdm.sampling.timesteps import grid
 from tests.oracle.gaussian import alphas_bar
 from tests.sampling.helpers import one_each, small_model, start
 

@@ -8,22 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Anderson, Picard
-from fpdm.sampling import (
-    DDPM,
-    Adaptive,
-    Allocation,
-    Budget,
-    Constant,
-    Increasing,
-    SampleState,
-    Step,
-    ddim,
-    grid,
-    make_step,
-    sample,
-    second_order,
-)
+from fpdm.fixed_point.solvers import Anderson, Picard
+from fpdm.sampling.allocation import Adaptive, Allocation, Constant, Increasing
+from fpdm.sampling.budget import Budget
+from fpdm.sampling.sampler import SampleState, sample
+from fpdm.sampling.steps import DDPM, Step, ddim, make_step, second_order
+from fpdm.sampling.timesteps import grid
 from tests.oracle.gaussian import Exact, Gaussian, Mixture, levels
 from tests.sampling.helpers import SCHEDULE, small_model, start
 

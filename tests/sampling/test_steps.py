@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from fpdm.diffusion import Schedule
-from fpdm.sampling import DDPM, STEPS, Denoised, DiffusersStep, Step, custom, ddim, grid, make_step, second_order
+from fpdm.diffusion.schedule import Schedule
+from fpdm.sampling.steps import DDPM, STEPS, Denoised, DiffusersStep, Step, ddim, make_step, second_order
+from fpdm.sampling.timesteps import custom, grid
 from tests.oracle.gaussian import Exact, Gaussian, Mixture, levels, quantile_noise
 from tests.sampling.helpers import SCHEDULE, moments, trajectory
 

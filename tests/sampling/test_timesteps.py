@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fpdm.diffusion import Schedule
-from fpdm.sampling import custom, grid, linspace, phi_power, trailing
+from fpdm.diffusion.schedule import Schedule
+from fpdm.sampling.timesteps import custom, grid, linspace, phi_power, trailing
 from tests.oracle.gaussian import levels
 
 SCHEDULE = Schedule()

@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from fpdm.data import DataConfig, ImageSet
-from fpdm.models import TransformerConfig
-from fpdm.training import Recipe, TrainConfig
+from fpdm.data.config import DataConfig
+from fpdm.data.images import ImageSet
+from fpdm.models.config import TransformerConfig
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.train_config import TrainConfig
 
 SHAPE = TransformerConfig(
     image_size=4, in_channels=1, patch_size=2, width=16, heads=2, num_classes=3, learn_variance=False

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from fpdm.diffusion import Schedule
+from fpdm.diffusion.schedule import Schedule
 from fpdm.training.batch import Batch, make_batch
 from tests.training.small import data
 

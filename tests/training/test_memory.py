@@ -11,19 +11,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import (
+from fpdm.diffusion.objective import Objective
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.gradients import (
     FixedPointSolver,
     Gradient,
     Implicit,
     JacobianFree,
-    Stop,
     jfb,
     multistep_jfb,
     stochastic_jfb,
     unrolled,
 )
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.fixed_point.solve import Stop
+from fpdm.models.config import TransformerConfig, as_dit, preset
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.training.memory import backward_memory, saved_bytes, training_memory
 from tests.training.small import SHAPE
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fpdm.training import Trainer
-from fpdm.training.rows import read_rows
+from fpdm.runs.metrics_log import read_rows
+from fpdm.training.trainer import Trainer
 from tests.training.small import data, recipe, saved
 
 SETTINGS = {"steps": 4, "batch_size": 12, "validate_every": 2, "sample_every": 2, "tracker": "tensorboard"}
@@ -28,7 +28,7 @@ from tests.training.small import data, recipe
 settings, out, how = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if how == "sharded":
     # accelerate spreads weights over accelerators only; gloo can do it on CPUs too.
-    import fpdm.training.loop as loop
+    import fpdm.training.trainer as loop
     from accelerate import PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
     make = loop.make_accelerator

@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpdm.training import TrainConfig, Trainer
+from fpdm.runs.train_config import TrainConfig
 from fpdm.training.tracker import Tracker, make_accelerator
+from fpdm.training.trainer import Trainer
 from tests.training.small import data, recipe
 
 

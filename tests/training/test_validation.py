@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import Picard, Stop, solve
-from fpdm.models import DiffusionTransformer, as_dit
+from fpdm.diffusion.objective import Objective
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.config import as_dit
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.randomness import Stream, generator
-from fpdm.training import LossAt, evaluate_loss
-from fpdm.training.validation import middles
+from fpdm.training.validation import LossAt, evaluate_loss, middles
 from tests.training.small import SHAPE, data
 
 

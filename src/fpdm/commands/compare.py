@@ -10,9 +10,9 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command, Group
-from fpdm.experiments.compare import compare
-from fpdm.experiments.results import Comparison
-from fpdm.experiments.settings import Settings
+from fpdm.compare.comparison import compare
+from fpdm.compare.results import Comparison
+from fpdm.compare.settings import Settings
 
 _SETTINGS = Settings()
 _AS_IN_SAMPLE = {"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"}

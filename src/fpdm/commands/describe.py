@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from fpdm.commands.options import Command
-from fpdm.experiments.describe import Description, describe
+from fpdm.models.description import Description, describe
 
 
 @dataclass(frozen=True, kw_only=True)

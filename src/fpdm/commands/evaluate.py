@@ -10,9 +10,9 @@ from tyro.conf import Positional
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
 from fpdm.commands.sample import with_iterations
-from fpdm.experiments.evaluate import Evaluation, EvaluationSettings, evaluate
-from fpdm.generate import Plan
-from fpdm.training import load_run
+from fpdm.fid.evaluation import Evaluation, EvaluationSettings, evaluate
+from fpdm.runs.run import load_run
+from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=560)
 _SETTINGS = EvaluationSettings()

@@ -10,7 +10,9 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
-from fpdm.importing import Claims, Imported, convert, import_model, read_source
+from fpdm.importing.layouts import Claims, convert
+from fpdm.importing.source import read_source
+from fpdm.importing.write import Imported, import_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
-from fpdm.experiments.reference import MadeReference, ReferenceSettings, make_reference
+from fpdm.fid.reference import MadeReference, ReferenceSettings, make_reference
 
 _SETTINGS = ReferenceSettings()
 

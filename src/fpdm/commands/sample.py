@@ -9,11 +9,12 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
-from fpdm.experiments.data_record import class_label, read_record
-from fpdm.experiments.sample import Sampled, sample_to_folder
-from fpdm.generate import Plan
-from fpdm.models import DiffusionTransformer
-from fpdm.training import load_run
+from fpdm.data.labels import class_label
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs.data_card import read_data_card
+from fpdm.runs.run import load_run
+from fpdm.runs.samples import Sampled, sample_to_folder
+from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=140)
 ITERATIONS = 5  # where neither the user nor the model decides
@@ -51,7 +52,7 @@ class Sample(Command):
         run, label = load_run(self.run, autoencoder=self.autoencoder), None
         plan = with_iterations(self.plan, run.model)
         if self.class_ is not None:
-            record = read_record(self.run)
+            record = read_data_card(self.run)
             label = class_label(self.class_, record.classes if record else (), run.model.shape.num_classes)
         return sample_to_folder(
             run, plan, self.num_images, self.out, seed=self.seed, batch_size=self.batch_size, label=label

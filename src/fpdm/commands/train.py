@@ -12,18 +12,22 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional
 
-from fpdm.autoencoder import AutoencoderConfig
+from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Given, Group
-from fpdm.data import DATASETS, UNKNOWN, DataConfig, load_dataset, read_manifest
-from fpdm.data.cache import check_expected
-from fpdm.diffusion import Schedule
-from fpdm.experiments.data_record import DataRecord, check_record, write_record
-from fpdm.experiments.dry_run import DryRun, dry_run
-from fpdm.experiments.recipes import CACHE, FOLDER, RECIPES, recipe
-from fpdm.models import TransformerConfig
+from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
+from fpdm.data.latents import check_expected, read_manifest
+from fpdm.data.loading import load_dataset
+from fpdm.diffusion.schedule import Schedule
+from fpdm.models.config import TransformerConfig
 from fpdm.processes import processes
-from fpdm.training import Progress, Recipe, TrainConfig, Trainer, WarmStart
+from fpdm.runs.data_card import DataCard, check_data_card, write_data_card
+from fpdm.runs.progress import Progress
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.recipes import CACHE, FOLDER, RECIPES, make_recipe
+from fpdm.runs.train_config import TrainConfig, WarmStart
+from fpdm.training.dry_run import DryRun, dry_run
+from fpdm.training.trainer import Trainer
 
 PLACEHOLDERS = (FOLDER, CACHE)  # for the help to show; to train, --data is required
 
@@ -173,12 +177,12 @@ class Train(Command):
         recipe = recipe.fitted(images)
         trainer = Trainer(recipe, images, self.out, validation=dataset.splits.validation, command=self.line)
         speaks = trainer.accelerator.is_main_process
-        record = DataRecord.of(recipe.data.source, dataset)
+        record = DataCard.of(recipe.data.source, dataset)
         if speaks and dataset.summary is not None:
             print(f"{dataset.summary.to_text()}\n  splits    {record.to_text()}", file=sys.stderr)
-        check_record(self.out, recipe, record)  # by every process, so that all leave
+        check_data_card(self.out, recipe, record)  # by every process, so that all leave
         if speaks:
-            write_record(self.out, recipe, record, dataset)
+            write_data_card(self.out, recipe, record, dataset)
         done = trainer.train()
         return Trained(recipe.name, self.out, done, trainer.resumed_at) if speaks else None
 
@@ -190,7 +194,7 @@ def _recipe(name: str, given: Given) -> Recipe:
         if name == "folder" and data is None:
             data = FOLDER
         images = None if data is None else _images(_source(data), given.get("image", {}))
-        return recipe(name, given.get("model", "fpdm"), data=images)
+        return make_recipe(name, given.get("model", "fpdm"), data=images)
     if path.is_dir():
         raise ValueError(f"{name} is a folder; to train on the images in it, give it as --data {name}")
     if "model" in given:

@@ -11,14 +11,11 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Given, Group
-from fpdm.data import DataConfig, load_images
-from fpdm.experiments.autoencoder import AutoencoderReport, check_judgeable, finish
-from fpdm.training.autoencoder import (
-    AutoencoderRecipe,
-    AutoencoderShape,
-    AutoencoderTrainConfig,
-    AutoencoderTrainer,
-)
+from fpdm.data.config import DataConfig
+from fpdm.data.loading import load_images
+from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
+from fpdm.training.autoencoder.finalise import AutoencoderReport, check_judgeable, finish
+from fpdm.training.autoencoder.trainer import AutoencoderTrainer
 
 _SHAPE, _TRAINING, _IMAGE = AutoencoderShape(), AutoencoderTrainConfig(), DataConfig("digits")
 

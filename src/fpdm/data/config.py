@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from fpdm.data.decode import CROPS
-from fpdm.data.sources import DATASETS
 
+DATASETS = ("digits", "fashion-mnist")
 MANIFEST = "cache.json"
 UNKNOWN = "unknown"
 """The source of a model that was imported: nobody said what it was trained on."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpdm.autoencoder import AutoencoderConfig
-from fpdm.data.examples import Examples, mirrored
+from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.data.dataset import Examples, mirrored
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -26,16 +26,16 @@ import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
-from fpdm.autoencoder import VAE
-from fpdm.data.cache import CacheSettings, Manifest, Plan, Shard, plan_of, read_manifest, shown
+from fpdm.autoencoder.vae import VAE
 from fpdm.data.config import MANIFEST, DataConfig
 from fpdm.data.decode import Decoder, decoders, escaped
-from fpdm.data.folder import Skipped
 from fpdm.data.images import to_float
-from fpdm.data.sources import SPLITS
-from fpdm.data.streams import HubSettings, Part, Raw, Source, open_source
+from fpdm.data.latents import CacheSettings, Manifest, Plan, Shard, plan_of, read_manifest, shown
+from fpdm.data.sources.folder import Skipped
+from fpdm.data.sources.streams import HubSettings, Part, Raw, Source, open_source
+from fpdm.data.splits import SPLITS
 from fpdm.errors import Interrupted
-from fpdm.files import hold, sha256_of, write_atomically
+from fpdm.files import lock, sha256_of, write_atomically
 from fpdm.processes import PATIENCE
 from fpdm.signals import stop_signals
 
@@ -219,7 +219,7 @@ def prepare(
     main = processes.rank == 0
     if main:
         _check_same(out, plan, source)  # before it is held, so that another's folder stays as it is
-    with hold(out) if main else contextlib.nullcontext():
+    with lock(out) if main else contextlib.nullcontext():
         if main:
             _check_same(out, plan, source)
             _begin(out, plan, source)

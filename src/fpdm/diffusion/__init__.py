@@ -1,6 +1,5 @@
 """The diffusion process: noise schedule, conversions and training objective. Knows nothing of networks."""
 
-from fpdm.diffusion.objective import Loss, Objective
-from fpdm.diffusion.schedule import Posterior, Schedule, Signal, log_variance, posterior
+import lazy_loader
 
-__all__ = ["Loss", "Objective", "Posterior", "Schedule", "Signal", "log_variance", "posterior"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

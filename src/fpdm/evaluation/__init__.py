@@ -1,19 +1,20 @@
-"""How far generated images are from real ones, and whether they are new."""
+"""Measures of generated images against real ones, and the features that they are taken in."""
 
 from fpdm.evaluation.bootstrap import Interval
-from fpdm.evaluation.distance import GaussianStatistics, frechet_distance, frechet_interval
+from fpdm.evaluation.evaluator import Evaluator
 from fpdm.evaluation.extractor import Extractor, extractor
 from fpdm.evaluation.features import Features
-from fpdm.evaluation.kernel import kernel_distance, kernel_interval
-from fpdm.evaluation.manifold import PrecisionRecall, precision_recall
+from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance, frechet_interval
+from fpdm.evaluation.kid import kernel_distance, kernel_interval
 from fpdm.evaluation.nearest import Nearest, nearest
 from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings
+from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
 from fpdm.evaluation.pretrained import PretrainedExtractor, pretrained_extractor
-from fpdm.evaluation.reference import Reference, read_reference, write_reference
 
 __all__ = [
     "AutoencoderNetwork",
     "ClassifierNetwork",
+    "Evaluator",
     "Extractor",
     "ExtractorSettings",
     "Features",
@@ -22,7 +23,6 @@ __all__ = [
     "Nearest",
     "PrecisionRecall",
     "PretrainedExtractor",
-    "Reference",
     "extractor",
     "frechet_distance",
     "frechet_interval",
@@ -31,6 +31,4 @@ __all__ = [
     "nearest",
     "precision_recall",
     "pretrained_extractor",
-    "read_reference",
-    "write_reference",
 ]

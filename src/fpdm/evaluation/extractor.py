@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from fpdm.data import ImageSet, cache_folder, indices, to_float, to_uint8
+from fpdm.data.images import ImageSet, to_float, to_uint8
+from fpdm.data.index_sampler import indices
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
-from fpdm.files import write_atomically
+from fpdm.files import cache_folder, write_atomically
 from fpdm.randomness import Stream, generator
 
 # Raise it when a network or its training changes, so that no cache of the old one is used.

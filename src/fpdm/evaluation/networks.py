@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fpdm.data import ImageSet
+from fpdm.data.images import ImageSet
 
 _MIN_STEPS, _MAX_EPOCHS = 100, 30
 _CONTRAST = 0.03  # weight of the autoencoder's contrastive loss

@@ -1,7 +1,5 @@
-"""Foreign checkpoints, made into models of ours."""
+"""Foreign checkpoints as models of ours."""
 
-from fpdm.importing.layouts import Claims, Converted, convert
-from fpdm.importing.source import Source, read_source
-from fpdm.importing.write import Imported, import_model
+import lazy_loader
 
-__all__ = ["Claims", "Converted", "Imported", "Source", "convert", "import_model", "read_source"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from fpdm.diffusion import Schedule
+from fpdm.diffusion.schedule import Schedule
 from fpdm.importing.source import Source
-from fpdm.models import DiffusionTransformer, TransformerConfig, as_dit, preset
+from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.embeddings import sincos_positions
+from fpdm.models.transformer import DiffusionTransformer
 
 T = TypeVar("T")
 

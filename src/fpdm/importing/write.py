@@ -14,14 +14,17 @@ from typing import Any
 import torch
 
 from fpdm import __version__
-from fpdm.autoencoder import AutoencoderConfig
-from fpdm.data import UNKNOWN, DataConfig
-from fpdm.files import hold, write_atomically
+from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.data.config import UNKNOWN, DataConfig
+from fpdm.files import lock, write_atomically
 from fpdm.importing.layouts import Converted
 from fpdm.importing.source import Source
-from fpdm.models import DiffusionTransformer
-from fpdm.training import Progress, Recipe, TrainConfig, checkpoint
-from fpdm.training.run import CHECKPOINTS, EMA, README, RECIPE, WEIGHTS
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs import checkpoint
+from fpdm.runs.progress import Progress
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.run import CHECKPOINTS, EMA, README, RECIPE, WEIGHTS
+from fpdm.runs.train_config import TrainConfig
 
 _VAE = "stabilityai/sd-vae-ft-{}"
 _FACTOR = 8  # of that autoencoder, in pixels a latent
@@ -92,7 +95,7 @@ def import_model(source: Source, converted: Converted, out: Path, *, autoencoder
         recipe.autoencoder.source,
         converted.notes,
     )
-    with hold(out):
+    with lock(out):
         found = checkpoint.latest(out / CHECKPOINTS)
         if found is not None:
             before = (found.path / RECIPE).read_text(encoding="utf-8")

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fpdm.fixed_point import FixedPointSolver, Solution
+from fpdm.fixed_point.gradients import FixedPointSolver
+from fpdm.fixed_point.solve import Solution
 from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomputed
 
 

@@ -1,52 +1,5 @@
 """Budgeted sampling: a number of block passes, shared out over timesteps and iterations."""
 
-from fpdm.sampling.allocation import (
-    ALLOCATIONS,
-    Adaptive,
-    Allocation,
-    AllocationState,
-    Constant,
-    Decreasing,
-    Increasing,
-    Probed,
-    probe,
-)
-from fpdm.sampling.budget import Budget
-from fpdm.sampling.guidance import Denoiser, Guided
-from fpdm.sampling.prediction import FromEpsilon, predicting_v
-from fpdm.sampling.sampler import SampleState, sample
-from fpdm.sampling.steps import DDPM, STEPS, Denoised, DiffusersStep, Step, Stepped, ddim, make_step, second_order
-from fpdm.sampling.timesteps import custom, grid, linspace, phi_power, trailing
+import lazy_loader
 
-__all__ = [
-    "ALLOCATIONS",
-    "DDPM",
-    "STEPS",
-    "Adaptive",
-    "Allocation",
-    "AllocationState",
-    "Budget",
-    "Constant",
-    "Decreasing",
-    "Denoised",
-    "Denoiser",
-    "DiffusersStep",
-    "FromEpsilon",
-    "Guided",
-    "Increasing",
-    "Probed",
-    "SampleState",
-    "Step",
-    "Stepped",
-    "custom",
-    "ddim",
-    "grid",
-    "linspace",
-    "make_step",
-    "phi_power",
-    "predicting_v",
-    "probe",
-    "sample",
-    "second_order",
-    "trailing",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

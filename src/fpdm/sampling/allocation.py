@@ -15,7 +15,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import Solution, Stop
+from fpdm.fixed_point.solve import Solution, Stop
 from fpdm.sampling.budget import Budget
 
 

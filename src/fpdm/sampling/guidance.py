@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fpdm.fixed_point import FixedPointSolver
+from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.models.transformer import Prediction
 
 

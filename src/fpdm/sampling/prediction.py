@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fpdm.diffusion import Schedule
-from fpdm.fixed_point import FixedPointSolver
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.models.transformer import Prediction
 from fpdm.sampling.guidance import Denoiser
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fpdm.diffusion import Schedule
-from fpdm.fixed_point import Picard, Solution, Solver, solve
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.solve import Solution, Solver, solve
+from fpdm.fixed_point.solvers import Picard
 from fpdm.sampling.allocation import Allocation
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.guidance import Denoiser

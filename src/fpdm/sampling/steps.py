@@ -16,7 +16,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
-from fpdm.diffusion import Schedule, log_variance, posterior
+from fpdm.diffusion.schedule import Schedule, log_variance, posterior
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import torch
 
-from fpdm.diffusion import Schedule
+from fpdm.diffusion.schedule import Schedule
 
 
 def trailing(schedule: Schedule, steps: int) -> tuple[int, ...]:

@@ -1,9 +1,5 @@
-"""Training: recipes, the loop, and checkpoints that survive."""
+"""Training: trainer, callbacks, validation, memory."""
 
-from fpdm.training.config import Recipe, TrainConfig, WarmStart
-from fpdm.training.loop import Trainer
-from fpdm.training.progress import Progress
-from fpdm.training.run import Run, load_run
-from fpdm.training.validation import LossAt, evaluate_loss
+import lazy_loader
 
-__all__ = ["LossAt", "Progress", "Recipe", "Run", "TrainConfig", "Trainer", "WarmStart", "evaluate_loss", "load_run"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpdm.data import Examples, indices
-from fpdm.diffusion import Schedule
+from fpdm.data.dataset import Examples
+from fpdm.data.index_sampler import indices
+from fpdm.diffusion.schedule import Schedule
 from fpdm.randomness import Stream, generator
 
 

@@ -13,9 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import FixedPointSolver, Gradient, JacobianFree
-from fpdm.models import DiffusionTransformer, MiddleCost
+from fpdm.diffusion.objective import Objective
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.gradients import FixedPointSolver, Gradient, JacobianFree
+from fpdm.models.middle import MiddleCost
+from fpdm.models.transformer import DiffusionTransformer
 
 
 @dataclass(frozen=True)

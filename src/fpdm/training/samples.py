@@ -7,11 +7,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from fpdm.autoencoder import Autoencoder
-from fpdm.diffusion import Schedule
-from fpdm.generate import ImageSampler, Plan, balanced_labels
-from fpdm.models import DiffusionTransformer
-from fpdm.report.pictures import enlarged, tile
+from fpdm.autoencoder.interface import Autoencoder
+from fpdm.data.labels import balanced_labels
+from fpdm.diffusion.schedule import Schedule
+from fpdm.drawing.images import enlarged, tile
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.sampling.images import ImageSampler
+from fpdm.sampling.plan import Plan
 
 COUNT, COLUMNS, GAP = 16, 4, 2
 STEPS, ITERATIONS = 20, 5  # DDIM's, and of the middle where it leaves a choice

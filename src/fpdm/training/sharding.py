@@ -31,19 +31,19 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather_full(tensor: Tensor) -> Tensor:
     """The whole of a spread tensor; any other is whole."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """A whole tensor as `like` is: on its device, and spread as it is."""
     tensor = tensor.to(like.device)
     return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor
 
 
 @torch.no_grad()
-def fill(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def load_sharded(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     """Give parameters whole values by name."""
     for name, parameter in parameters.items():
-        parameter.copy_(spread_like(values[name], parameter))
+        parameter.copy_(shard_like(values[name], parameter))

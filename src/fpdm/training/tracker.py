@@ -15,7 +15,8 @@ from accelerate.tracking import get_available_trackers
 
 from fpdm.files import write_atomically
 from fpdm.processes import processes
-from fpdm.training.config import Recipe, TrainConfig
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.train_config import TrainConfig
 
 TENSORBOARD = "tensorboard"  # also the name of its folder in the run's
 PROJECT = "fpdm"  # of the others

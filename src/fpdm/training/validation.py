@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import torch
 
-from fpdm.data import Examples, indices
-from fpdm.diffusion import Objective, Schedule
-from fpdm.fixed_point import Picard, Stop, solve
-from fpdm.models import DiffusionTransformer
+from fpdm.data.dataset import Examples
+from fpdm.data.index_sampler import indices
+from fpdm.diffusion.objective import Objective
+from fpdm.diffusion.schedule import Schedule
+from fpdm.fixed_point.solve import Stop, solve
+from fpdm.fixed_point.solvers import Picard
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.randomness import Stream, normal
 
 

@@ -1,6 +1,5 @@
-"""Training of small autoencoders, for latent diffusion on images that no published autoencoder suits."""
+"""Training of small autoencoders, for latent diffusion on images that no published one suits."""
 
-from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
-from fpdm.training.autoencoder.loop import AutoencoderTrainer
+import lazy_loader
 
-__all__ = ["AutoencoderRecipe", "AutoencoderShape", "AutoencoderTrainConfig", "AutoencoderTrainer"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

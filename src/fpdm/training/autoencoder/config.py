@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fpdm.data import DataConfig
-from fpdm.training.progress import Progress
+from fpdm.data.config import DataConfig
+from fpdm.runs.progress import Progress
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

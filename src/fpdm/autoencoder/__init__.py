@@ -1,0 +1,5 @@
+"""Autoencoders: pixels, or the latents of an `AutoencoderKL`, behind one interface."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,145 @@
+"""The search for a plan: the same number of trials for every model, judged on images that no report uses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fpdm.runs.run import Run
+from fpdm.sampling.budget import Budget
+from fpdm.sampling.plan import Plan
+
+_LADDER = tuple(f"phi^{power:g}" for power in (1.25, 1.75, 1, 2, 1.125, 1.375, 1.625, 1.875, 2.25, 2.5, 0.875, 0.75, 3))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a plan is chosen from.
+
+    Attributes:
+        iterations: Per step, where the middle leaves a choice; those that the budget cannot pay for are left out, and
+            those with which it would pay for more steps than there are timesteps.
+        reuse: Whether to start each solve from the last step's solution, where a model iterates.
+        grids: Timestep grids.
+        allocations: Of the iterations over the steps, where a model iterates.
+    """
+
+    iterations: tuple[int, ...]
+    reuse: tuple[bool, ...]
+    grids: tuple[str, ...]
+    allocations: tuple[str, ...]
+
+    def axes(self, run: Run, budget: int) -> list[list[dict[str, Any]]]:
+        """Changes to a plan, in groups that are searched one after the other.
+
+        Raises:
+            ValueError: The budget pays for none of the choices, or for more steps of each than there are timesteps.
+        """
+        grids = [{"grid": name} for name in self.grids]
+        spending = Budget.of(budget, run.model.cost())
+        if not spending.adjustable:
+            return [grids]
+        possible = possible_iterations(run, budget, self.iterations)
+        if not possible:
+            steps = spending.steps(min(self.iterations))  # raises if it is the budget that is too small
+            raise ValueError(
+                f"a budget of {budget} block passes is {steps} steps of {min(self.iterations)} iterations, more than "
+                f"the {run.recipe.schedule.num_timesteps} timesteps; give a smaller budget, or more --iterations"
+            )
+        return [
+            [{"iterations": i, "reuse": reuse} for i, reuse in itertools.product(possible, self.reuse)],
+            grids,
+            [{"allocation": name} for name in self.allocations],
+        ]
+
+    def first(self, run: Run, budget: int, sampler: str, guidance: float) -> Plan:
+        """The plan that a search begins with: of every choice the first.
+
+        Raises:
+            ValueError: As `axes` raises it.
+        """
+        plan = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)
+        for axis in self.axes(run, budget):
+            plan = replace(plan, **axis[0])
+        return plan
+
+    def check(self, run: Run, budget: int, sampler: str, guidance: float) -> None:
+        """Work out the first plan's steps, and those of all that differ from it by one change, drawing nothing.
+
+        Raises:
+            ValueError: The budget pays for none of the choices, or one of them is unknown or does not fit the model.
+        """
+        start = self.first(run, budget, sampler, guidance)
+        for axis in self.axes(run, budget):
+            for change in axis:  # the first changes nothing
+                _steps(run, replace(start, **change))
+
+    @property
+    def trials(self) -> int:
+        """Plans that a model with every choice tries; one with fewer choices tries as many grids instead."""
+        return len(self.iterations) * len(self.reuse) + len(self.grids) - 1 + len(self.allocations) - 1
+
+
+def possible_iterations(run: Run, budget: int, iterations: Sequence[int]) -> list[int]:
+    """Those per step that the budget can pay for and use up; none for a model that leaves no choice."""
+    spending, most = Budget.of(budget, run.model.cost()), run.recipe.schedule.num_timesteps
+    if not spending.adjustable:
+        return []
+    return [i for i in iterations if 1 <= budget // spending.cost([i]) <= most]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan and how far its images were from the validation images."""
+
+    plan: Plan
+    distance: float
+
+
+def search(
+    run: Run, choices: Choices, *, budget: int, sampler: str, guidance: float, distance: Callable[[Plan], float]
+) -> list[Trial]:
+    """Try plans, one group of choices after the other, each from the best so far; the best comes first.
+
+    Plans that come to the same steps are tried once. A model with fewer choices than others tries finer grids instead,
+    so that all have had the same number of trials, unless there are no more different plans (one step has one grid).
+
+    Args:
+        run: What is to be sampled.
+        choices: What there is to choose.
+        budget: Block passes per image.
+        sampler: As `Plan.sampler`.
+        guidance: As `Plan.guidance`.
+        distance: Draws a plan's images and judges them.
+    """
+    best = choices.first(run, budget, sampler, guidance)
+    tried: dict[object, Trial] = {}
+
+    def attempt(plan: Plan) -> None:
+        if (key := _steps(run, plan)) not in tried:
+            tried[key] = Trial(plan, distance(plan))
+
+    for axis in choices.axes(run, budget):
+        for change in axis:
+            attempt(replace(best, **change))
+        best = min(tried.values(), key=lambda trial: trial.distance).plan
+    if len(choices.grids) > 1:
+        for grid in _LADDER:
+            if len(tried) >= choices.trials:
+                break
+            attempt(replace(best, grid=grid))
+    return sorted(tried.values(), key=lambda trial: trial.distance)
+
+
+def _steps(run: Run, plan: Plan) -> object:
+    """What decides the images of a plan: two plans that agree here draw the same."""
+    sampler = run.sampler(replace(plan, allocation="constant"))
+    fixed: Sequence[int] | str = sampler.table
+    if plan.allocation == "adaptive":
+        fixed = plan.allocation
+    elif plan.allocation != "constant":
+        fixed = run.sampler(plan).table
+    reuses = plan.reuse and len(sampler.timesteps) > 1
+    return plan.sampler, tuple(sampler.timesteps), tuple(fixed), reuses, plan.guidance, plan.solver

@@ -1,0 +1,67 @@
+"""Labels for generated images, and class names on the command line."""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+from collections.abc import Sequence
+from fractions import Fraction
+
+from fpdm.data.decode import escaped
+
+
+def balanced_labels(indices: Sequence[int], num_classes: int) -> list[int]:
+    """Label i modulo the number of classes for image i; all 0 for an unconditional model."""
+    return [index % max(num_classes, 1) for index in indices]
+
+
+def proportional_labels(count: int, sizes: Sequence[int]) -> list[int]:
+    """Labels of images 0 to `count`, as near to the classes' proportions as whole numbers can be after every image.
+
+    Each label in turn is the one with the largest size / (2 images so far + 1) (Webster's method); equal sizes give
+    label i modulo the number of classes.
+
+    Args:
+        count: Images.
+        sizes: Of the classes, one above 0 at least; empty without classes, where every label is 0.
+    """
+    if not sizes:
+        return [0] * count
+    claims = [(-Fraction(size), label) for label, size in enumerate(sizes)]  # the strongest first
+    heapq.heapify(claims)
+    labels, given = [], [0] * len(sizes)
+    for _ in range(count):
+        label = claims[0][1]
+        labels.append(label)
+        given[label] += 1
+        heapq.heapreplace(claims, (-Fraction(sizes[label], 2 * given[label] + 1), label))
+    return labels
+
+
+_NAMED = 10  # classes in a message
+
+
+def class_label(name: str, classes: Sequence[str], num_classes: int) -> int:
+    """The label of the class with this name; a number that is no name stands for itself.
+
+    Args:
+        name: What the user wrote.
+        classes: The names, in the order of their labels; none if they are not known.
+        num_classes: How many classes the model knows.
+
+    Raises:
+        ValueError: There is no such class; the nearest is named.
+    """
+    if not num_classes:
+        raise ValueError(f"there is no class {name!r}: the model was trained without classes; leave the class out")
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < num_classes:
+        return int(name)
+    near = difflib.get_close_matches(name, classes, 1)
+    known = ", ".join(map(escaped, classes[:_NAMED])) + (", ..." if len(classes) > _NAMED else "")
+    raise ValueError(
+        f"there is no class {name!r}; expected a number from 0 to {num_classes - 1}"
+        + (f" or one of {known}" if classes else "")
+        + (f"; did you mean {escaped(near[0])}?" if near else "")
+    )

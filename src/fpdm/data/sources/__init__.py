@@ -1,0 +1,1 @@
+"""Where images come from: named data sets, folders, tar shards, the hub."""

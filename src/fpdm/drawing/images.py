@@ -1,0 +1,91 @@
+"""Grids and strips of images, and PNG files."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from fpdm.files import write_atomically
+
+
+def to_array(images: Tensor) -> np.ndarray:
+    """(N, C, H, W) uint8 to (N, H, W, 3) uint8; one channel is repeated."""
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"the images have {images.shape[1]} channels; expected 1 (grey) or 3 (RGB)")
+    return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Png:
+    """A picture and how large it is on a page.
+
+    Attributes:
+        data: The file.
+        width: In pixels of the page, of which the picture may have more for sharp screens.
+        height: Likewise.
+    """
+
+    data: bytes
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, image: Image.Image, width: int) -> Png:
+        """The image as a file, `width` pixels wide on a page."""
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return cls(buffer.getvalue(), width, round(image.height * width / image.width))
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_atomically(path, self.data)
+
+
+def save_png(image: np.ndarray, path: Path) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as a PNG, whole or not at all."""
+    Png.of(Image.fromarray(image), image.shape[1]).save(path)
+
+
+def tile(images: Tensor, columns: int, *, gap: int) -> np.ndarray:
+    """(N, C, H, W) uint8 as one picture with `gap` pixels of white between images, (h, w, 3) uint8."""
+    array = to_array(images)  # (N, H, W, 3)
+    n, h, w, _ = array.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i in range(n):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        sheet[top : top + h, left : left + w] = array[i]
+    return sheet
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """(N, C, H, W) uint8 to at least 64 pixels a side, bicubic."""
+    side = images.shape[3]
+    wide = F.interpolate(images.float(), scale_factor=max(1, -(-64 // side)), mode="bicubic")  # (N, C, h, w)
+    return wide.round().clamp(0, 255).to(images.dtype)  # (N, C, h, w)
+
+
+def strip(images: Tensor, side: int, *, shown: int, gap: int = 3) -> Png:
+    """(N, C, H, W) uint8 side by side, each `side` pixels high, `shown` on a page; between them it is transparent."""
+    pixels = resized(images, side).permute(0, 2, 3, 1).cpu().numpy()  # (N, h, w, C)
+    n, h, w, channels = pixels.shape
+    picture = np.zeros((h, n * (w + gap) - gap, channels + 1), np.uint8)  # (h, n (w + gap) - gap, C + alpha)
+    for i in range(n):
+        left = i * (w + gap)
+        picture[:, left : left + w, :channels] = pixels[i]
+        picture[:, left : left + w, channels] = 255
+    return Png.of(Image.fromarray(picture), picture.shape[1] * shown // side)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """(N, C, H, W) uint8 with `side` pixels of height, bicubic."""
+    ratio = side / images.shape[2]
+    size = (side, max(1, round(images.shape[3] * ratio)))
+    resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=ratio < 1)  # (N, C, h, w)
+    return resized.round().clamp(0, 255).to(images.dtype)  # (N, C, h, w)

@@ -1,0 +1,76 @@
+"""Pictures: grids of images and sheets of samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from fpdm.drawing.images import Png, resized, tile
+from fpdm.drawing.text import plain, shortened
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a sheet: a caption and images (N, C, H, W) uint8."""
+
+    caption: str
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of images beneath one another, with equally many in each.
+
+    Attributes:
+        title: Above them.
+        rows: What is shown.
+    """
+
+    title: str
+    rows: Sequence[Row]
+
+    def __post_init__(self) -> None:
+        assert len({len(row.images) for row in self.rows}) == 1
+
+    @property
+    def columns(self) -> int:
+        """Images in a row."""
+        return len(self.rows[0].images)
+
+
+def draw_sheet(sheet: Sheet) -> Png:
+    """A sheet as one picture, black on white.
+
+    Images are enlarged smoothly: the eye reads 8 x 8 pixels better so.
+    """
+    dpi, gap, left, top = 150, 4, 290, 75
+    side = max(8, min(1200 // sheet.columns - gap, 240))
+    width, height = max(left + sheet.columns * (side + gap), 900), top + len(sheet.rows) * (side + gap)
+    figure = Figure(figsize=(width / dpi, height / dpi))
+    figure.text(0.5, 1 - 35 / height, plain(sheet.title), fontsize=11, ha="center", va="center")
+    tops = [top + i * (side + gap) for i in range(len(sheet.rows))]
+    for y, row in zip(tops, sheet.rows, strict=True):
+        caption = "\n".join(plain(shortened(line, 26)) for line in row.caption.splitlines())
+        centre = 1 - (y + side / 2) / height
+        figure.text((left - 15) / width, centre, caption, fontsize=8.5, ha="right", va="center")
+    picture = rasterised(figure, dpi)
+    for y, row in zip(tops, sheet.rows, strict=True):
+        picture.paste(Image.fromarray(tile(resized(row.images, side), sheet.columns, gap=gap)), (left, y))
+    return Png.of(picture, round(100 * width / dpi))
+
+
+def rasterised(figure: Figure, dpi: int) -> Image.Image:
+    """A figure's pixels, RGB."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that matplotlib's font lacks
+        canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -1,1 +1,0 @@
-"""Recipes, and comparisons of the runs that they made."""

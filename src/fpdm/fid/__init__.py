@@ -1,0 +1,5 @@
+"""FID by the field's protocol, at scale: reference statistics, many samples, many processes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

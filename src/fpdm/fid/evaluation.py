@@ -1,0 +1,414 @@
+"""FID as the field computes it: many samples of a run, by many processes, against reference statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fpdm.data.labels import balanced_labels
+from fpdm.evaluation.features import Features
+from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
+from fpdm.evaluation.kid import kernel_distance
+from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
+from fpdm.evaluation.pretrained import INCEPTION, PretrainedExtractor, pretrained_extractor
+from fpdm.fid.feature_shards import Made, Pieces, collect
+from fpdm.fid.npz import write_images
+from fpdm.fid.statistics import Origin, Reference, read_reference
+from fpdm.files import lock, write_atomically
+from fpdm.processes import PATIENCE, processes
+from fpdm.randomness import Stream, generator
+from fpdm.runs.run import Run
+from fpdm.runs.samples import check_claim, claim, settings_of
+from fpdm.sampling.images import ImageSampler
+from fpdm.sampling.plan import Plan
+
+RESULT, SAMPLES, PIECES, REFERENCE_PIECES = "result.json", "samples.npz", "pieces", "reference-pieces"
+NEIGHBOUR = 3  # whose distance is a ball's radius in precision and recall
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is drawn, and what it is measured by.
+
+    Attributes:
+        num_images: Images to draw. FIDs are compared at equal numbers, by custom 50,000.
+        labels: "random" (a draw of each image's own, the custom) or "balanced" (all classes in turn).
+        seed: Image i and its label are a function of the seed and i alone.
+        extractor: Whose features: "inception", which makes it a FID, or a TorchScript file that makes (B, F) of
+            (B, 3, H, W) uint8. Such a file is a program; give one that you trust.
+        weights: Inception's weights in torch-fidelity's layout (default: downloaded once).
+        manifold_images: For precision and recall, images of each set at most; their values depend on it.
+        batch_size: Images at once in each process; changes nothing but speed, memory and rounding.
+        piece_size: Images that a process takes on at a time, and that are lost at most if it is killed.
+        npz: Also write samples.npz (arr_0, uint8, N x H x W x 3) for ADM's evaluation suite.
+        keep: Keep features (with --npz images too), so that another reference takes no new samples; else they are
+            deleted at the end. 50,000 Inception features take 0.4 GB, 256 x 256 images 10 GB.
+
+    Raises:
+        ValueError: A number out of range, or unknown labels.
+    """
+
+    num_images: int = 50_000
+    labels: Literal["random", "balanced"] = "random"
+    seed: int = 0
+    extractor: str = INCEPTION
+    weights: str = ""
+    manifold_images: int = 10_000
+    batch_size: int = 64
+    piece_size: int = 192
+    npz: bool = False
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_images < 2:
+            raise ValueError(f"num_images is {self.num_images}; expected 2 or more, to have a covariance")
+        if self.manifold_images <= NEIGHBOUR:
+            raise ValueError(f"manifold_images is {self.manifold_images}; expected more than {NEIGHBOUR}")
+        for name in ("batch_size", "piece_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected an integer from 0 and below 2^32")
+        if self.labels not in ("random", "balanced"):
+            raise ValueError(f"labels is {self.labels!r}; expected random or balanced")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that a figure depends on, to stand beside it.
+
+    Attributes:
+        images: Drawn.
+        shape: (C, H, W) of each. They go to the extractor as 8 bits a channel, through no file.
+        labels: "random" or "balanced"; "none" for a model without classes.
+        seed: The samples'.
+        run: The recipe's name.
+        trained_steps: Of the run.
+        weights_sha256: Of its averaged weights.
+        autoencoder_sha256: Of what decodes its latents; empty for pixels.
+        plan: How each image's budget was spent.
+        steps: Sampling steps.
+        extractor: Its name.
+        extractor_sha256: Of its weights.
+        resize: How images got to the extractor's size.
+        reference: The reference's file.
+        reference_sha256: Of the file.
+        origin: What the reference is of; None if its file does not say.
+        kernel_images: Of the reference, for the kernel distance; 0 if the file has no features.
+        manifold_images: Generated and real, for precision and recall.
+        versions: Of the libraries.
+    """
+
+    images: int
+    shape: tuple[int, int, int]
+    labels: str
+    seed: int
+    run: str
+    trained_steps: int
+    weights_sha256: str
+    autoencoder_sha256: str
+    plan: Plan
+    steps: int
+    extractor: str
+    extractor_sha256: str
+    resize: str
+    reference: str
+    reference_sha256: str
+    origin: Origin | None
+    kernel_images: int
+    manifold_images: tuple[int, int]
+    versions: dict[str, str]
+
+    def to_text(self) -> str:
+        """Some indented lines."""
+        channels, height, width = self.shape
+        p, o = self.plan, self.origin
+        trained = f"{self.run}, {self.trained_steps:,} training steps, averaged weights {self.weights_sha256[:12]}"
+        if self.autoencoder_sha256:
+            trained += f", autoencoder {self.autoencoder_sha256[:12]}"
+        spending = (
+            f"{p.budget} block passes, {self.steps} steps, {p.sampler}, grid {p.grid}, allocation {p.allocation}, "
+            f"{'with' if p.reuse else 'without'} reuse, guidance {p.guidance:g}, {p.solver}"
+        )
+        about = f"{o.images:,} images of {o.source} ({o.split}), {o.resize}" if o else "its origin is not in the file"
+        generated, real = self.manifold_images
+        rows = {
+            "images": f"{self.images:,} of {channels} x {height} x {width}, 8 bits, through no file",
+            "labels": f"{self.labels}; seed {self.seed}",
+            "model": trained,
+            "plan": spending,
+            "extractor": f"{self.extractor}, sha256 {self.extractor_sha256[:12]}; resized {self.resize}",
+            "reference": f"{self.reference}, sha256 {self.reference_sha256[:12]}; {about}",
+        }
+        if self.kernel_images:
+            rows["kernel"] = f"cubic, all pairs of {self.images:,} generated and {self.kernel_images:,} real images"
+        if real:
+            rows["manifolds"] = f"{generated:,} generated and {real:,} real images, neighbour {NEIGHBOUR}"
+        rows["versions"] = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return "\n".join(f"  {name:<11}{text}" for name, text in rows.items())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How far a run's samples are from a reference.
+
+    Attributes:
+        name: What the Fréchet distance is called: "FID" with Inception's features and FID's weights only.
+        distance: The Fréchet distance.
+        kernel: The kernel distance (KID, where the other is a FID); None if the reference has no features.
+        precision: Share of generated images within the real ones' manifold; None if the reference has no features.
+        recall: Share of real images within the generated ones' manifold; likewise.
+        passes: Block passes per image.
+        macs: Multiply-accumulates per image.
+        seconds: Of sampling, over all processes.
+        protocol: All that these depend on.
+        out: The folder.
+    """
+
+    name: str
+    distance: float
+    kernel: float | None
+    precision: float | None
+    recall: float | None
+    passes: float
+    macs: float
+    seconds: float
+    protocol: Protocol
+    out: Path
+
+    def to_text(self) -> str:
+        """The figures, and the protocol beside them."""
+        figures = {self.name: f"{self.distance:.4f}"}
+        if self.kernel is not None:
+            figures["KID" if self.name == "FID" else "kernel distance"] = f"{self.kernel:.6f}"
+        if self.precision is not None and self.recall is not None:
+            figures |= {"precision": f"{self.precision:.4f}", "recall": f"{self.recall:.4f}"}
+        spent = (
+            f"{self.passes:.1f} block passes and {self.macs / 1e9:.3f} GMACs per image; "
+            f"{self.seconds:.0f} s of sampling over all processes"
+        )
+        lines = [f"{name} {value}" for name, value in figures.items()]
+        return "\n".join([*lines, self.protocol.to_text(), f"  {'spent':<11}{spent}", f"in {self.out}"])
+
+    def to_json(self) -> str:
+        """Every field."""
+        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
+
+
+def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: EvaluationSettings) -> Evaluation | None:
+    """Measure a run's samples; every process that was started takes its share, and the main one has the result.
+
+    The samples, and so the figures, are the same whatever the number of processes. An interrupted evaluation goes on
+    where it was; a finished one is read from its folder.
+
+    Args:
+        run: What to sample from.
+        plan: How to spend the budget.
+        reference: File of the reference statistics.
+        out: The folder for the result, and for what is kept on the way.
+        settings: What is drawn, and what it is measured by.
+
+    Returns:
+        The result; None in all processes but the main one.
+
+    Raises:
+        ValueError: The plan does not fit the model, a file is missing or none of its kind, the reference is another
+            extractor's, or the folder has samples of other settings.
+        RunError: The samples are not finite.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished pieces stay.
+    """
+    state = processes(timeout=PATIENCE)
+    device = torch.device(state.device or "cpu")
+    target = read_reference(reference)
+    with state.local_main_process_first():  # it may have to download
+        extractor = pretrained_extractor(
+            settings.extractor, weights=Path(settings.weights) if settings.weights else None, device=device
+        )
+    statistics = target.statistics(extractor)
+    sampler = run.sampler(plan, seed=settings.seed, device=device)
+    labels = settings.labels if run.model.shape.num_classes else "none"
+    made_with = {**settings_of(run, sampler), "labels": labels, "extractor": extractor.identity}
+    protocol = _protocol(run, sampler, labels, extractor, target, settings)
+    if state.is_main_process:
+        _compare_sizes(protocol)
+    with lock(out) if state.is_main_process else nullcontext():
+        if state.is_main_process:
+            claim(out, made_with)
+        state.wait_for_everyone()
+        check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
+        finished = _finished(out, protocol, settings)
+        state.wait_for_everyone()
+        if finished is not None:
+            return finished if state.is_main_process else None
+        fingerprint = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
+        pieces = Pieces(
+            out / PIECES, settings.num_images, settings.piece_size, fingerprint, extractor.identity, settings.npz
+        )
+
+        def draw(piece: range) -> Made:
+            chosen = [piece[start : start + settings.batch_size] for start in range(0, len(piece), settings.batch_size)]
+            drawn = [sampler(one, labels_of(one, labels, settings.seed, sampler)) for one in chosen]
+            notes = {
+                "passes": sum(part.passes * len(part.pixels) for part in drawn),
+                "macs": sum(part.macs * len(part.pixels) for part in drawn),
+                "seconds": sum(part.seconds for part in drawn),
+            }
+            return Made(torch.cat([part.pixels for part in drawn]), notes)  # (B, C, H, W)
+
+        collect(pieces, draw, extractor, batch_size=settings.batch_size, what="sampling")
+        real = _real_features(target, extractor, out, settings)
+        if not state.is_main_process:
+            return None
+        found = _measure(pieces, statistics, target, real, extractor, protocol, out, device)
+        if settings.npz:
+            write_images(out / SAMPLES, pieces.images(), settings.num_images, protocol.shape[1:])
+        write_atomically(out / RESULT, found.to_json())
+        if not settings.keep:
+            pieces.delete()
+        return found
+
+
+def labels_of(indices: Sequence[int], kind: str, seed: int, sampler: ImageSampler) -> list[int]:
+    """The labels of the images with these indices: "random", or else all classes in turn."""
+    classes = sampler.model.shape.num_classes
+    if kind != "random":
+        return balanced_labels(indices, classes)
+    return [int(generator(seed, Stream.LABEL, index).integers(classes)) for index in indices]
+
+
+def _protocol(
+    run: Run,
+    sampler: ImageSampler,
+    labels: str,
+    extractor: PretrainedExtractor,
+    target: Reference,
+    settings: EvaluationSettings,
+) -> Protocol:
+    most = settings.manifold_images
+    kernel_images = len(target.features) if target.features is not None else 0
+    real = min(kernel_images or (len(target.archive) if target.archive else 0), most)
+    real = real if real > NEIGHBOUR and settings.num_images > NEIGHBOUR else 0
+    libraries = ["fpdm", "torch", *(["torch-fidelity"] if extractor.is_inception else [])]
+    return Protocol(
+        images=settings.num_images,
+        shape=run.image_shape,
+        labels=labels,
+        seed=settings.seed,
+        run=run.recipe.name,
+        trained_steps=run.progress.step,
+        weights_sha256=run.weights,
+        autoencoder_sha256=run.autoencoder.sha256,
+        plan=sampler.plan,
+        steps=len(sampler.timesteps),
+        extractor=extractor.name,
+        extractor_sha256=extractor.sha256,
+        resize=extractor.resize,
+        reference=target.path.name,
+        reference_sha256=target.sha256,
+        origin=target.origin,
+        kernel_images=kernel_images if kernel_images > 1 else 0,
+        manifold_images=(min(settings.num_images, most), real) if real else (0, 0),
+        versions={name: importlib.metadata.version(name) for name in libraries},
+    )
+
+
+def _compare_sizes(protocol: Protocol) -> None:
+    origin = protocol.origin
+    if origin is not None and (origin.channels, origin.size, origin.size) != protocol.shape:
+        warnings.warn(
+            f"the reference's images are {origin.channels} x {origin.size} x {origin.size}, the generated ones "
+            f"{' x '.join(map(str, protocol.shape))}: the distance measures that difference too",
+            stacklevel=3,
+        )
+
+
+def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Evaluation | None:
+    """The result that is there already, if it is of this protocol and nothing else is asked for."""
+    path = out / RESULT
+    if not path.exists() or (settings.npz and not (out / SAMPLES).exists()):
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["protocol"] != json.loads(json.dumps(asdict(protocol))):
+            return None
+        return Evaluation(**{**values, "protocol": protocol, "out": out})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _real_features(
+    target: Reference, extractor: PretrainedExtractor, out: Path, settings: EvaluationSettings
+) -> Features | None:
+    """Features of real images for precision and recall: the reference's, or those of the images in its file."""
+    if target.features is not None:
+        return Features(target.features, extractor.identity)
+    archive = target.archive
+    if archive is None:
+        return None
+    count = min(len(archive), settings.manifold_images)
+    pieces = Pieces(out / REFERENCE_PIECES, count, settings.piece_size, target.sha256, extractor.identity)
+    collect(
+        pieces,
+        lambda piece: Made(archive.read(piece)),
+        extractor,
+        batch_size=settings.batch_size,
+        what="reference",
+    )
+    if not processes().is_main_process:
+        return None
+    return Features(torch.cat([part.values for part in pieces.features()]), extractor.identity)
+
+
+def _measure(
+    pieces: Pieces,
+    statistics: GaussianStatistics,
+    target: Reference,
+    real: Features | None,
+    extractor: PretrainedExtractor,
+    protocol: Protocol,
+    out: Path,
+    device: torch.device,
+) -> Evaluation:
+    distance = frechet_distance(GaussianStatistics.of_parts(pieces.features()), statistics)
+    kernel, manifold = None, None
+    if real is not None:
+        made = Features(torch.cat([part.values for part in pieces.features()]), extractor.identity)  # (N, F)
+        if protocol.kernel_images:
+            kernel = kernel_distance(made, real)
+        manifold = _manifold(made, real, protocol.manifold_images, device)
+    notes = pieces.notes()
+    n = protocol.images
+    return Evaluation(
+        name="FID" if extractor.is_published else f"Fréchet distance in {extractor.name} features",
+        distance=distance,
+        kernel=kernel,
+        precision=manifold.precision if manifold else None,
+        recall=manifold.recall if manifold else None,
+        passes=sum(note["passes"] for note in notes) / n,
+        macs=sum(note["macs"] for note in notes) / n,
+        seconds=sum(note["seconds"] for note in notes),
+        protocol=protocol,
+        out=out,
+    )
+
+
+def _manifold(made: Features, real: Features, counts: tuple[int, int], device: torch.device) -> PrecisionRecall | None:
+    """Of the first generated images and of as many real ones as `counts` says, which lie spread over all."""
+    if not all(counts):
+        return None
+    # Exact distances of all pairs in float64: minutes on a CPU, seconds on a GPU. MPS has no float64.
+    where = device if device.type == "cuda" else torch.device("cpu")
+    places = torch.arange(counts[1]) * len(real.values) // counts[1]  # (M,)
+    x = dataclasses.replace(made, values=made.values[: counts[0]].to(where))  # (N, F)
+    y = dataclasses.replace(real, values=real.values[places].to(where))  # (M, F)
+    return precision_recall(x, y, NEIGHBOUR)

@@ -1,0 +1,173 @@
+"""Reference statistics in a file: ADM's `.npz` with `mu` and `sigma`, and what else ours says of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fpdm.evaluation.features import Features
+from fpdm.evaluation.frechet import GaussianStatistics
+from fpdm.evaluation.pretrained import PUBLISHED, PretrainedExtractor
+from fpdm.fid.npz import DAMAGE, ImageArchive
+from fpdm.files import sha256_of, write_atomically
+
+_FAR = 1e-6  # from symmetric, or below zero: more than rounding, as a share of the largest
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where reference statistics come from.
+
+    Attributes:
+        source: The images: a folder's or a data set's name.
+        split: "all", "train", "validation" or "test".
+        images: How many.
+        size: Pixels a side.
+        channels: 3 (RGB) or 1 (grey).
+        resize: How they got to that size.
+        extractor: `PretrainedExtractor.identity`.
+
+    Raises:
+        ValueError: A field of another type.
+    """
+
+    source: str
+    split: str
+    images: int
+    size: int
+    channels: int
+    resize: str
+    extractor: str
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if type(value).__name__ != one.type:
+                raise ValueError(f"its origin's {one.name} is {value!r}; expected {one.type}")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What generated images are compared with.
+
+    Attributes:
+        path: The file.
+        sha256: Of the file.
+        mean: (F,) float64.
+        covariance: (F, F) float64.
+        features: (M, F) float64, of all images or of some; None if the file has none.
+        archive: Images in the file, as ADM's has 10,000; they serve precision and recall only, because the statistics
+            are of others. None if it has none.
+        origin: Where it comes from; None in a file that does not say, such as ADM's.
+        fingerprint: Of all that it was made from, to know whether there is something left to do; empty in a file that
+            does not say.
+    """
+
+    path: Path
+    sha256: str
+    mean: Tensor
+    covariance: Tensor
+    features: Tensor | None
+    archive: ImageArchive | None
+    origin: Origin | None
+    fingerprint: str
+
+    def statistics(self, extractor: PretrainedExtractor) -> GaussianStatistics:
+        """The statistics, if they are of this extractor.
+
+        A file that does not say whose they are is taken for Inception's, which all published ones are.
+
+        Warns:
+            UserWarning: The file does not say, and the extractor is Inception with other weights than FID's.
+
+        Raises:
+            ValueError: They are of another extractor.
+        """
+        if self.origin is None and not extractor.is_inception:
+            raise ValueError(
+                f"{self.path} does not say whose features its statistics are of, so Inception's are assumed, but the "
+                f"extractor is {extractor.name}; make a reference for it by fpdm reference"
+            )
+        if self.origin is None and not extractor.is_published:
+            warnings.warn(
+                f"{self.path} does not say whose features its statistics are of; FID's are assumed, but the weights "
+                f"given are others (their sha256 does not begin with {PUBLISHED})",
+                stacklevel=2,
+            )
+        if self.origin is not None and self.origin.extractor != extractor.identity:
+            raise ValueError(
+                f"{self.path} has statistics of {self.origin.extractor}, but the extractor is {extractor.identity}; "
+                "make a reference for it by fpdm reference, or use the other extractor"
+            )
+        n = self.origin.images if self.origin else None
+        return GaussianStatistics(self.mean, self.covariance, n, extractor.identity)
+
+
+def write_reference(
+    path: Path, statistics: GaussianStatistics, features: Features | None, origin: Origin, fingerprint: str = ""
+) -> None:
+    """Write `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON), `fingerprint`, or nothing."""
+    arrays: dict[str, Any] = {"mu": statistics.mean.numpy(), "sigma": statistics.covariance.numpy()}
+    if features is not None:
+        arrays["features"] = features.values.float().numpy()
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays, origin=np.array(json.dumps(asdict(origin))), fingerprint=np.array(fingerprint))
+    write_atomically(path, buffer.getvalue())
+
+
+def read_reference(path: Path) -> Reference:
+    """Read reference statistics, ours or ADM's.
+
+    Raises:
+        ValueError: There is no such file, it is damaged or no `.npz` with `mu` and `sigma`, these are no mean and
+            covariance, or what else it holds is not what it should be.
+    """
+    expected = "expected an .npz with mu (F,) and sigma (F, F), such as ADM's or one made by fpdm reference"
+    if not path.is_file():
+        raise ValueError(f"there is no reference {path}; {expected}")
+    try:
+        with np.load(path) as file:
+            if not {"mu", "sigma"} <= {*file}:
+                raise ValueError(f"it holds {', '.join(file) or 'nothing'}")
+            mean, covariance = (_numbers(file, name) for name in ("mu", "sigma"))
+            features = _numbers(file, "features") if "features" in file else None
+            origin = Origin(**json.loads(str(file["origin"]))) if "origin" in file else None
+            fingerprint = str(file["fingerprint"]) if "fingerprint" in file else ""
+            has_images = "arr_0" in file
+    except DAMAGE as error:
+        raise ValueError(f"{path} is no reference: {' '.join(str(error).split())[:160]}; {expected}") from error
+    dims = mean.shape[0] if mean.ndim == 1 else 0
+    if not dims or covariance.shape != (dims, dims):
+        raise ValueError(f"{path} has mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}; {expected}")
+    if features is not None and (features.ndim != 2 or features.shape[1] != dims):
+        raise ValueError(
+            f"{path} has mu {tuple(mean.shape)} and features {tuple(features.shape)}; expected (N, {dims})"
+        )
+    for name, values in (("mu", mean), ("sigma", covariance), ("features", features)):
+        if values is not None and not bool(values.isfinite().all()):
+            raise ValueError(f"{path} holds nan or inf in {name}; make it anew")
+    if float((covariance - covariance.T).abs().max()) > _FAR * float(covariance.abs().max()):
+        raise ValueError(f"sigma of {path} is not symmetric, so no covariance; make it anew")
+    eigenvalues = torch.linalg.eigvalsh(covariance)  # (F,), ascending
+    if eigenvalues[0] < -_FAR * eigenvalues[-1]:
+        raise ValueError(
+            f"sigma of {path} has the eigenvalue {float(eigenvalues[0]):.3g}, so it is no covariance; make it anew"
+        )
+    archive = ImageArchive(path) if has_images else None
+    return Reference(path, sha256_of(path), mean, covariance, features, archive, origin, fingerprint)
+
+
+def _numbers(file: Any, name: str) -> Tensor:
+    """An array of the file's, float64."""
+    array = file[name]
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"its {name} is {array.dtype}; expected real numbers")
+    return torch.from_numpy(array.astype(np.float64))

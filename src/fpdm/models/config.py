@@ -1,0 +1,161 @@
+"""The shape of a transformer, as a frozen configuration, and its presets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+INJECTION_NAMES = ("mlp", "linear")
+CHECKPOINTABLE = ("none", "blocks", "iterations", "all")
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a `DiffusionTransformer`; the defaults are the paper's FPDM-XL/2 at 256 px.
+
+    Attributes:
+        image_size: Height and width of the (latent) image.
+        in_channels: C of the (latent) image.
+        patch_size: Side of a patch; divides `image_size`.
+        width: D; divisible by `heads` and by 4.
+        heads: Attention heads.
+        pre_blocks: Explicit blocks before the middle.
+        post_blocks: Explicit blocks after it.
+        middle_kind: "fixed_point" (FPDM) or "stack" (DiT).
+        middle_blocks: Blocks of the stack, or of the fixed point's cell (1 in the paper).
+        repeats: How often a stack applies its blocks: above 1 for weights shared at a fixed depth.
+        injection: "mlp", the paper's, or "linear"; a stack has none.
+        num_classes: K; 0 for an unconditional model. Label K means "no class".
+        timestep_everywhere: Condition pre, post and head on the timestep too. The paper's FPDM does not (Sec. 3.2); a
+            DiT always has.
+        learn_variance: The head gives 2C channels, the second half for the variance (DiT).
+        mlp_ratio: Hidden width of a block's MLP over D.
+        frequency_shift: Of the timestep sinusoids; 0 in DiT's own code, 1 in diffusers'.
+        norm_eps: Of the blocks' layer norms.
+        mlp_norm_eps: Of those before the MLPs, where it differs, as in diffusers (1e-5); 0 for the same.
+
+    Raises:
+        ValueError: A field outside its range.
+    """
+
+    image_size: int = 32
+    in_channels: int = 4
+    patch_size: int = 2
+    width: int = 1152
+    heads: int = 16
+    pre_blocks: int = 1
+    post_blocks: int = 1
+    middle_kind: Literal["fixed_point", "stack"] = "fixed_point"
+    middle_blocks: int = 1
+    repeats: int = 1
+    injection: Literal["mlp", "linear"] = "mlp"
+    num_classes: int = 1000
+    timestep_everywhere: bool = False
+    learn_variance: bool = True
+    mlp_ratio: float = 4.0
+    frequency_shift: float = 0.0
+    norm_eps: float = 1e-6
+    mlp_norm_eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        least = {name: 1 for name in ("image_size", "in_channels", "patch_size", "width", "heads", "repeats")}
+        least |= {"pre_blocks": 0, "post_blocks": 0, "num_classes": 0}
+        least["middle_blocks"] = 1 if self.middle_kind == "fixed_point" else 0
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+                raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
+        if self.middle_kind not in ("fixed_point", "stack"):
+            raise ValueError(f"middle_kind is {self.middle_kind!r}; expected 'fixed_point' (FPDM) or 'stack' (DiT)")
+        if not self.pre_blocks + self.middle_blocks + self.post_blocks:
+            raise ValueError("pre_blocks, middle_blocks and post_blocks are all 0; expected at least one block")
+        if self.repeats > 1 and self.middle_kind == "fixed_point":
+            raise ValueError(
+                f"repeats is {self.repeats}; a fixed point is iterated as often as it is asked: expected 1"
+            )
+        if self.injection not in INJECTION_NAMES:
+            raise ValueError(f"injection is {self.injection!r}; expected one of {sorted(INJECTION_NAMES)}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}")
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} is not divisible by both heads ({self.heads}) and 4")
+        for name in ("timestep_everywhere", "learn_variance"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if (
+            not 1 <= self.width * self.mlp_ratio < float("inf")
+            or not 0 < self.norm_eps < 1
+            or not 0 <= self.mlp_norm_eps < 1
+            or not 0 <= self.frequency_shift <= 1
+        ):
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, mlp_norm_eps {self.mlp_norm_eps}, "
+                f"frequency_shift {self.frequency_shift}; expected a positive number, one between 0 and 1, the same or "
+                "0, and one from 0 to 1"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+_SIZES = {"s": (384, 6, 12), "b": (768, 12, 12), "l": (1024, 16, 24), "xl": (1152, 16, 28)}  # width, heads, blocks
+
+
+_SMALL = {
+    # 16 tokens and DiT's 28 blocks, so that the paper's budgets of 140, 280 and 560 block passes mean the same.
+    "digits": TransformerConfig(
+        image_size=8, in_channels=1, patch_size=2, width=64, heads=4, num_classes=10, learn_variance=False
+    ),
+    "fashion": TransformerConfig(
+        image_size=28, in_channels=1, patch_size=7, width=128, heads=4, num_classes=10, learn_variance=False
+    ),
+}
+
+
+def preset(name: str) -> TransformerConfig:
+    """The shape with this name.
+
+    Args:
+        name: "fpdm-xl/2", "dit-b/4", ... (sizes s, b, l, xl; patches 2, 4, 8, for 32 x 32 x 4 latents of 256 px and
+            1,000 classes), or "fpdm-digits", "dit-fashion", ... (16 tokens, 28 blocks).
+
+    Raises:
+        ValueError: No such preset.
+    """
+    match = re.fullmatch(r"(fpdm|dit)-(?:(s|b|l|xl)/([248])|(digits|fashion))", name.lower())
+    if match is None:
+        raise ValueError(
+            f"there is no model {name!r}; expected fpdm- or dit- and then s, b, l or xl with /2, /4 or /8 "
+            "(fpdm-xl/2, dit-s/8), or digits or fashion (fpdm-digits)"
+        )
+    kind, size, patch, small = match.groups()
+    if small:
+        shape, blocks = _SMALL[small], 28
+    else:
+        width, heads, blocks = _SIZES[size]
+        shape = TransformerConfig(patch_size=int(patch), width=width, heads=heads)
+    return shape if kind == "fpdm" else as_dit(shape, blocks)
+
+
+def as_dit(shape: TransformerConfig, blocks: int, *, shared: bool = False) -> TransformerConfig:
+    """The DiT of `blocks` blocks with everything else as in `shape`: the baseline that differs in the middle only.
+
+    Args:
+        shape: An FPDM's.
+        blocks: Depth, pre and post blocks included.
+        shared: One block between pre and post, applied as often as it takes.
+
+    Raises:
+        ValueError: Fewer blocks than `shape` has before and after its middle, or none to share.
+    """
+    inner = blocks - shape.pre_blocks - shape.post_blocks
+    if inner < shared:
+        least = shape.pre_blocks + shape.post_blocks + shared
+        raise ValueError(
+            f"a {'shared stack' if shared else 'DiT'} of {blocks} blocks is too shallow; expected at least {least}"
+        )
+    depth = {"middle_blocks": 1, "repeats": inner} if shared else {"middle_blocks": inner}
+    return replace(shape, middle_kind="stack", timestep_everywhere=True, **depth)

@@ -1,0 +1,9 @@
+from .data_card import DataCard as DataCard
+from .progress import Progress as Progress
+from .recipe import Recipe as Recipe
+from .recipes import RECIPES as RECIPES
+from .recipes import make_recipe as make_recipe
+from .run import Run as Run
+from .run import load_run as load_run
+from .train_config import TrainConfig as TrainConfig
+from .train_config import WarmStart as WarmStart

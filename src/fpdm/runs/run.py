@@ -1,0 +1,102 @@
+"""A run's folder: the names of its files, and the trained model in it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from fpdm.autoencoder.interface import Autoencoder
+from fpdm.devices import default_device
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs import checkpoint
+from fpdm.runs.progress import Progress
+from fpdm.runs.recipe import Recipe
+from fpdm.sampling.images import ImageSampler, sample_shape
+from fpdm.sampling.plan import Plan
+
+RECIPE = "recipe.json"
+METRICS = "metrics.jsonl"
+VALIDATION = "validation.jsonl"
+LOSS_CURVE = "loss.png"
+SAMPLES = "samples"
+README = "README.md"
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
+MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, read from its folder.
+
+    Attributes:
+        recipe: What it was trained by.
+        model: The network with averaged weights, in evaluation mode.
+        progress: How far it had come.
+        weights: The averaged weights' SHA-256.
+        autoencoder_source: Where the autoencoder of its latents is now, if it has moved since.
+    """
+
+    recipe: Recipe
+    model: DiffusionTransformer
+    progress: Progress
+    weights: str
+    autoencoder_source: str = ""
+
+    @functools.cached_property
+    def autoencoder(self) -> Autoencoder:
+        """What decodes its latents, loaded when it is first asked for; pixels stay as they are.
+
+        Raises:
+            ValueError: It cannot be loaded, is another than the latents were made with, or does not fit the model.
+        """
+        try:
+            found = self.recipe.autoencoder.load(default_device(), source=self.autoencoder_source)
+        except ValueError as error:
+            raise ValueError(f"{error}; if it has moved, say where it is with --autoencoder") from error
+        found.image_shape(sample_shape(self.model))
+        return found
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that it makes."""
+        return self.autoencoder.image_shape(sample_shape(self.model))
+
+    def sampler(self, plan: Plan, *, seed: int = 0, device: torch.device | None = None) -> ImageSampler:
+        """The model with a plan worked out for it, as `ImageSampler`."""
+        schedule = self.recipe.schedule
+        return ImageSampler(self.model, schedule, plan, seed=seed, device=device, autoencoder=self.autoencoder)
+
+
+def load_run(out: Path, *, autoencoder: str = "") -> Run:
+    """Load the newest whole checkpoint of a run, also of one that is still training.
+
+    Args:
+        out: The run's folder.
+        autoencoder: Where the autoencoder of its latents is now, if it has moved since.
+
+    Raises:
+        ValueError: There is no run in the folder, or no checkpoint yet.
+        CheckpointError: All checkpoints are damaged, or the newest whole one does not fit its recipe.
+    """
+    try:
+        return _load_newest(out, autoencoder)
+    except FileNotFoundError:
+        # A run that is still training deleted the checkpoint while it was being read; there is a newer one.
+        return _load_newest(out, autoencoder)
+
+
+def _load_newest(out: Path, autoencoder: str) -> Run:
+    found = checkpoint.latest(out / CHECKPOINTS)
+    if found is None:
+        raise ValueError(f"there is no run with a checkpoint in {out}; expected a folder made by fpdm train --out")
+    recipe = Recipe.from_json((found.path / RECIPE).read_text(encoding="utf-8"))
+    model = DiffusionTransformer.from_shape(recipe.model)
+    weights = found.tensors(EMA)
+    checkpoint.check_names(found.path / EMA, weights, dict(model.named_parameters()))
+    model.load_state_dict(weights)
+    progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
+    return Run(recipe, model.eval(), progress, found.hashes[EMA], autoencoder)

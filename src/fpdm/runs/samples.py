@@ -1,0 +1,167 @@
+"""Samples of a run as PNG files: finished where they were interrupted, exactly as many as asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from fpdm.data.labels import balanced_labels
+from fpdm.drawing.images import enlarged, save_png, tile, to_array
+from fpdm.files import write_atomically
+from fpdm.runs.run import Run
+from fpdm.sampling.images import ImageSampler
+from fpdm.sampling.plan import Plan
+
+SETTINGS, GRID = "sampling.json", "grid.png"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What was drawn.
+
+    Attributes:
+        out: The folder.
+        images: Images in it.
+        drawn: Those that were made now; the others were there already.
+        steps: Sampling steps.
+        budget: Block passes that each image could spend.
+        passes: Block passes that each image spent, mean; None if none was made now, as are those below.
+        macs: Multiply-accumulates per image.
+        seconds: What it took for all.
+    """
+
+    out: Path
+    images: int
+    drawn: int
+    steps: int
+    budget: int
+    passes: float | None
+    macs: float | None
+    seconds: float | None
+
+    def to_text(self) -> str:
+        """A summary in one line."""
+        if self.passes is None or self.macs is None:
+            return f"nothing left to do: {self.images} images are in {self.out}"
+        kept = f" ({self.images - self.drawn} were there already)" if self.drawn < self.images else ""
+        return (
+            f"{self.drawn} images in {self.out}{kept}: {self.steps} steps, {self.passes:.1f} of {self.budget} block "
+            f"passes and {self.macs / 1e9:.3f} GMACs each, {self.seconds:.1f} s; {GRID} shows the first of them"
+        )
+
+    def to_json(self) -> str:
+        """Every field."""
+        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
+
+
+def sample_to_folder(
+    run: Run, plan: Plan, num_images: int, out: Path, *, seed: int, batch_size: int, label: int | None = None
+) -> Sampled:
+    """Write `num_images` PNGs, a grid of the first 64, and the settings into `out`; images already there are kept.
+
+    Args:
+        run: What to sample from.
+        plan: How to spend the budget.
+        num_images: How many.
+        out: The folder.
+        seed: Image i is a function of it and i.
+        batch_size: Images at once.
+        label: One class for all; None takes all in turn.
+
+    Raises:
+        ValueError: A count below 1, a class out of range, or a folder with images of other settings.
+    """
+    if num_images < 1 or batch_size < 1:
+        raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
+    sampler = run.sampler(plan, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    claim(out, {**settings_of(run, sampler), "class": label})
+    todo = [index for index in range(num_images) if not _whole(_path(out, index))]
+    passes = macs = seconds = 0.0
+    for start in tqdm(range(0, len(todo), batch_size), desc="sampling", unit="batch", disable=None, dynamic_ncols=True):
+        chosen = todo[start : start + batch_size]
+        labels = balanced_labels(chosen, run.model.shape.num_classes) if label is None else [label] * len(chosen)
+        made = sampler(chosen, labels)
+        passes, macs = passes + made.passes * len(chosen), macs + made.macs * len(chosen)
+        seconds += made.seconds
+        grey = made.pixels.shape[1] == 1
+        for index, image in zip(chosen, to_array(made.pixels), strict=True):
+            save_png(image[..., 0] if grey else image, _path(out, index))
+    first = range(min(num_images, 64))
+    save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / GRID)
+    n = len(todo)
+    spent = (passes / n, macs / n, seconds) if todo else (None, None, None)
+    return Sampled(out, num_images, n, len(sampler.timesteps), plan.budget, *spent)
+
+
+def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
+    """What the images of a run's sampler depend on besides their labels, as JSON holds it."""
+    plan = sampler.plan
+    return {
+        "plan": asdict(plan),
+        "seed": sampler.seed,
+        "run": run.recipe.name,
+        "trained_steps": run.progress.step,
+        "weights_sha256": run.weights,
+        "autoencoder_sha256": run.autoencoder.sha256,
+        "timesteps": list(sampler.timesteps),
+        "iterations": None if plan.allocation == "adaptive" else list(sampler.table),
+        "unspent_passes": sampler.unspent,
+    }
+
+
+def claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write down what the images in a folder are made with; settings that nothing was made with yet give way.
+
+    Raises:
+        ValueError: It holds images of other settings.
+    """
+    path = out / SETTINGS
+    if any(one.is_file() and not one.name.startswith(".") and one != path for one in out.rglob("*")):
+        check_claim(out, settings)
+    write_atomically(path, json.dumps(settings, indent=1))
+
+
+def check_claim(out: Path, settings: dict[str, Any]) -> None:
+    """Check that a folder is not claimed for images of other settings.
+
+    Raises:
+        ValueError: It is.
+    """
+    path = out / SETTINGS
+    if not path.exists():
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        old = None
+    if not isinstance(old, dict):
+        raise ValueError(f"{path} holds no settings of samples; choose another folder")
+    changed = [key for key in settings if old.get(key) != settings[key]]
+    if changed:
+        raise ValueError(f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder")
+
+
+def _path(out: Path, index: int) -> Path:
+    return out / f"{index:06d}.png"
+
+
+def _whole(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.load()
+        return True
+    except (OSError, SyntaxError):  # Pillow's word for a PNG that is not one
+        return False
+
+
+def _read(path: Path) -> torch.Tensor:
+    with Image.open(path) as image:
+        array = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)  # (H * W * C,)
+        return array.view(image.height, image.width, -1).permute(2, 0, 1)  # (C, H, W)

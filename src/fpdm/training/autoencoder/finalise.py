@@ -1,0 +1,323 @@
+"""A trained autoencoder made ready for use: its scaling factor measured, saved in the hub's layout, and judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fpdm.autoencoder.config import OWN, AutoencoderConfig
+from fpdm.autoencoder.interface import Autoencoder
+from fpdm.autoencoder.vae import VAE
+from fpdm.data.images import ImageSet, to_float, to_uint8
+from fpdm.data.splits import Splits
+from fpdm.drawing.sheets import Row, Sheet, draw_sheet
+from fpdm.evaluation.evaluator import Evaluator, with_labels
+from fpdm.files import write_atomically
+from fpdm.runs.progress import Progress
+from fpdm.training.autoencoder.config import AutoencoderRecipe
+from fpdm.training.autoencoder.trainer import AutoencoderTrainer
+
+REPORT, PICTURE, README = "report.json", "reconstructions.png", "README.md"
+SHOWN, SHEET_ROWS = 12, 3  # images across in the picture; pairs of rows
+BATCH = 200  # images at once where nothing is trained
+JUDGED = 5000  # training images whose reconstructions are compared with the test images
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """What latents are like as the network makes them, before they are scaled.
+
+    Attributes:
+        mean: Over images, places and channels.
+        std: Likewise, the spread of each image's own distribution included.
+        channel_means: By channel.
+        channel_stds: By channel.
+        posterior_std: Of an image's own distribution, mean.
+    """
+
+    mean: float
+    std: float
+    channel_means: tuple[float, ...]
+    channel_stds: tuple[float, ...]
+    posterior_std: float
+
+
+@dataclass(frozen=True)
+class ReconstructionError:
+    """How far reconstructions, rounded to 8 bits, are from the images; pixels are in [0, 1].
+
+    Attributes:
+        images: How many.
+        mse: Mean squared error.
+        l1: Mean absolute error.
+        psnr: Of `mse`, in dB.
+        psnr_mean: The mean of the images' own PSNR, in dB: larger, and what many tables give.
+    """
+
+    images: int
+    mse: float
+    l1: float
+    psnr: float
+    psnr_mean: float
+
+
+@dataclass(frozen=True)
+class AutoencoderReport:
+    """A trained autoencoder, as `report.json` has it.
+
+    Attributes:
+        command: What was called.
+        recipe: Every setting, as `training.json` has it.
+        progress: How long it was trained.
+        parameters: Of the network.
+        macs: Multiply-accumulates of encoding and decoding an image.
+        sha256: `Autoencoder.sha256`, by which latents know it.
+        scaling_factor: 1 / `latents.std`; in config.json, with `latents.mean` as the shift factor, because a network
+            without a strong KL term leaves its latents off zero by as much as they spread.
+        latent_shape: (c, h, w).
+        latents: Of the training images.
+        validation: Error on images that were not trained on.
+        test: Likewise.
+        features: What distances are measured in, as in a comparison.
+        distance: Fréchet distance between the test images and their own reconstructions.
+        floor: Fréchet distance between the test images and reconstructions of training images: what a perfect model of
+            the latents would reach.
+        real_floor: The same of the training images themselves.
+        floor_images: Training images in both.
+    """
+
+    command: str
+    recipe: dict[str, Any]
+    progress: Progress
+    parameters: int
+    macs: int
+    sha256: str
+    scaling_factor: float
+    latent_shape: tuple[int, int, int]
+    latents: LatentStatistics
+    validation: ReconstructionError
+    test: ReconstructionError
+    features: str
+    distance: float
+    floor: float
+    real_floor: float
+    floor_images: int
+
+    def to_json(self) -> str:
+        """As `report.json`."""
+        return json.dumps(asdict(self), indent=1)
+
+    def to_text(self) -> str:
+        """A few lines."""
+        done = self.progress
+        return "\n".join(
+            [
+                f"autoencoder of {self.parameters:,} parameters, {done.step} steps in {done.seconds:.0f} s; latents "
+                f"{' x '.join(map(str, self.latent_shape))}, standard deviation {self.latents.std:.3g}, scaling factor "
+                f"{self.scaling_factor:.4g}",
+                f"  error       {self.test.psnr:.2f} dB on {self.test.images} test images (mean of the images' own "
+                f"{self.test.psnr_mean:.2f} dB), {self.validation.psnr:.2f} dB on {self.validation.images} for "
+                "validation",
+                f"  distance    {self.distance:.3g} between test images and their reconstructions in {self.features}",
+                f"  floor       {self.floor:.3g} from test images to {self.floor_images} reconstructed training "
+                f"images; {self.real_floor:.3g} to these themselves",
+            ]
+        )
+
+
+def check_judgeable(splits: Splits[ImageSet]) -> None:
+    """Check, before anything long begins, that there are images enough to judge an autoencoder by.
+
+    Raises:
+        ValueError: There are not.
+    """
+    sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    if min(sizes) < 2:
+        raise ValueError(
+            f"{sum(sizes)} images are divided into {sizes[0]} to train on, {sizes[1]} to validate and {sizes[2]} to "
+            "test; each needs 2, so expected about 20 or more"
+        )
+
+
+def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") -> AutoencoderReport:
+    """Save a trained autoencoder into its folder, and judge it.
+
+    The folder then has the hub's layout (config.json, safetensors, model card), `fpdm.json` with the padding,
+    `report.json` and a picture; `AutoencoderConfig(folder).load()` loads it.
+
+    Args:
+        trainer: At the end of its training.
+        splits: Whose first part it was trained on.
+        command: What was called.
+    """
+    found = _read(trainer)
+    if found is not None:
+        return found
+    out, model = trainer.out, trainer.averaged()
+    raw = VAE.of(model, source=str(out), pad=trainer.recipe.shape.pad)
+    latents = measure_latents(raw, splits.train)
+    model.register_to_config(scaling_factor=1.0 / latents.std, shift_factor=latents.mean)  # type: ignore[operator]
+    _save_pretrained(model, trainer.recipe.shape.pad, out)
+    autoencoder = AutoencoderConfig(str(out)).load(trainer.device)
+    validation, test = (reconstructed(autoencoder, part.images) for part in (splits.validation, splits.test))
+    judge = Evaluator(splits)
+    training = with_labels(splits.train, judge.labels(judge.floor_images(JUDGED)))
+    report = AutoencoderReport(
+        command=command,
+        recipe=json.loads(trainer.recipe.to_json()),
+        progress=trainer.progress,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        macs=trainer.macs,
+        sha256=autoencoder.sha256,
+        scaling_factor=1.0 / latents.std,
+        latent_shape=trainer.latent_shape,
+        latents=latents,
+        validation=reconstruction_error(splits.validation.images, validation),
+        test=reconstruction_error(splits.test.images, test),
+        features=judge.extractor.name,
+        distance=judge.distance(test),
+        floor=judge.distance(reconstructed(autoencoder, training)),
+        real_floor=judge.distance(training),
+        floor_images=len(training),
+    )
+    sheet = _sheet(with_labels(splits.test, judge.labels(SHOWN * SHEET_ROWS)), autoencoder, report)
+    draw_sheet(sheet).save(out / PICTURE)
+    write_atomically(out / README, _card(report, trainer.recipe, splits))
+    write_atomically(out / REPORT, report.to_json())
+    return report
+
+
+def measure_latents(autoencoder: Autoencoder, data: ImageSet) -> LatentStatistics:
+    """Over all images and places."""
+    n, first, second, spread = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for start in tqdm(range(0, len(data), BATCH), desc="latents", unit="batch", leave=False, disable=None):
+        images = to_float(data.images[start : start + BATCH])  # (B, C, H, W)
+        posterior = autoencoder.encode(images)  # (B, c, h, w) each
+        mean, std = posterior.mean.double().cpu(), posterior.std.double().cpu()  # (B, c, h, w) each
+        n += mean[:, 0].numel()
+        first = first + mean.sum((0, 2, 3))  # (c,)
+        second = second + (mean.square() + std.square()).sum((0, 2, 3))  # (c,)
+        spread = spread + std.mean((1, 2, 3)).sum()
+    means, squares = first / n, second / n  # (c,) each
+    return LatentStatistics(
+        mean=means.mean().item(),
+        std=(squares.mean() - means.mean().square()).sqrt().item(),
+        channel_means=tuple(means.tolist()),
+        channel_stds=tuple((squares - means.square()).sqrt().tolist()),
+        posterior_std=spread.item() / len(data),
+    )
+
+
+def reconstructed(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    """Images (N, C, H, W) uint8 encoded to the means of their latents and decoded, (N, C, H, W) uint8."""
+    parts = [
+        to_uint8(autoencoder.decode(autoencoder.encode(to_float(part)).mean)).cpu()
+        for part in tqdm(images.split(BATCH), desc="reconstructing", unit="batch", leave=False, disable=None)
+    ]  # of (B, C, H, W)
+    return torch.cat(parts)  # (N, C, H, W)
+
+
+def reconstruction_error(images: Tensor, made: Tensor) -> ReconstructionError:
+    """Of reconstructions, both (N, C, H, W) uint8."""
+    difference = (made.double() - images.double()) / 255.0  # (N, C, H, W)
+    squared = difference.square().flatten(1).mean(1)  # (N,)
+    mse = squared.mean().item()
+    # The error of an 8-bit image that is right but for one pixel by one step, where an image is right altogether.
+    least = 1.0 / 255.0**2 / images[0].numel()
+    return ReconstructionError(
+        images=len(images),
+        mse=mse,
+        l1=difference.abs().mean().item(),
+        psnr=-10.0 * math.log10(max(mse, least)),
+        psnr_mean=(-10.0 * squared.clamp(min=least).log10()).mean().item(),
+    )
+
+
+def _read(trainer: AutoencoderTrainer) -> AutoencoderReport | None:
+    """The report in the trainer's folder, if it is of this training and the autoencoder beside it is whole."""
+    try:
+        values = json.loads((trainer.out / REPORT).read_text(encoding="utf-8"))
+        same = values["recipe"] == json.loads(trainer.recipe.to_json()) and values["progress"] == asdict(
+            trainer.progress
+        )
+        AutoencoderConfig(str(trainer.out), values["sha256"]).load()
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    if not same:
+        return None
+    values["latents"] = LatentStatistics(**{key: _tuple(value) for key, value in values["latents"].items()})
+    values["progress"] = Progress(**values["progress"])
+    for name in ("validation", "test"):
+        values[name] = ReconstructionError(**values[name])
+    return AutoencoderReport(**{key: _tuple(value) for key, value in values.items()})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+
+
+def _save_pretrained(model: torch.nn.Module, pad: int, out: Path) -> None:
+    """As the hub has it, each file whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=out, prefix=".saving-") as temporary:
+        model.save_pretrained(temporary)  # type: ignore[operator]
+        (Path(temporary) / OWN).write_text(json.dumps({"pad": pad}), encoding="utf-8")
+        for path in sorted(Path(temporary).iterdir()):
+            os.replace(path, out / path.name)
+
+
+def _sheet(images: Tensor, autoencoder: Autoencoder, report: AutoencoderReport) -> Sheet:
+    made = reconstructed(autoencoder, images)  # (N, C, H, W)
+    rows = []
+    for originals, copies in zip(images.split(SHOWN), made.split(SHOWN), strict=True):
+        rows += [Row("test images", originals), Row("reconstructed", copies)]
+    size = " x ".join(map(str, report.latent_shape))
+    return Sheet(f"images through latents of {size}: {report.test.psnr:.1f} dB on all test images", rows)
+
+
+def _card(report: AutoencoderReport, recipe: AutoencoderRecipe, splits: Splits) -> str:
+    """The model card, as the hub has it: Markdown behind a few facts for machines."""
+    channels, height, width = splits.train.shape
+    train, latents = recipe.train, report.latents
+    facts = {
+        "Images": f"{splits.train.name}: {len(splits.train)} of {channels} x {height} x {width}",
+        "Latents": f"{' x '.join(map(str, report.latent_shape))}, images padded by {recipe.shape.pad} on each side",
+        "Network": f"{report.parameters:,} parameters; {report.macs / 1e6:.1f} million multiply-accumulates to encode "
+        "and decode an image",
+        "Loss": f"{train.reconstruction}, the mean over pixels in [-1, 1], and {train.kl_weight:g} x KL, summed over "
+        "latents, over the number of pixels",
+        "Training": f"{report.progress.step:,} steps of {train.batch_size} images in {report.progress.seconds:.0f} "
+        f"seconds; learning rate {train.learning_rate:g}, {train.decay}; seed {train.seed}; averaged weights",
+        "Standard deviation of the latents": f"{latents.std:.4g}, mean {latents.mean:.4g}; 1 / {latents.std:.4g} is "
+        "the scaling factor, the mean the shift factor",
+        "Error on test images": f"{report.test.psnr:.2f} dB (mean squared error {report.test.mse:.3g}, mean absolute "
+        f"error {report.test.l1:.3g}, pixels in [0, 1]; mean of the images' own PSNR {report.test.psnr_mean:.2f} dB)",
+        "Error on validation images": f"{report.validation.psnr:.2f} dB",
+        "Test images to their reconstructions": f"{report.distance:.3g}, Fréchet distance in {report.features}",
+        "Test images to reconstructed training images": f"{report.floor:.3g}, the floor for a model of these latents; "
+        f"to these {report.floor_images} images themselves {report.real_floor:.3g}",
+    }
+    lines = [
+        "---\nlibrary_name: diffusers\ntags:\n- autoencoder\n- latent-diffusion\n---\n",
+        f"# An autoencoder of {splits.train.name}\n",
+        "Trained by fpdm for latent diffusion on these images.\n",
+        "| | |\n|---|---|",
+        *(f"| {name} | {fact} |" for name, fact in facts.items()),
+        f"\n![Test images above their reconstructions]({PICTURE})\n",
+        "## Use\n",
+        "```python\nfrom fpdm.autoencoder import AutoencoderConfig\n",
+        'autoencoder = AutoencoderConfig("this folder").load()',
+        "posterior = autoencoder.encode(images)  # images (B, C, H, W) in [-1, 1]; latents shifted and scaled",
+        "images = autoencoder.decode(posterior.mean)\n```\n",
+        "diffusers' `AutoencoderKL.from_pretrained` loads the folder too. Its latents are then neither shifted nor "
+        "scaled, and its images not padded.\n",
+    ]
+    return "\n".join([*lines, f"Made by `{report.command}`.\n"] if report.command else lines)

@@ -1,0 +1,62 @@
+"""The loss curve of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fpdm.drawing.images import save_png
+from fpdm.drawing.plots import Curve, Curves, Look, Panel
+from fpdm.drawing.sheets import rasterised
+from fpdm.drawing.theme import LIGHT
+
+TRAINING, VALIDATION = "training", "validation, averaged weights"
+
+
+def save_loss_curve(
+    training: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]], path: Path, *, title: str
+) -> None:
+    """Draw the loss over steps as a PNG, whole or not at all; nothing if no loss is finite.
+
+    Args:
+        training: Rows of metrics.jsonl, with a "step" and a "loss", which is None where it was not finite.
+        validation: Rows of validation.jsonl, alike.
+        path: The file.
+        title: Above the picture.
+    """
+    trained, validated = _points(training), _points(validation)
+    curves = []
+    if len(trained.steps):
+        raw = trained.losses.tolist()
+        curves.append(Curve(TRAINING, trained.steps.tolist(), smoothed(trained.losses).tolist(), raw=raw))
+    if len(validated.steps):
+        curves.append(Curve(VALIDATION, validated.steps.tolist(), validated.losses.tolist()))
+    if not curves:
+        return
+    names = [curve.name for curve in curves]
+    plot = Curves([Panel("step", curves, title=title, linear=True)], names, names, "loss", logarithmic=True)
+    save_png(np.asarray(rasterised(plot.draw(Look(LIGHT, wide=True)), 120)), path)
+
+
+def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
+    """The mean of each value (N,) and its neighbours on both sides, up to `share` of all values on each: (N,)."""
+    reach = int(share * len(values))
+    sums = np.concatenate([[0.0], np.cumsum(values)])  # (N + 1,)
+    places = np.arange(len(values))  # (N,)
+    reach_here = np.minimum(reach, np.minimum(places, places[::-1]))  # (N,): alike on both sides, at the ends too
+    return (sums[places + reach_here + 1] - sums[places - reach_here]) / (2 * reach_here + 1)  # (N,)
+
+
+class _Points(NamedTuple):
+    """Finite losses and their steps, (N,) each."""
+
+    steps: np.ndarray
+    losses: np.ndarray
+
+
+def _points(rows: Sequence[dict[str, Any]]) -> _Points:
+    finite = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
+    return _Points(*np.asarray(finite, dtype=float).reshape(-1, 2).T)

@@ -1,0 +1,151 @@
+"""The page that a run's folder explains itself by."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from pathlib import Path
+
+import torch
+
+from fpdm import __version__
+from fpdm.data.dataset import Examples
+from fpdm.models.cost import ModelCost
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.run import CHECKPOINTS, LOSS_CURVE, METRICS, RECIPE, SAMPLES, VALIDATION
+from fpdm.training.tracker import TENSORBOARD
+
+
+def describe_run(
+    recipe: Recipe,
+    cost: ModelCost,
+    data: Examples,
+    validation: Examples | None,
+    *,
+    out: Path,
+    command: str = "",
+    machine: str,
+) -> str:
+    """The README of a run, as Markdown.
+
+    Args:
+        recipe: What is trained.
+        cost: The network's.
+        data: The training images.
+        validation: Those that the loss is watched on; None for none.
+        out: The run's folder, as commands are to name it.
+        command: What was called; if "", Python that does the same is shown.
+        machine: What it runs on, in words.
+    """
+    folder = shlex.quote(str(out))
+    facts = {
+        "Images": _images(data, validation),
+        "Network": _network(cost),
+        "Training": _training(recipe),
+        "Begun with": _start(recipe),
+        "Made with": f"fpdm {__version__}, Python {platform.python_version()}, torch {torch.__version__}, {machine}",
+    }
+    return "\n".join(
+        [
+            f"# {recipe.name}\n",
+            "A diffusion transformer in training, or trained, by fpdm.\n",
+            "| | |\n|---|---|",
+            *(f"| {name} | {fact} |" for name, fact in facts.items()),
+            "\n## What is here\n",
+            *(f"- `{name}`: {what}" for name, what in _files(recipe, watched=validation is not None).items()),
+            "\n## Go on, after any interruption\n",
+            "The same again goes on from the newest checkpoint, and ends with the weights of a run never stopped:\n",
+            _block(command) if command else _block(_PYTHON.format(out=str(out)), "python"),
+            "\n## Draw images\n",
+            _block(f"fpdm sample {folder} --budget 140 --num-images 64 --out images"),
+            *_watching(recipe, folder),
+            "",
+        ]
+    )
+
+
+_PYTHON = """from pathlib import Path
+
+from fpdm.data import load_dataset
+from fpdm.runs import Recipe
+from fpdm.training import Trainer
+
+out = Path({out!r})
+recipe = Recipe.from_json((out / "recipe.json").read_text())
+images = load_dataset(recipe.data).splits
+Trainer(recipe, images.train, out, validation=images.validation).train()"""
+
+
+def _block(text: str, language: str = "sh") -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def _images(data: Examples, validation: Examples | None) -> str:
+    channels, height, width = data.shape
+    classes = f"{data.num_classes} classes" if data.num_classes else "no classes"
+    watched = f"; the loss is watched on {len(validation)} more" if validation is not None else ""
+    colours = "grey" if channels == 1 else f"{channels} channels"
+    if data.autoencoder.source:
+        size = f"latents of {channels} x {height} x {width}, by {data.autoencoder.source}"
+    else:
+        size = f"{height} x {width} pixels, {colours}"
+    return f"{data.name}: {len(data)} of {size}, {classes}{watched}"
+
+
+def _network(cost: ModelCost) -> str:
+    least = cost.middle.iterations.start
+    passes = f"{cost.passes(least)} block passes"
+    if cost.middle.adjustable:
+        passes = f"{cost.explicit} block passes and {cost.middle.passes} more for each iteration of its middle"
+    return f"{cost.total_parameters:,} parameters; an evaluation takes {passes}"
+
+
+def _training(recipe: Recipe) -> str:
+    train = recipe.train
+    ends = [f"{train.steps:,} steps"] if train.steps else []
+    ends += [f"{train.seconds:g} seconds of training steps"] if train.seconds else []
+    ends += [f"{train.macs:.3g} multiply-accumulates"] if train.macs else []
+    return (
+        f"{' or '.join(ends)}; {train.batch_size} images a step, gradient {train.gradient!r}, learning rate "
+        f"{train.learning_rate:g}, seed {train.seed}"
+    )
+
+
+def _start(recipe: Recipe) -> str:
+    start = recipe.start
+    if not start.init_from:
+        return "fresh weights"
+    middle = "mean block" if start.init_block == "mean" else f"block {start.init_block}"
+    return f"the weights of {start.init_from} (SHA-256 {start.init_sha256[:12]}; its {middle} where depths differ)"
+
+
+def _files(recipe: Recipe, *, watched: bool) -> dict[str, str]:
+    train = recipe.train
+    files = {
+        RECIPE: "everything that the run is, as JSON",
+        f"{CHECKPOINTS}/": f"the newest {train.keep} checkpoints: in `ema/` the averaged weights, which samples are "
+        "drawn with, in `model/` the raw ones, both as diffusers saves models; the optimiser's state; a manifest with "
+        "every file's SHA-256",
+        METRICS: f"means over {train.log_every} steps, a JSON object a line: loss, mse, gradient norm, iterations, "
+        "residual of the fixed point",
+        LOSS_CURVE: "the loss over steps, drawn anew with each checkpoint",
+    }
+    if watched and train.validate_every:
+        files[VALIDATION] = (
+            f"every {train.validate_every} steps and at the end: the averaged weights' loss on images that are not "
+            "trained on, by timestep"
+        )
+    if train.sample_every:
+        files[f"{SAMPLES}/"] = (
+            f"every {train.sample_every} steps and at the end: the same 16 images by the averaged weights (left) and "
+            "by the raw ones (right); the averaged ones follow late"
+        )
+    if train.tracker == TENSORBOARD:
+        files[f"{TENSORBOARD}/"] = "the same figures and pictures for TensorBoard"
+    return files
+
+
+def _watching(recipe: Recipe, folder: str) -> list[str]:
+    if recipe.train.tracker != TENSORBOARD:
+        return []
+    return ["\n## Watch\n", _block(f"tensorboard --logdir {folder}/{TENSORBOARD}")]

@@ -1,0 +1,95 @@
+"""What a run begins with, where that is another model's weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fpdm.files import sha256_of
+from fpdm.models.config import TransformerConfig
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.models.warm_start import start_from
+from fpdm.runs import checkpoint
+from fpdm.runs.recipe import Recipe
+from fpdm.runs.run import CHECKPOINTS, WEIGHTS, load_run
+
+
+class Source(NamedTuple):
+    """A model to begin with.
+
+    Attributes:
+        model: The network.
+        sha256: Of the file with its weights.
+        prediction: What it predicts, as `Schedule` has it; empty if that is not known.
+    """
+
+    model: DiffusionTransformer
+    sha256: str
+    prediction: str
+
+
+def warm_start(model: DiffusionTransformer, recipe: Recipe) -> Recipe:
+    """Give a fresh model the weights that the recipe begins with, if it names any.
+
+    Args:
+        model: Of the recipe's shape.
+        recipe: What is to be trained.
+
+    Returns:
+        The recipe, with the hash of those weights.
+
+    Raises:
+        ValueError: There are no such weights, they are others than the recipe says, or they do not fit.
+        CheckpointError: They are damaged.
+    """
+    start = recipe.start
+    if not start.init_from:
+        return recipe
+    source = load_source(Path(start.init_from))
+    if start.init_sha256 not in ("", source.sha256):
+        raise ValueError(
+            f"the weights in {start.init_from} have SHA-256 {source.sha256[:12]}, the recipe's have "
+            f"{start.init_sha256[:12]}; give the model that the recipe means"
+        )
+    if source.prediction not in ("", recipe.schedule.prediction):
+        needed = {"v": "--prediction v", "epsilon": "--prediction epsilon --no-zero-terminal-snr"}
+        raise ValueError(
+            f"the model in {start.init_from} predicts {source.prediction}, this one is to predict "
+            f"{recipe.schedule.prediction}; give {needed[source.prediction]}"
+        )
+    start_from(model, source.model, None if start.init_block == "mean" else int(start.init_block))
+    return replace(recipe, start=replace(start, init_sha256=source.sha256))
+
+
+def load_source(folder: Path) -> Source:
+    """Load a run's averaged weights, or a folder in the hub's layout.
+
+    Raises:
+        ValueError: The folder holds neither.
+        CheckpointError: The weights are damaged.
+    """
+    if (folder / CHECKPOINTS).is_dir():
+        run = load_run(folder)
+        return Source(run.model, run.weights, run.recipe.schedule.prediction)
+    path = folder / WEIGHTS
+    if not path.is_file() or not (folder / "config.json").is_file():
+        raise ValueError(
+            f"init_from is {folder}; expected a run, or a folder with a config.json and a {WEIGHTS} (of a foreign "
+            "checkpoint fpdm import makes one)"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("_class_name") != DiffusionTransformer.__name__:
+            raise ValueError(f"a {config.get('_class_name')}, not one of ours; fpdm import makes it one")
+        fields = {name: value for name, value in config.items() if not name.startswith("_")}
+        model, weights = DiffusionTransformer.from_shape(TransformerConfig(**fields)), load_file(path)
+    except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"the model in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+    checkpoint.check_names(path, weights, dict(model.named_parameters()))
+    model.load_state_dict(weights)
+    return Source(model, sha256_of(path), "")

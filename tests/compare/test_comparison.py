@@ -1,0 +1,339 @@
+"""Two barely trained runs compared: what is chosen on what, what is kept, and what a reader gets."""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fpdm.compare import comparison as compare_module
+from fpdm.compare import results_cache as rows_module
+from fpdm.compare.comparison import compare
+from fpdm.compare.results import Comparison, Result
+from fpdm.compare.settings import Settings
+from fpdm.data.config import DataConfig
+from fpdm.data.images import ImageSet
+from fpdm.data.loading import load_dataset
+from fpdm.data.splits import Splits
+from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
+from fpdm.runs.data_card import DataCard
+from fpdm.runs.recipes import make_recipe
+from fpdm.training.trainer import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*images for features")  # few, to be quick
+
+QUICK = Settings(
+    budgets=(8, 14),
+    iterations=(1, 2),
+    allocations=("constant",),
+    num_images=(20,),
+    choosing_images=12,
+    batch_size=20,
+)
+DATA = load_dataset(DataConfig("digits"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("runs")
+    for model, name in (("fpdm", "fpdm"), ("dit-4", "dit")):
+        plan = make_recipe("digits", model, steps=2, batch_size=2, no_grad_iters=0, grad_iters=1, sample_every=0)
+        Trainer(plan, DATA.splits.train, root / name).train()
+    return [root / "fpdm", root / "dit"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture(scope="module")
+def first(runs: list[Path], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        out = tmp_path_factory.mktemp("out")
+        return out, compare(runs, out, replace(QUICK, sweep=(1, 3)), command="fpdm compare a b")
+
+
+def keys(rows: tuple[Result, ...]) -> list[tuple[str, int]]:
+    return [(row.model, row.budget) for row in rows]
+
+
+def test_rows_are_complete(first: tuple[Path, Comparison]) -> None:
+    out, found = first
+    assert keys(found.rows) == [(m, b) for b in (8, 14) for m in ("fpdm-digits", "dit-4-digits")]
+    for row in found.rows:
+        assert row.passes <= row.budget
+        assert row.distance_low <= row.distance <= row.distance_high
+        assert row.kid_low <= row.kid <= row.kid_high
+        assert row.distance > row.distance_floor >= 0.0  # two steps of training make no digits
+        assert row.kid > row.kid_floor
+        assert 0.0 <= row.precision <= 1.0
+        assert 0.0 <= row.recall <= 1.0
+        assert row.novelty > 0.0
+        assert row.images == 20
+    # The FPDM chooses among 2 numbers of iterations with and without reuse, and 3 grids; the DiT gets as many grids.
+    assert {row.candidates for row in found.rows if row.budget == 14} == {6}
+    named = "model parameters sampler grid budget iterations steps allocation reuse passes macs seconds distance "
+    named += "distance_low distance_high kid images seed choosing_distance"
+    written = json.loads((out / "compare.json").read_text())
+    assert all(set(named.split()) <= row.keys() for row in written["rows"])
+    assert written == json.loads(found.to_json())
+
+
+def test_the_sweep_changes_the_iterations_only(first: tuple[Path, Comparison]) -> None:
+    _, found = first
+    assert [(r.budget, r.iterations, r.steps) for r in found.sweep] == [(8, 1, 2), (8, 3, 1), (14, 1, 4), (14, 3, 2)]
+    chosen = {row.budget: row for row in found.rows if row.model == "fpdm-digits"}
+    for row in found.sweep:
+        best = chosen[row.budget]
+        assert (row.model, row.allocation) == ("fpdm-digits", "constant")
+        assert (row.grid, row.reuse, row.sampler) == (best.grid, best.reuse, best.sampler)
+
+
+def test_the_sweep_follows_the_chosen_plan(runs: list[Path], tmp_path: Path) -> None:
+    found = compare([runs[0]], tmp_path, replace(QUICK, budgets=(8,), reuse="never", grids=("phi^1.5",), sweep=(1,)))
+    assert [(row.reuse, row.grid) for row in found.sweep] == [(False, found.rows[0].grid)]
+    assert found.rows[0].grid != "trailing"
+
+
+def test_a_report_is_written(first: tuple[Path, Comparison]) -> None:
+    out, found = first
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "fpdm compare a b" in text
+    assert found.features in text
+    assert list(out.glob("*.png"))
+
+
+def test_the_table_says_what_it_measures(first: tuple[Path, Comparison]) -> None:
+    _, found = first
+    text = found.to_text()
+    assert "not FID" in text
+    assert "450 test images of digits" in text
+    assert text.count("dit-4-digits") == 2
+
+
+def test_a_second_time_nothing_is_drawn(
+    first: tuple[Path, Comparison], runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, found = first
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a row that is there was drawn again")
+
+    monkeypatch.setattr(rows_module, "draw", never)
+    again = compare(runs, out, replace(QUICK, sweep=(1, 3)), command="fpdm compare a b")
+    assert again.rows == found.rows
+    assert again.sweep == found.sweep
+    fewer = compare(runs[:1], out, replace(QUICK, budgets=(14,)))
+    assert fewer.rows == tuple(row for row in found.rows if (row.model, row.budget) == ("fpdm-digits", 14))
+    with pytest.raises(AssertionError, match="drawn again"):
+        compare(runs, out, replace(QUICK, seed=1))
+    with pytest.raises(AssertionError, match="drawn again"):
+        compare(runs, out, replace(QUICK, num_images=(21,)))
+
+
+def test_an_interrupted_comparison_goes_on(
+    first: tuple[Path, Comparison], runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    real = rows_module.draw
+
+    def counted(run, plan, labels, *, seed, batch_size):
+        drawn.append(seed)
+        if len(drawn) == 9:
+            raise KeyboardInterrupt
+        return real(run, plan, labels, seed=seed, batch_size=batch_size)
+
+    monkeypatch.setattr(rows_module, "draw", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(runs, tmp_path, QUICK)
+    damaged = next(path for path in (tmp_path / "rows").glob("*.json") if "choice" not in path.name)
+    damaged.write_text("{")
+    before = len(drawn)
+    again = compare(runs, tmp_path, QUICK)
+    _, found = first
+    same = [replace(row, seconds=0.0) for row in found.rows]
+    assert [replace(row, seconds=0.0) for row in again.rows] == same
+    whole: list[int] = []
+    monkeypatch.setattr(rows_module, "draw", lambda *a, seed, **k: (whole.append(seed), real(*a, seed=seed, **k))[1])
+    compare(runs, tmp_path / "whole", QUICK)
+    assert len(drawn) - before < len(whole)
+
+
+def test_plans_are_chosen_on_other_images_and_noise_than_are_reported(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the validation split replaced by noise the choice may change, the way of judging a plan must not."""
+    seeds: list[tuple[int, int]] = []
+    real = rows_module.draw
+
+    def spied(run, plan, labels, *, seed, batch_size):
+        seeds.append((len(labels), seed))
+        return real(run, plan, labels, seed=seed, batch_size=batch_size)
+
+    monkeypatch.setattr(rows_module, "draw", spied)
+    measured: list[int] = []
+    chosen: list[int] = []
+    measure, choose = Evaluator.measure, Evaluator.choosing_distance
+    monkeypatch.setattr(
+        Evaluator,
+        "measure",
+        lambda self, images, *, seed: (measured.append(len(images)), measure(self, images, seed=seed))[1],
+    )
+    monkeypatch.setattr(
+        Evaluator, "choosing_distance", lambda self, images: (chosen.append(len(images)), choose(self, images))[1]
+    )
+    compare(runs, tmp_path, replace(QUICK, budgets=(14,), seed=5))
+    assert set(seeds) == {(12, 6), (20, 5)}
+    assert chosen == [12] * 12
+    assert measured == [20] * 2
+
+
+def test_choosing_uses_validation_and_reporting_the_test_split() -> None:
+    def constant(value: int) -> ImageSet:
+        rng = torch.Generator().manual_seed(value)
+        images = (value + torch.randint(0, 20, (90, 1, 8, 8), generator=rng)).to(torch.uint8)
+        return ImageSet("digits", images, torch.arange(90) % 10, 10)
+
+    train = load_dataset(DataConfig("digits")).splits.train
+    judge = Evaluator(Splits(train, constant(40), constant(200)))
+    near_validation, near_test = constant(40).images, constant(200).images
+    assert judge.choosing_distance(near_validation) < judge.choosing_distance(near_test)
+    assert judge.measure(near_test, seed=0).distance.value < judge.measure(near_validation, seed=0).distance.value
+
+
+def test_memorised_images_show() -> None:
+    judge = Evaluator(DATA.splits)
+    copies = judge.measure(DATA.splits.train.images[:60], seed=0)
+    fresh = judge.measure(DATA.splits.validation.images[:60], seed=0)
+    assert copies.novelty < 0.05 < 0.5 < fresh.novelty < 2.0
+    shown = judge.nearest_training(DATA.splits.train.images[7:9])
+    assert torch.equal(shown, DATA.splits.train.images[7:9])
+
+
+def test_real_images_with_the_labels_of_generated_ones() -> None:
+    data = DATA.splits.train
+    labels = [*range(10), 3, 3, 0]
+    images = with_labels(data, labels)
+    for label, image in zip(labels, images, strict=True):
+        same = (data.images == image).flatten(1).all(dim=1)
+        assert (data.labels[same] == label).any()
+    assert len(np.unique(images.numpy(), axis=0)) == len(labels)
+
+
+def test_classes_are_judged_in_the_proportions_that_they_have() -> None:
+    """A model that draws as the data are drawn comes near the floor, however uneven the classes are."""
+    one, other = (part[:, None] for part in (torch.zeros(1), torch.full((1,), 200.0)))
+    rng = torch.Generator().manual_seed(0)
+
+    def uneven(ones: int, others: int) -> ImageSet:
+        labels = torch.tensor([0] * ones + [1] * others)
+        means = torch.where(labels == 0, one, other).view(-1, 1, 1, 1)
+        noise = torch.randint(0, 50, (len(labels), 1, 8, 8), generator=rng)
+        return ImageSet("uneven", (means + noise).to(torch.uint8), labels, 2)
+
+    splits = Splits(uneven(180, 20), uneven(45, 5), uneven(90, 10))
+    judge = Evaluator(splits)
+    labels = judge.labels(100)
+    assert labels.count(1) == 10
+    assert judge.labels(37) == labels[:37]
+    assert judge.floor_images(150) == 150
+    assert 195 <= judge.floor_images(1000) <= 200  # all of one class are used up
+    floor, _ = judge.floor(100)
+    drawn_alike = judge.measure(with_labels(uneven(90, 10), labels), seed=0).distance.value
+    in_turn = judge.measure(with_labels(uneven(90, 90), [0, 1] * 50), seed=0).distance.value
+    assert drawn_alike < 5 * floor
+    assert in_turn > 10 * drawn_alike
+
+
+def test_splits_too_small_to_judge_by_are_refused_before_anything_is_trained() -> None:
+    images = torch.randint(0, 255, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+    def part(count: int) -> ImageSet:
+        return ImageSet("few", images[:count], torch.zeros(count, dtype=torch.int64), 0)
+
+    with pytest.raises(ValueError, match="test split of 'few' has 3 images; expected 4 or more"):
+        check_measurable(Splits(part(8), part(2), part(3)))
+    with pytest.raises(ValueError, match="validation split of 'few' has 1 images; expected 2 or more"):
+        check_measurable(Splits(part(8), part(1), part(4)))
+
+
+def test_unconditional_data_and_runs(tmp_path: Path, runs: list[Path]) -> None:
+    config = DataConfig("digits", conditional=False)
+    plan = make_recipe(
+        "digits", "fpdm", data=config, steps=1, batch_size=2, no_grad_iters=0, grad_iters=1, sample_every=0
+    )
+    data = load_dataset(config).splits.train
+    Trainer(plan.fitted(data), data, tmp_path / "run").train()
+    one = replace(QUICK, budgets=(8,))
+    found = compare([tmp_path / "run"], tmp_path / "out", one)
+    assert "autoencoder" in found.features
+    assert len(found.rows) == 1
+    # Beside a conditional run it is judged by that one's classes.
+    assert "classifier" in compare([tmp_path / "run", runs[1]], tmp_path / "both", one).features
+
+
+@pytest.mark.parametrize("folders", [("one", "two"), ("a/run", "b/run")])
+def test_runs_of_one_recipe_are_told_apart_by_their_folders(
+    folders: tuple[str, str], runs: list[Path], tmp_path: Path
+) -> None:
+    copies = [shutil.copytree(runs[0], tmp_path / folder) for folder in folders]
+    found = compare(copies, tmp_path / "out", replace(QUICK, budgets=(8,), iterations=(1,), reuse="always"))
+    expected = folders if folders == ("one", "two") else tuple(map(str, copies))
+    assert [row.model for row in found.rows] == [*expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgets": ()}, "budgets is empty"),
+        ({"budgets": (0,)}, "budgets is 0; expected 1 or more"),
+        ({"budgets": (2,)}, "expected at least 3"),
+        ({"iterations": (0,)}, "iterations is 0"),
+        ({"num_images": (11,)}, "num_images is 11; expected 12 or more"),
+        ({"num_images": (20, 20, 20)}, "one for each budget"),
+        ({"reuse": "maybe"}, "reuse is 'maybe'; expected one of choose, always, never"),
+        ({"samplers": ("ddmi",)}, "ddmi"),
+        ({"grids": ("trailing", "phi")}, "phi"),
+        ({"allocations": ("constant", "even")}, "even"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_drawn(
+    changes: dict[str, object],
+    message: str,
+    runs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compare_module, "load_dataset", lambda *_, **__: pytest.fail("went on"))
+    with pytest.raises(ValueError, match=message):
+        compare(runs, tmp_path / "out", replace(QUICK, **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_on_different_data_do_not_compare(runs: list[Path], tmp_path: Path) -> None:
+    plan = replace(make_recipe("digits", "fpdm", steps=1, batch_size=2, sample_every=0), data=DataConfig("elsewhere"))
+    Trainer(plan, DATA.splits.train, tmp_path / "other").train()
+    with pytest.raises(ValueError, match=r"trained on different data \(digits; elsewhere, 3 x 32 x 32\)"):
+        compare([runs[0], tmp_path / "other"], tmp_path / "out", QUICK)
+
+
+def test_other_images_than_the_run_was_trained_on_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    recorded = tmp_path / "run"
+    shutil.copytree(runs[0], recorded)
+    record = DataCard.of("digits", DATA)
+    (recorded / "data.json").write_text(json.dumps(asdict(replace(record, sha256="0" * 64))))
+    with pytest.raises(ValueError, match="was trained on other images than digits has now"):
+        compare([recorded], tmp_path / "out", QUICK)
+    (recorded / "data.json").write_text(json.dumps(asdict(record)))
+    compare([recorded], tmp_path / "out", replace(QUICK, budgets=(8,), iterations=(1,), reuse="always"))

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fpdm.drawing.numbers import MISSING, Unit, decimals, duration, fixed, short, unit
+from fpdm.drawing.text import listing, plain, shortened, slug
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ([1.0, 2.0, 3.0], 2),  # 1.00
+        ([15.3, 23.4, 10.1], 1),  # 15.3
+        ([153.0, 964.0], 0),
+        ([0.05, 3.66, 1.08], 3),  # the smallest keeps two digits: 0.050
+        ([0.00001, 3.0], 4),  # no more than four
+        ([0.0, 0.0], 0),
+        ([], 0),
+        ([math.nan, 0.25], 3),
+        ([-0.25], 3),
+    ],
+)
+def test_decimals_of_a_column(values: list[float], places: int) -> None:
+    assert decimals(values) == places
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "text"),
+    [
+        (1234567.0, 0, "1,234,567"),
+        (-0.0214, 2, "−0.02"),
+        (-0.001, 2, "0.00"),
+        (math.nan, 2, MISSING),
+        (math.inf, 2, MISSING),
+        (2.0, 1, "2.0"),
+    ],
+)
+def test_numbers_are_written_out(value: float, places: int, text: str) -> None:
+    assert fixed(value, places) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0512, "0.0512"), (1.234, "1.23"), (12.34, "12.3"), (4948.0, "4,948")])
+def test_short_numbers_have_three_digits(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_units_follow_the_largest_value() -> None:
+    assert unit([2.1e6, 18.2e6], "B") == Unit(1e6, "MB")
+    assert unit([999.0], "MACs") == Unit(1.0, "MACs")
+    assert unit([1000.0], "MACs") == Unit(1e3, "kMACs")
+    assert unit([0.0042, 0.016], "s") == Unit(1e-3, "ms")
+    assert unit([], "s") == Unit(1.0, "s")
+    assert unit([0.0], "s") == Unit(1.0, "s")
+    assert duration([90.0]).name == "s"
+    assert duration([90.0, 3600.0]) == Unit(60.0, "min")
+    assert duration([36000.0]) == Unit(3600.0, "h")
+
+
+def test_lists_in_words() -> None:
+    assert [listing(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_shortened_names_keep_both_ends() -> None:
+    assert shortened("short", 10) == "short"
+    assert shortened("runs/first/model-a", 11) == "runs/…del-a"
+    assert len(shortened("a" * 300, 48)) == 48
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("Second-Order: 5 steps", "second-order-5-steps"), ("../../etc", "etc"), ("名前", "untitled")]
+)
+def test_slugs_are_safe_as_file_names(text: str, name: str) -> None:
+    assert slug(text) == name
+    assert len(slug(text * 50)) <= 60
+
+
+def test_dollars_are_no_mathematics() -> None:
+    assert plain("$x$") == r"\$x\$"
