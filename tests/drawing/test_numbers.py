@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from fpdm.drawing.numbers import MISSING, Unit, decimals, duration, fixed, short, unit
+from fpdm.drawing.numbers import MISSING, Unit, decimals, duration, fixed, short, smoothed, unit
 from fpdm.drawing.text import listing, plain, shortened, slug
 
 
@@ -78,3 +79,12 @@ def test_slugs_are_safe_as_file_names(text: str, name: str) -> None:
 
 def test_dollars_are_no_mathematics() -> None:
     assert plain("$x$") == r"\$x\$"
+
+
+def test_smoothing_keeps_lines_straight_and_evens_out_the_rest() -> None:
+    line = np.linspace(3.0, 1.0, 200)  # (N,)
+    np.testing.assert_allclose(smoothed(line), line, rtol=1e-12)
+    noise = np.random.default_rng(0).standard_normal(1000)  # (N,)
+    assert smoothed(noise)[50:-50].std() < 2 * noise.std() / np.sqrt(41)
+    np.testing.assert_allclose(smoothed(noise)[500], noise[480:521].mean())
+    assert smoothed(np.empty(0)).shape == (0,)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 MISSING = "–"
 _PREFIXES = {1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "µ"}
 
@@ -50,3 +52,20 @@ def fixed(value: float, places: int) -> str:
 def short(value: float) -> str:
     """Three significant digits, or all those before the point."""
     return fixed(value, decimals([value]))
+
+
+def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
+    """Return the centred moving mean of `values`, which leaves straight lines straight.
+
+    Args:
+        values: Numbers in order, (N,).
+        share: Half-width of the window, as a share of all values. It shrinks towards both ends.
+
+    Returns:
+        The means, (N,).
+    """
+    reach = int(share * len(values))
+    sums = np.concatenate([[0.0], np.cumsum(values)])  # (N + 1,)
+    places = np.arange(len(values))  # (N,)
+    reach_here = np.minimum(reach, np.minimum(places, places[::-1]))  # (N,): alike on both sides, at the ends too
+    return (sums[places + reach_here + 1] - sums[places - reach_here]) / (2 * reach_here + 1)  # (N,)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fpdm.drawing.images import save_png
+from fpdm.drawing.numbers import smoothed
 from fpdm.drawing.plots import Curve, Curves, Look, Panel
 from fpdm.drawing.sheets import rasterised
 from fpdm.drawing.theme import LIGHT
@@ -39,15 +40,6 @@ def save_loss_curve(
     names = [curve.name for curve in curves]
     plot = Curves([Panel("step", curves, title=title, linear=True)], names, names, "loss", logarithmic=True)
     save_png(np.asarray(rasterised(plot.draw(Look(LIGHT, wide=True)), 120)), path)
-
-
-def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
-    """The mean of each value (N,) and its neighbours on both sides, up to `share` of all values on each: (N,)."""
-    reach = int(share * len(values))
-    sums = np.concatenate([[0.0], np.cumsum(values)])  # (N + 1,)
-    places = np.arange(len(values))  # (N,)
-    reach_here = np.minimum(reach, np.minimum(places, places[::-1]))  # (N,): alike on both sides, at the ends too
-    return (sums[places + reach_here + 1] - sums[places - reach_here]) / (2 * reach_here + 1)  # (N,)
 
 
 class _Points(NamedTuple):
