@@ -31,8 +31,9 @@ import torch
 
 from benchmarks.steps import Batch, Ours, Ratio, in_turn
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.data.config import DataConfig
-from fpdm.data.latents import CacheSettings, LatentSet, Manifest
+from fpdm.data.config import CacheSettings, DataConfig
+from fpdm.data.latents import LatentSet
+from fpdm.data.manifest import Manifest
 from fpdm.models.config import preset
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.randomness import Stream, generator

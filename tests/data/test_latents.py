@@ -24,10 +24,11 @@ from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import VAE
 from fpdm.cli import main
 from fpdm.data import prepare as prepare_module
-from fpdm.data.config import DataConfig
+from fpdm.data.config import CacheSettings, DataConfig
 from fpdm.data.images import to_float
-from fpdm.data.latents import CacheSettings, LatentSet, check_expected, open_cache, read_manifest
+from fpdm.data.latents import LatentSet, open_cache
 from fpdm.data.loading import load_dataset, load_images
+from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.data.prepare import Prepared, Processes, prepare
 from fpdm.data.sources.named import load
 from fpdm.diffusion.schedule import Schedule

@@ -13,10 +13,8 @@ from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import VAE
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Group
-from fpdm.data.config import DataConfig
-from fpdm.data.latents import CacheSettings
+from fpdm.data.config import CacheSettings, DataConfig, HubSettings
 from fpdm.data.prepare import Prepared, prepare
-from fpdm.data.sources.streams import HubSettings
 from fpdm.devices import default_device, device_of
 
 _IMAGE, _SETTINGS, _HUB = DataConfig("digits", size=256, crop="adm"), CacheSettings(), HubSettings()

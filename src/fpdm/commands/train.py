@@ -16,8 +16,8 @@ from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Command, Given, Group
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
-from fpdm.data.latents import check_expected, read_manifest
 from fpdm.data.loading import load_dataset
+from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig
 from fpdm.processes import processes

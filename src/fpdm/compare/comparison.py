@@ -23,8 +23,8 @@ from fpdm.compare.settings import SHOWN, Settings
 from fpdm.data.config import UNKNOWN, DataConfig
 from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
-from fpdm.data.latents import read_manifest
 from fpdm.data.loading import Dataset, load_dataset, load_images
+from fpdm.data.manifest import read_manifest
 from fpdm.drawing.sheets import Row, Sheet
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically

@@ -10,12 +10,12 @@ from .labels import balanced_labels as balanced_labels
 from .labels import class_label as class_label
 from .labels import proportional_labels as proportional_labels
 from .latents import LatentSet as LatentSet
-from .latents import Manifest as Manifest
 from .latents import open_cache as open_cache
-from .latents import read_manifest as read_manifest
 from .loading import Dataset as Dataset
 from .loading import load_dataset as load_dataset
 from .loading import load_images as load_images
+from .manifest import Manifest as Manifest
+from .manifest import read_manifest as read_manifest
 from .sources.folder import FolderFiles as FolderFiles
 from .sources.folder import FolderSummary as FolderSummary
 from .sources.folder import LoadedFolder as LoadedFolder

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fpdm.data.decode import CROPS
-
 DATASETS = ("digits", "fashion-mnist")
+CROP_NAMES = ("lanczos", "adm")
 MANIFEST = "cache.json"
 UNKNOWN = "unknown"
 """The source of a model that was imported: nobody said what it was trained on."""
@@ -46,8 +45,8 @@ class DataConfig:
             raise ValueError(f"size is {self.size!r}; expected 1 or more pixels")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is {self.channels!r}; expected 3 (RGB) or 1 (grey)")
-        if self.crop not in CROPS:
-            raise ValueError(f"crop is {self.crop!r}; expected {' or '.join(CROPS)}")
+        if self.crop not in CROP_NAMES:
+            raise ValueError(f"crop is {self.crop!r}; expected {' or '.join(CROP_NAMES)}")
         for name in ("conditional", "flip"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
@@ -61,3 +60,49 @@ class DataConfig:
     def is_cache(self) -> bool:
         """Whether the source is a folder that fpdm prepare has filled with latents."""
         return self.is_folder and (Path(self.source) / MANIFEST).is_file()
+
+
+@dataclass(frozen=True)
+class HubSettings:
+    """Which images of a hub data set.
+
+    Attributes:
+        split: Which of its splits, as the hub calls it.
+        image_column: Where the images are (default: the only column of images).
+        label_column: Where the classes are (default: "label", if there is one, or the only column of classes).
+        streaming: Read it over the network, and keep no copy on this machine.
+    """
+
+    split: str = "train"
+    image_column: str = ""
+    label_column: str = ""
+    streaming: bool = False
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """How latents are stored.
+
+    Attributes:
+        flip: Store the latents of the mirrored images too, twice the bytes; training mirrors by --flip only then.
+        dtype: "float16" or "float32", twice the bytes. float16 rounds a latent by a 2048th of its size at most, a
+            twentieth of the least noise that the schedule adds to it.
+        shard_size: Images in a file. An interrupted preparation loses less than one shard for each process.
+        holdout: Images of a folder, of tar shards or of a hub data set that are kept from training, to watch the
+            validation loss on; always the same ones.
+
+    Raises:
+        ValueError: A field outside its range.
+    """
+
+    flip: bool = False
+    dtype: str = "float16"
+    shard_size: int = 4096
+    holdout: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float16", "float32"):
+            raise ValueError(f"dtype is {self.dtype!r}; expected float16 or float32")
+        for name, least in (("shard_size", 1), ("holdout", 0)):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {least} or more")

@@ -12,7 +12,8 @@ import torch
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
-from fpdm.data.latents import open_cache, read_manifest
+from fpdm.data.latents import open_cache
+from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import FolderSummary, load_folder
 from fpdm.data.sources.named import class_names, load
 from fpdm.data.splits import SPLITS, Splits, split_folder

@@ -27,12 +27,12 @@ import torch.distributed as dist
 from tqdm.auto import tqdm
 
 from fpdm.autoencoder.vae import VAE
-from fpdm.data.config import MANIFEST, DataConfig
+from fpdm.data.config import MANIFEST, CacheSettings, DataConfig, HubSettings
 from fpdm.data.decode import Decoder, decoders, escaped
 from fpdm.data.images import to_float
-from fpdm.data.latents import CacheSettings, Manifest, Plan, Shard, plan_of, read_manifest, shown
+from fpdm.data.manifest import Manifest, Plan, Shard, plan_of, read_manifest, shown
 from fpdm.data.sources.folder import Skipped
-from fpdm.data.sources.streams import HubSettings, Part, Raw, Source, open_source
+from fpdm.data.sources.streams import Part, Raw, Source, open_source
 from fpdm.data.splits import SPLITS
 from fpdm.errors import Interrupted
 from fpdm.files import lock, sha256_of, write_atomically

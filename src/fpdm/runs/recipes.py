@@ -12,7 +12,7 @@ import torch
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.data.config import DataConfig
-from fpdm.data.latents import read_manifest
+from fpdm.data.manifest import read_manifest
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.cost import ModelCost

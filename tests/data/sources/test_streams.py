@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpdm.data.config import DataConfig
+from fpdm.data.config import DataConfig, HubSettings
 from fpdm.data.decode import Decoder
 from fpdm.data.sources.named import load
-from fpdm.data.sources.streams import HubSettings, Source, open_source
+from fpdm.data.sources.streams import Source, open_source
 
 RANDOM = np.random.default_rng(5)
 PIXELS = RANDOM.integers(0, 256, (7, 6, 6, 3), dtype=np.uint8)  # (N, H, W, 3)

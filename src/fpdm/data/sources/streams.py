@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from fpdm.data.config import DATASETS, DataConfig
+from fpdm.data.config import DATASETS, DataConfig, HubSettings
 from fpdm.data.decode import ENDINGS, escaped
 from fpdm.data.images import ImageSet
 from fpdm.data.sources.folder import Skipped, scan
@@ -90,23 +90,6 @@ class Source:
         """Images in all parts; None if only reading them shows it."""
         counts = [part.count() for part in self.parts.values()]
         return None if None in counts else sum(count for count in counts if count)
-
-
-@dataclass(frozen=True)
-class HubSettings:
-    """Which images of a hub data set.
-
-    Attributes:
-        split: Which of its splits, as the hub calls it.
-        image_column: Where the images are (default: the only column of images).
-        label_column: Where the classes are (default: "label", if there is one, or the only column of classes).
-        streaming: Read it over the network, and keep no copy on this machine.
-    """
-
-    split: str = "train"
-    image_column: str = ""
-    label_column: str = ""
-    streaming: bool = False
 
 
 def open_source(config: DataConfig, *, hub: HubSettings, holdout: int = 0, root: Path | None = None) -> Source:
