@@ -39,6 +39,15 @@ def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
 
 
+def permutation(n: int, *, seed: int, index: int) -> np.ndarray:
+    """Return a permutation of 0..n - 1, (n,), that depends on the seed and the index alone.
+
+    It sorts the raw words of the bit generator, which NumPy keeps as they are; `Generator.permutation` may change.
+    """
+    words = generator(seed, Stream.ORDER, index).bit_generator.random_raw(n)  # (n,)
+    return np.argsort(words, kind="stable")  # (n,)
+
+
 def normal(shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence[int], step: int = 0) -> Tensor:
     """Standard normal noise, each sample's from its own index.
 

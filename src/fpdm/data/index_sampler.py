@@ -1,4 +1,4 @@
-"""Which image stands where in a run: a function of (seed, position), so that there is no sampler's state to save."""
+"""The order of training images, as a function of the seed and the position in the run: there is no state to save."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import functools
 
 import numpy as np
 
-from fpdm.randomness import Stream, generator
+from fpdm.randomness import permutation
 
 
 def indices(n: int, *, seed: int, first: int, count: int) -> list[int]:
-    """The places in a data set of the samples at global positions first .. first + count - 1.
+    """Return the data set indices of the samples at global positions first .. first + count - 1.
 
-    Position p lies in epoch p // n, and each epoch goes through a permutation of its own.
+    Position p lies in epoch p // n, and every epoch is a permutation of its own.
 
     Args:
-        n: Images in the data set.
+        n: Number of images in the data set.
         seed: The run's seed.
-        first: The first position, counted from the run's start.
-        count: How many positions; may span epochs.
+        first: The first position, counted from the start of the run.
+        count: Number of positions; may span epochs.
 
     Raises:
-        ValueError: `n` below 1, or `first` or `count` below 0.
+        ValueError: `n` is below 1, or `first` or `count` below 0.
     """
     for name, value, least in (("n", n, 1), ("first", first, 0), ("count", count, 0)):
         if value < least:
@@ -31,11 +31,11 @@ def indices(n: int, *, seed: int, first: int, count: int) -> list[int]:
     while position < first + count:
         epoch, start = divmod(position, n)
         stop = min(n, start + first + count - position)
-        chosen += _permutation(n, seed, epoch)[start:stop].tolist()
+        chosen += _epoch(n, seed, epoch)[start:stop].tolist()
         position += stop - start
     return chosen
 
 
 @functools.lru_cache(maxsize=4)
-def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-    return generator(seed, Stream.ORDER, index=epoch).permutation(n)  # (n,)
+def _epoch(n: int, seed: int, epoch: int) -> np.ndarray:
+    return permutation(n, seed=seed, index=epoch)  # (n,)

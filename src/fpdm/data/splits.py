@@ -9,7 +9,7 @@ import numpy as np
 
 from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
-from fpdm.randomness import Stream, generator
+from fpdm.randomness import permutation
 
 E = TypeVar("E", bound=Examples)
 SPLITS = ("train", "validation", "test")
@@ -30,9 +30,7 @@ def stratified(labels: np.ndarray, split: str) -> list[int]:
     chosen: list[int] = []
     for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)  # (n,)
-        # Raw words of the generator, because a NumPy of later years may shuffle in another way.
-        draws = generator(_SPLIT_SEED, Stream.ORDER, index=label).bit_generator.random_raw(len(members))  # (n,)
-        members = members[np.argsort(draws, kind="stable")]  # (n,)
+        members = members[permutation(len(members), seed=_SPLIT_SEED, index=label)]  # (n,)
         train = max(1, min(round(_SPLIT_SHARES["train"] * len(members)), len(members) - 2))
         validation = train + max(1, round(_SPLIT_SHARES["validation"] * len(members)))
         start, stop = {"train": (0, train), "validation": (train, validation), "test": (validation, None)}[split]

@@ -6,12 +6,14 @@ It knows what this data's images differ in, needs no download, and is the same f
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -19,7 +21,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fpdm.data.images import ImageSet, to_float, to_uint8
-from fpdm.data.index_sampler import indices
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
 from fpdm.files import cache_folder, write_atomically
@@ -166,7 +167,7 @@ def _fit(network: Network, train: ImageSet, settings: ExtractorSettings) -> None
     for step in tqdm(
         range(settings.steps), desc=f"{network.kind} for {train.name}", unit="step", leave=False, disable=None
     ):
-        chosen = indices(len(train), seed=settings.seed, first=step * settings.batch_size, count=settings.batch_size)
+        chosen = _batch_indices(len(train), settings, step)
         images, labels = train.batch(chosen)  # (B, C, H, W), (B,)
         loss = network.loss(images, labels, generator(settings.seed, Stream.TRAIN, index=0, step=step))
         optimiser.zero_grad()
@@ -174,6 +175,22 @@ def _fit(network: Network, train: ImageSet, settings: ExtractorSettings) -> None
         optimiser.step()
         rate.step()
     network.eval()
+
+
+def _batch_indices(n: int, settings: ExtractorSettings, step: int) -> list[int]:
+    """Return the images of a training step.
+
+    NumPy's permutation and not `index_sampler.indices`: recorded distances are of networks trained in this order.
+    """
+    first, size = step * settings.batch_size, settings.batch_size
+    epochs = range(first // n, (first + size - 1) // n + 1)
+    order = np.concatenate([_epoch(n, settings.seed, epoch) for epoch in epochs])
+    return order[first - epochs.start * n :][:size].tolist()
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(n: int, seed: int, epoch: int) -> np.ndarray:
+    return generator(seed, Stream.ORDER, index=epoch).permutation(n)  # (n,)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from fpdm.data.images import ImageSet
 from fpdm.data.sources.folder import Skipped, scan
 from fpdm.data.sources.named import class_names, load
 from fpdm.data.splits import SPLITS
-from fpdm.randomness import Stream, generator
+from fpdm.randomness import permutation
 
 _HOLDOUT_SEED = 1797  # which images are held out is a function of it and their number alone
 _TABLES = (".parquet", ".arrow")
@@ -511,9 +511,7 @@ def _held_out(source: Source, holdout: int) -> Source:
         raise ValueError(f"--holdout {holdout}: how many images a stream has is not known; leave out --streaming")
     if holdout >= n:
         raise ValueError(f"--holdout {holdout}: there are {n} images; expected fewer than that")
-    # Raw words of the generator, because a NumPy of later years may shuffle in another way.
-    draws = generator(_HOLDOUT_SEED, Stream.ORDER, index=0).bit_generator.random_raw(n)  # (n,)
     held = np.zeros(n, bool)
-    held[np.argsort(draws, kind="stable")[:holdout]] = True
+    held[permutation(n, seed=_HOLDOUT_SEED, index=0)[:holdout]] = True
     parts = {"train": _Chosen(whole, np.flatnonzero(~held)), "validation": _Chosen(whole, np.flatnonzero(held))}
     return replace(source, parts=parts)
