@@ -13,8 +13,9 @@ from fpdm.data.dataset import Examples
 from fpdm.fixed_point.solve import Map, Solution, Stop, solve
 from fpdm.fixed_point.solvers import Picard
 from fpdm.randomness import Stream, normal
+from fpdm.runs.layout import METRICS
 from fpdm.runs.metrics_log import read_rows
-from fpdm.runs.run import METRICS, Run
+from fpdm.runs.run import Run
 from fpdm.sampling.timesteps import trailing
 from fpdm.training.memory import training_memory
 from fpdm.training.validation import evaluate_loss

@@ -21,9 +21,9 @@ from fpdm.importing.layouts import Converted
 from fpdm.importing.source import Source
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, EMA, README, RECIPE, WEIGHTS
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
-from fpdm.runs.run import CHECKPOINTS, EMA, README, RECIPE, WEIGHTS
 from fpdm.runs.train_config import TrainConfig
 
 _VAE = "stabilityai/sd-vae-ft-{}"

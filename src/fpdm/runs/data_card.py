@@ -13,10 +13,9 @@ from fpdm.data.loading import Dataset
 from fpdm.data.sources.folder import write_skipped
 from fpdm.drawing.images import enlarged, save_png, tile
 from fpdm.files import lock, write_atomically
+from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, SKIPPED
 from fpdm.runs.recipe import Recipe, differences
-from fpdm.runs.run import RECIPE
 
-DATA, PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
 _COLUMNS, _WIDEST = 8, 2048  # images across in the picture; pixels across
 
 
@@ -106,7 +105,7 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         if dataset.summary is not None and dataset.summary.skipped:
             write_skipped(dataset.summary, run / SKIPPED)
         if isinstance(dataset.splits.train, ImageSet):
-            save_png(contact_sheet(dataset.splits.train), run / PICTURE)
+            save_png(contact_sheet(dataset.splits.train), run / DATA_PICTURE)
         write_atomically(run / DATA, json.dumps(asdict(record), indent=1))
 
 

@@ -12,20 +12,11 @@ from fpdm.autoencoder.interface import Autoencoder
 from fpdm.devices import default_device
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, EMA, RECIPE
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.sampling.images import ImageSampler, sample_shape
 from fpdm.sampling.plan import Plan
-
-RECIPE = "recipe.json"
-METRICS = "metrics.jsonl"
-VALIDATION = "validation.jsonl"
-LOSS_CURVE = "loss.png"
-SAMPLES = "samples"
-README = "README.md"
-CHECKPOINTS = "checkpoints"
-WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
-MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)

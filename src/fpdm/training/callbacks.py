@@ -20,10 +20,10 @@ from fpdm.data.dataset import Examples
 from fpdm.drawing.images import save_png
 from fpdm.errors import RunError
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs.layout import LOSS_CURVE, METRICS, SAMPLES, VALIDATION
 from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe, read_rows
 from fpdm.runs.progress import Metrics, Progress
 from fpdm.runs.recipe import Recipe
-from fpdm.runs.run import LOSS_CURVE, METRICS, SAMPLES, VALIDATION
 from fpdm.sampling.images import sample_shape
 from fpdm.training.loss_curve import save_loss_curve
 from fpdm.training.samples import few_samples, side_by_side

@@ -11,8 +11,8 @@ import torch
 from fpdm import __version__
 from fpdm.data.dataset import Examples
 from fpdm.models.cost import ModelCost
+from fpdm.runs.layout import CHECKPOINTS, LOSS_CURVE, METRICS, RECIPE, SAMPLES, VALIDATION
 from fpdm.runs.recipe import Recipe
-from fpdm.runs.run import CHECKPOINTS, LOSS_CURVE, METRICS, RECIPE, SAMPLES, VALIDATION
 from fpdm.training.tracker import TENSORBOARD
 
 

@@ -22,10 +22,10 @@ from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import mean_iterations
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, EMA, MODEL, OPTIMIZER, README, RECIPE
 from fpdm.runs.metrics_log import json_safe
 from fpdm.runs.progress import Metrics, Progress
 from fpdm.runs.recipe import Recipe, differences
-from fpdm.runs.run import CHECKPOINTS, EMA, MODEL, OPTIMIZER, README, RECIPE
 from fpdm.signals import stop_signals
 from fpdm.training.batch import make_batch
 from fpdm.training.callbacks import Observer

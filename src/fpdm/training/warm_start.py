@@ -15,8 +15,9 @@ from fpdm.models.config import TransformerConfig
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.models.warm_start import start_from
 from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, WEIGHTS
 from fpdm.runs.recipe import Recipe
-from fpdm.runs.run import CHECKPOINTS, WEIGHTS, load_run
+from fpdm.runs.run import load_run
 
 
 class Source(NamedTuple):

@@ -161,8 +161,8 @@ class AutoencoderTrainConfig:
         if not (self.steps or self.seconds):
             raise ValueError("steps and seconds are both 0; give one of them, or training never ends")
 
-    def done(self, progress: Progress) -> float:
-        """The share of the training that is behind, by the limit that is nearest; 1 or more at the end."""
+    def share_done(self, progress: Progress) -> float:
+        """Return the share of the training that is done, by the limit that is nearest; 1 or more at the end."""
         shares = [progress.step / self.steps] if self.steps else []
         shares += [progress.seconds / self.seconds] if self.seconds else []
         return max(shares)
@@ -170,7 +170,9 @@ class AutoencoderTrainConfig:
     def rate(self, progress: Progress) -> float:
         """The learning rate of the step to come."""
         rising = min(1.0, (progress.step + 1) / max(self.warmup, 1))
-        falling = 0.5 * (1.0 + math.cos(math.pi * min(self.done(progress), 1.0))) if self.decay == "cosine" else 1.0
+        falling = (
+            0.5 * (1.0 + math.cos(math.pi * min(self.share_done(progress), 1.0))) if self.decay == "cosine" else 1.0
+        )
         return self.learning_rate * rising * falling
 
 

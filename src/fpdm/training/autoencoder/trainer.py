@@ -24,9 +24,9 @@ from fpdm.errors import Interrupted, RunError
 from fpdm.files import lock, write_atomically
 from fpdm.randomness import Stream, generator
 from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, EMA, METRICS, MODEL, OPTIMIZER
 from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe
 from fpdm.runs.progress import Progress
-from fpdm.runs.run import CHECKPOINTS, EMA, METRICS, MODEL, OPTIMIZER
 from fpdm.signals import stop_signals
 from fpdm.training.autoencoder.config import AutoencoderRecipe
 from fpdm.training.optimizer_state import load_optimizer_state, optimizer_state
@@ -119,7 +119,7 @@ class AutoencoderTrainer:
     def _run(self) -> None:
         config, clock = self.recipe.train, StepTimer()
         with stop_signals() as received, clock.listening(), self._bar() as bar:
-            while config.done(self.progress) < 1.0:
+            while config.share_done(self.progress) < 1.0:
                 clock.start()
                 metrics = self._step()
                 step = self.progress.step + 1
