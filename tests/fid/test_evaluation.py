@@ -20,7 +20,7 @@ from fpdm.errors import Interrupted
 from fpdm.evaluation.pretrained import PUBLISHED, pretrained_extractor
 from fpdm.fid import evaluation as module
 from fpdm.fid.evaluation import RESULT, SAMPLES, Evaluation, EvaluationSettings, evaluate, labels_of
-from fpdm.fid.feature_shards import Pieces
+from fpdm.fid.feature_shards import FeatureShards
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.recipes import make_recipe
 from fpdm.runs.run import Run, load_run
@@ -116,16 +116,16 @@ def test_nothing_but_the_result_is_left(root: Path, whole: Evaluation) -> None:
 def test_an_interrupted_evaluation_goes_on(
     root: Path, run: Run, whole: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, saves = Pieces.save, []
+    save, saves = FeatureShards.save, []
 
-    def dying(self: Pieces, piece: range, *rest: Any) -> None:
+    def dying(self: FeatureShards, piece: range, *rest: Any) -> None:
         if len(saves) == 2:
             raise KeyboardInterrupt
         saves.append(piece)
         save(self, piece, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pieces, "save", dying)
+        patch.setattr(FeatureShards, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             evaluate(run, PLAN, root / "ref.npz", tmp_path / "out", settings(root, npz=True))
     first = sorted((tmp_path / "out" / "pieces").iterdir())[0]
@@ -166,7 +166,7 @@ def test_a_folder_that_nothing_was_drawn_into_serves_other_settings(
         raise ValueError("refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "collect", refusing)
+        patch.setattr(module, "extract_features", refusing)
         with pytest.raises(ValueError, match="refused"):
             evaluate(run, PLAN, root / "ref.npz", tmp_path, settings(root, seed=1))
     evaluate(run, PLAN, root / "ref.npz", tmp_path, settings(root))
@@ -188,7 +188,7 @@ def test_an_image_binds_the_folder_to_its_settings(tmp_path: Path) -> None:
 def test_a_finished_evaluation_is_shown_and_not_made_again(
     root: Path, run: Run, whole: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "collect", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(module, "extract_features", lambda *_, **__: pytest.fail("drawn again"))
     assert evaluate(run, PLAN, root / "ref.npz", root / "whole", settings(root, npz=True)) == whole
 
 

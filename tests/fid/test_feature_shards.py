@@ -1,4 +1,4 @@
-"""Pieces on disk: which count as there, and that they come back as they were, in order."""
+"""Feature shards on disk: which count as there, and that they come back as they were, in order."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import torch
 
 from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
-from fpdm.fid.feature_shards import Made, Pieces, collect
+from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 
 
 class Mean:
@@ -27,28 +27,28 @@ def image(index: int) -> torch.Tensor:
     return torch.full((3, 2, 2), index, dtype=torch.uint8)
 
 
-def make(piece: range) -> Made:
-    return Made(torch.stack([image(index) for index in piece]), {"first": piece.start})
+def make(piece: range) -> ShardImages:
+    return ShardImages(torch.stack([image(index) for index in piece]), {"first": piece.start})
 
 
 @pytest.fixture
-def pieces(tmp_path: Path) -> Pieces:
-    return Pieces(tmp_path / "pieces", 10, 4, "print", "mean", with_images=True)
+def pieces(tmp_path: Path) -> FeatureShards:
+    return FeatureShards(tmp_path / "pieces", 10, 4, "print", "mean", with_images=True)
 
 
-def run(pieces: Pieces) -> list[int]:
+def run(pieces: FeatureShards) -> list[int]:
     """Make what is missing; the first image of each piece that was made."""
     made: list[int] = []
 
-    def noted(piece: range) -> Made:
+    def noted(piece: range) -> ShardImages:
         made.append(piece.start)
         return make(piece)
 
-    collect(pieces, noted, Mean(), batch_size=2, what="test")
+    extract_features(pieces, noted, Mean(), batch_size=2, what="test")
     return made
 
 
-def test_all_comes_back_in_order(pieces: Pieces) -> None:
+def test_all_comes_back_in_order(pieces: FeatureShards) -> None:
     assert run(pieces) == [0, 4, 8]
     assert torch.equal(torch.cat([*pieces.images()]), torch.stack([image(i) for i in range(10)]))
     assert torch.cat([part.values for part in pieces.features()])[:, 0].tolist() == [float(i) for i in range(10)]
@@ -57,7 +57,7 @@ def test_all_comes_back_in_order(pieces: Pieces) -> None:
     assert not pieces.folder.exists()
 
 
-def test_only_what_is_missing_is_made(pieces: Pieces) -> None:
+def test_only_what_is_missing_is_made(pieces: FeatureShards) -> None:
     run(pieces)
     assert run(pieces) == []
     assert run(replace(pieces, count=9)) == [8]  # the last one was longer
@@ -66,14 +66,14 @@ def test_only_what_is_missing_is_made(pieces: Pieces) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * 40])
-def test_a_damaged_piece_is_made_again(pieces: Pieces, damage) -> None:
+def test_a_damaged_piece_is_made_again(pieces: FeatureShards, damage) -> None:
     run(pieces)
     path = sorted(pieces.folder.iterdir())[1]
     path.write_bytes(damage(path.read_bytes()))
     assert run(pieces) == [4]
 
 
-def test_a_flipped_bit_anywhere_is_found(pieces: Pieces) -> None:
+def test_a_flipped_bit_anywhere_is_found(pieces: FeatureShards) -> None:
     run(pieces)
     path = sorted(pieces.folder.iterdir())[1]
     good = path.read_bytes()
@@ -82,7 +82,7 @@ def test_a_flipped_bit_anywhere_is_found(pieces: Pieces) -> None:
         assert pieces.missing() == [range(4, 8)], f"byte {place}"
 
 
-def test_pieces_of_another_writer_are_not_mixed_in(pieces: Pieces, tmp_path: Path) -> None:
+def test_pieces_of_another_writer_are_not_mixed_in(pieces: FeatureShards, tmp_path: Path) -> None:
     run(pieces)
     other = replace(pieces, folder=tmp_path / "other", fingerprint="other")
     run(other)
@@ -97,25 +97,27 @@ def test_pieces_of_another_writer_are_not_mixed_in(pieces: Pieces, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_stops_after_the_piece_under_way(pieces: Pieces, number: signal.Signals) -> None:
-    def stopping(piece: range) -> Made:
+def test_a_signal_stops_after_the_piece_under_way(pieces: FeatureShards, number: signal.Signals) -> None:
+    def stopping(piece: range) -> ShardImages:
         if piece.start == 4:
             os.kill(os.getpid(), number)
         return make(piece)
 
-    with pytest.raises(Interrupted, match=f"stopped by {number.name}.*the same command goes on") as caught:
-        collect(pieces, stopping, Mean(), batch_size=2, what="test")
+    with pytest.raises(Interrupted, match=f"stopped by {number.name}.*the same command continues") as caught:
+        extract_features(pieces, stopping, Mean(), batch_size=2, what="test")
     assert caught.value.exit_code == 128 + number
     assert run(pieces) == [8]
 
 
-def test_pieces_without_images_do_not_serve_where_they_are_wanted(pieces: Pieces) -> None:
+def test_pieces_without_images_do_not_serve_where_they_are_wanted(pieces: FeatureShards) -> None:
     run(replace(pieces, with_images=False))
     assert run(pieces) == [0, 4, 8]
 
 
-def test_a_piece_of_bad_images_only_counts_as_made(pieces: Pieces) -> None:
-    empty = Made(torch.empty((0, 3, 2, 2), dtype=torch.uint8), {"skipped": ["a"]})
-    collect(pieces, lambda piece: empty if piece.start == 4 else make(piece), Mean(), batch_size=2, what="test")
+def test_a_piece_of_bad_images_only_counts_as_made(pieces: FeatureShards) -> None:
+    empty = ShardImages(torch.empty((0, 3, 2, 2), dtype=torch.uint8), {"skipped": ["a"]})
+    extract_features(
+        pieces, lambda piece: empty if piece.start == 4 else make(piece), Mean(), batch_size=2, what="test"
+    )
     assert run(pieces) == []
     assert sum(len(part.values) for part in pieces.features()) == 6

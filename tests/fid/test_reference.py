@@ -100,7 +100,7 @@ def test_an_archive(small: str, tmp_path: Path) -> None:
 
 
 def test_a_changed_folder_is_read_again(folder: Path, small: str, tmp_path: Path) -> None:
-    """Pieces of an interrupted call serve only if the images are the same."""
+    """Shards of an interrupted call serve only if the images are the same."""
     images = tmp_path / "images"
     shutil.copytree(folder, images)
     settings = ReferenceSettings(size=8, extractor=small, piece_size=4, strict=True)
@@ -140,7 +140,7 @@ def test_what_is_finished_is_not_made_again(
     first = make_reference(str(images), out, settings)
     assert first is not None
     with monkeypatch.context() as patch:
-        patch.setattr(module, "collect", lambda *_, **__: pytest.fail("made again"))
+        patch.setattr(module, "extract_features", lambda *_, **__: pytest.fail("made again"))
         again = make_reference(str(images), out, settings)
     assert again == replace(first, made=False)
     assert again is not None

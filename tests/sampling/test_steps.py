@@ -249,6 +249,27 @@ def test_the_past_goes_in_and_comes_out(kind):
     assert remembers == (kind in ("second-order", "dpmsolver++", "unipc"))
 
 
+@pytest.mark.parametrize("kind", DiffusersStep.KINDS)
+def test_a_step_of_diffusers_copies_its_history_only_and_has_the_same_bits_as_a_deep_copy(kind, monkeypatch):
+    timesteps = grid(SCHEDULE, 6)
+
+    def run() -> tuple[list[torch.Tensor], Any]:
+        step, memory, images = step_of(kind, timesteps), None, []
+        for k in range(6):
+            t, u = (torch.full((3,), (*timesteps, -1)[k + i]) for i in (0, 1))  # (B,) each
+            images.append((now := step(SCHEDULE, known_at(t, k), t, u, noise=lambda: torch.zeros(()), memory=memory)).x)
+            memory = now.memory
+        return images, memory
+
+    monkeypatch.setattr("fpdm.sampling.steps._with_own_history", copy.deepcopy)
+    expected, deep = run()
+    monkeypatch.undo()
+    monkeypatch.setattr(copy, "deepcopy", lambda *_: pytest.fail("a deep copy"))
+    found, own = run()
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert own.model_outputs is not deep.model_outputs
+
+
 @pytest.mark.parametrize("variance", ["small", "large", "learned"])
 @pytest.mark.parametrize("u", [-1, 0, 300])
 def test_ddpm_step_has_the_posteriors_mean_and_variance(variance, u):

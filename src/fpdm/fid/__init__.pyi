@@ -4,6 +4,6 @@ from .evaluation import evaluate as evaluate
 from .reference import MadeReference as MadeReference
 from .reference import ReferenceSettings as ReferenceSettings
 from .reference import make_reference as make_reference
-from .statistics import Reference as Reference
+from .statistics import ReferenceStatistics as ReferenceStatistics
 from .statistics import read_reference as read_reference
 from .statistics import write_reference as write_reference

@@ -21,15 +21,15 @@ from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
 from fpdm.evaluation.kid import kernel_distance
 from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
 from fpdm.evaluation.pretrained import INCEPTION, PretrainedExtractor, pretrained_extractor
-from fpdm.fid.feature_shards import Made, Pieces, collect
+from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import write_images
-from fpdm.fid.statistics import Origin, Reference, read_reference
+from fpdm.fid.statistics import Origin, ReferenceStatistics, read_reference
 from fpdm.files import lock, write_atomically
 from fpdm.processes import PATIENCE, processes
 from fpdm.randomness import Stream, generator
 from fpdm.runs.run import Run
 from fpdm.runs.samples import check_claim, claim, settings_of
-from fpdm.sampling.images import ImageSampler
+from fpdm.sampling.images import ImageSampler, draw_images
 from fpdm.sampling.plan import Plan
 
 RESULT, SAMPLES, PIECES, REFERENCE_PIECES = "result.json", "samples.npz", "pieces", "reference-pieces"
@@ -251,21 +251,23 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
         if finished is not None:
             return finished if state.is_main_process else None
         fingerprint = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
-        pieces = Pieces(
+        pieces = FeatureShards(
             out / PIECES, settings.num_images, settings.piece_size, fingerprint, extractor.identity, settings.npz
         )
 
-        def draw(piece: range) -> Made:
-            chosen = [piece[start : start + settings.batch_size] for start in range(0, len(piece), settings.batch_size)]
-            drawn = [sampler(one, labels_of(one, labels, settings.seed, sampler)) for one in chosen]
-            notes = {
-                "passes": sum(part.passes * len(part.pixels) for part in drawn),
-                "macs": sum(part.macs * len(part.pixels) for part in drawn),
-                "seconds": sum(part.seconds for part in drawn),
-            }
-            return Made(torch.cat([part.pixels for part in drawn]), notes)  # (B, C, H, W)
+        def draw(shard: range) -> ShardImages:
+            pixels: list[torch.Tensor] = []
+            cost = draw_images(
+                sampler,
+                shard,
+                labels_of(shard, labels, settings.seed, sampler),
+                batch_size=settings.batch_size,
+                keep=lambda _, batch: pixels.append(batch),
+            )
+            notes = {"passes": cost.passes, "macs": cost.macs, "seconds": cost.seconds}
+            return ShardImages(torch.cat(pixels), notes)  # (B, C, H, W)
 
-        collect(pieces, draw, extractor, batch_size=settings.batch_size, what="sampling")
+        extract_features(pieces, draw, extractor, batch_size=settings.batch_size, what="sampling")
         real = _real_features(target, extractor, out, settings)
         if not state.is_main_process:
             return None
@@ -291,7 +293,7 @@ def _protocol(
     sampler: ImageSampler,
     labels: str,
     extractor: PretrainedExtractor,
-    target: Reference,
+    target: ReferenceStatistics,
     settings: EvaluationSettings,
 ) -> Protocol:
     most = settings.manifold_images
@@ -347,7 +349,7 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
 
 
 def _real_features(
-    target: Reference, extractor: PretrainedExtractor, out: Path, settings: EvaluationSettings
+    target: ReferenceStatistics, extractor: PretrainedExtractor, out: Path, settings: EvaluationSettings
 ) -> Features | None:
     """Features of real images for precision and recall: the reference's, or those of the images in its file."""
     if target.features is not None:
@@ -356,10 +358,10 @@ def _real_features(
     if archive is None:
         return None
     count = min(len(archive), settings.manifold_images)
-    pieces = Pieces(out / REFERENCE_PIECES, count, settings.piece_size, target.sha256, extractor.identity)
-    collect(
+    pieces = FeatureShards(out / REFERENCE_PIECES, count, settings.piece_size, target.sha256, extractor.identity)
+    extract_features(
         pieces,
-        lambda piece: Made(archive.read(piece)),
+        lambda piece: ShardImages(archive.read(piece)),
         extractor,
         batch_size=settings.batch_size,
         what="reference",
@@ -370,9 +372,9 @@ def _real_features(
 
 
 def _measure(
-    pieces: Pieces,
+    pieces: FeatureShards,
     statistics: GaussianStatistics,
-    target: Reference,
+    target: ReferenceStatistics,
     real: Features | None,
     extractor: PretrainedExtractor,
     protocol: Protocol,

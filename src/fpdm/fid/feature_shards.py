@@ -1,7 +1,7 @@
-"""Features of many images by many processes, in pieces that are files: what is finished survives a kill.
+"""Compute features of many images by many processes, in shards on disk that survive a kill.
 
-A piece is a range of images. Which process makes it changes nothing, and results are put together in the pieces' order:
-they are the same whatever the number of processes, to the last bit.
+A shard is a range of images. It does not matter which process makes it, and results are put together in the order of
+the shards, so they are the same for any number of processes, to the last bit.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from fpdm.signals import stop_signals
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """The images of a piece.
+class ShardImages:
+    """The images of a shard.
 
     Attributes:
-        images: (B, C, H, W) uint8; fewer than the piece's range where a source has bad ones.
-        notes: What else is to be kept of the piece, as JSON holds it.
+        images: (B, C, H, W) uint8; fewer than the shard's range if some images of the source are bad.
+        notes: Anything else to keep with the shard, as JSON.
     """
 
     images: Tensor
@@ -43,29 +43,29 @@ class Made:
 
 
 class FeatureExtractor(Protocol):
-    """What features come from; `PretrainedExtractor` is one."""
+    """Anything that computes features of images, such as `PretrainedExtractor`."""
 
     @property
     def identity(self) -> str:
-        """As `Features.extractor`."""
+        """Identifies the extractor, as in `Features.extractor`."""
         ...
 
     def features(self, images: Tensor, batch_size: int) -> Features:
-        """Of (B, C, H, W) uint8, `batch_size` at a time: (B, F)."""
+        """Compute features (B, F) of images (B, C, H, W) uint8, `batch_size` at a time."""
         ...
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A folder of pieces. Only one evaluation or reference at a time may write to it, which its owner sees to.
+class FeatureShards:
+    """A folder of shards. The caller ensures that only one evaluation or reference writes to it at a time.
 
     Attributes:
-        folder: Where they lie.
-        count: Images, from 0 on, in all pieces.
-        size: Images of a piece; the last may be shorter.
-        fingerprint: Of everything that the images and features depend on; a piece of another one does not count.
+        folder: The folder.
+        count: Number of images in all shards together.
+        size: Number of images per shard; the last may be shorter.
+        fingerprint: Hash of everything that the images and features depend on. Shards with another one are ignored.
         extractor: `Features.extractor` of the features.
-        with_images: Whether the pieces hold the images too.
+        with_images: Whether the shards hold the images too.
     """
 
     folder: Path
@@ -76,61 +76,61 @@ class Pieces:
     with_images: bool = False
 
     @property
-    def all(self) -> list[range]:
-        """The pieces, in order."""
+    def ranges(self) -> list[range]:
+        """The range of image indices of each shard, in order."""
         return [range(start, min(start + self.size, self.count)) for start in range(0, self.count, self.size)]
 
     def missing(self) -> list[range]:
-        """Those that are not there yet, or not whole."""
-        return [piece for piece in self.all if not self._usable(self._path(piece))]
+        """Return the shards that do not exist yet, are damaged, or belong to another fingerprint."""
+        return [shard for shard in self.ranges if not self._is_whole(self._path(shard))]
 
-    def done(self) -> int:
-        """Images in the pieces' files that are there."""
-        return sum(len(piece) for piece in self.all if self._path(piece).exists())
+    def images_done(self) -> int:
+        """Return the number of images in the shard files that exist."""
+        return sum(len(shard) for shard in self.ranges if self._path(shard).exists())
 
-    def save(self, piece: range, made: Made, features: Tensor) -> None:
-        """Keep a piece: its features (B, F), and its images if they are wanted."""
+    def save(self, shard: range, made: ShardImages, features: Tensor) -> None:
+        """Write a shard: its features (B, F), and its images if `with_images`."""
         tensors = {"features": features.float()}
         if self.with_images:
             tensors["images"] = made.images.contiguous()
         notes = json.dumps(made.notes)
         about = {"fingerprint": self.fingerprint, "notes": notes, "sha256": _sha256(tensors, notes)}
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path(piece), safetensors.torch.save(tensors, about))
+        write_atomically(self._path(shard), safetensors.torch.save(tensors, about))
 
     def features(self) -> Iterator[Features]:
-        """Of each piece in order, (B, F).
+        """Yield the features (B, F) of each shard in order.
 
         Raises:
-            ValueError: A piece is gone, or of another fingerprint, as in `images` and `notes`.
+            ValueError: A shard is missing or has another fingerprint. `images` and `notes` raise it too.
         """
-        for piece in self.all:
-            with self._open(piece) as file:
+        for shard in self.ranges:
+            with self._open(shard) as file:
                 yield Features(file.get_tensor("features").double(), self.extractor)
 
     def images(self) -> Iterator[Tensor]:
-        """Of each piece in order, (B, C, H, W) uint8."""
-        for piece in self.all:
-            with self._open(piece) as file:
+        """Yield the images (B, C, H, W) uint8 of each shard in order."""
+        for shard in self.ranges:
+            with self._open(shard) as file:
                 yield file.get_tensor("images")
 
     def notes(self) -> list[dict[str, Any]]:
-        """Of each piece in order."""
+        """Return the notes of each shard in order."""
         found = []
-        for piece in self.all:
-            with self._open(piece) as file:
+        for shard in self.ranges:
+            with self._open(shard) as file:
                 found.append(json.loads(file.metadata()["notes"]))
         return found
 
     def delete(self) -> None:
-        """Take the folder away."""
+        """Delete the folder."""
         shutil.rmtree(self.folder)
 
-    def _path(self, piece: range) -> Path:
-        return self.folder / f"{piece.start:09d}-{piece.stop:09d}.safetensors"
+    def _path(self, shard: range) -> Path:
+        return self.folder / f"{shard.start:09d}-{shard.stop:09d}.safetensors"
 
-    def _open(self, piece: range) -> Any:
-        path = self._path(piece)
+    def _open(self, shard: range) -> Any:
+        path = self._path(shard)
         try:
             file = safetensors.safe_open(path, "pt")
             if (file.metadata() or {}).get("fingerprint") == self.fingerprint:
@@ -138,13 +138,13 @@ class Pieces:
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{path} cannot be read: {error}; give the same command again to make it anew") from error
         raise ValueError(
-            f"{path} is of other images or features than the pieces beside it: another command wrote to {self.folder} "
-            "meanwhile; let one end before the next begins, and give the same command again"
+            f"{path} holds other images or features than the shards beside it: another command wrote to {self.folder} "
+            "at the same time; let one finish before the next starts, and give the same command again"
         )
 
-    def _usable(self, path: Path) -> bool:
+    def _is_whole(self, path: Path) -> bool:
         try:
-            with safetensors.safe_open(path, "pt") as file:  # refuses a file whose length is not what its head says
+            with safetensors.safe_open(path, "pt") as file:  # refuses a file of another length than its header says
                 about = file.metadata() or {}
                 if about.get("fingerprint") != self.fingerprint:
                     return False
@@ -156,7 +156,7 @@ class Pieces:
 
 
 def _sha256(tensors: dict[str, Tensor], notes: str) -> str:
-    """Of all that a piece holds: a flipped bit would move a figure, and nobody would see it."""
+    """Hash everything in a shard: a flipped bit would change a result without anyone noticing."""
     digest = hashlib.sha256(notes.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -164,50 +164,50 @@ def _sha256(tensors: dict[str, Tensor], notes: str) -> str:
     return digest.hexdigest()
 
 
-def collect(
-    pieces: Pieces,
-    make: Callable[[range], Made],
+def extract_features(
+    shards: FeatureShards,
+    make_images: Callable[[range], ShardImages],
     extractor: FeatureExtractor,
     *,
     batch_size: int,
     what: str,
 ) -> None:
-    """Make the pieces that are missing; every process that was started takes its share, and returns when all are there.
+    """Make the missing shards. Every process takes its share, and returns when all shards exist.
 
     Args:
-        pieces: Where they go.
-        make: The images of a piece.
-        extractor: What features come from.
-        batch_size: Images that go through the extractor at once.
-        what: For the progress bar.
+        shards: Where the features go.
+        make_images: Returns the images of a shard.
+        extractor: Computes the features.
+        batch_size: Number of images that go through the extractor at once.
+        what: Label of the progress bar.
 
     Raises:
-        Interrupted: SIGINT, SIGTERM or SIGUSR1 came to a process; the pieces that are finished stay.
+        Interrupted: A process received SIGINT, SIGTERM or SIGUSR1. Finished shards are kept.
     """
     state = processes()
-    missing = pieces.missing()
-    state.wait_for_everyone()  # so that all share out the same list: nobody has made anything since
+    missing = shards.missing()
+    state.wait_for_everyone()  # so that all processes divide the same list: none has made anything yet
     bar = tqdm(
-        total=pieces.count,
-        initial=pieces.count - sum(map(len, missing)),
+        total=shards.count,
+        initial=shards.count - sum(map(len, missing)),
         desc=what,
         unit=" images",
         dynamic_ncols=True,
         disable=None if state.is_main_process else True,
     )
     with stop_signals() as received, bar:
-        for piece in missing[state.process_index :: state.num_processes]:
+        for shard in missing[state.process_index :: state.num_processes]:
             if received:
                 break
-            made = make(piece)
+            made = make_images(shard)
             features = extractor.features(made.images, batch_size).values if len(made.images) else torch.empty(0, 0)
-            pieces.save(piece, made, features)  # (B, F)
-            bar.update(max(pieces.done() - bar.n, 0))
-        stopped = any_process(bool(received))  # by which all meet
+            shards.save(shard, made, features)  # (B, F)
+            bar.update(max(shards.images_done() - bar.n, 0))
+        stopped = any_process(bool(received))  # every process waits for the others here
     if stopped:
         number = received[0] if received else signal.SIGTERM
         raise Interrupted(
-            f"stopped by {signal.Signals(number).name}; {pieces.folder} keeps the finished pieces, and the same "
-            "command goes on from them",
+            f"stopped by {signal.Signals(number).name}; {shards.folder} keeps the finished shards, and the same "
+            "command continues from them",
             number,
         )

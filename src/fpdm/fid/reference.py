@@ -22,7 +22,7 @@ from fpdm.data.sources.folder import Skipped, read_images, scan
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import INCEPTION, pretrained_extractor
-from fpdm.fid.feature_shards import Made, Pieces, collect
+from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import ImageArchive
 from fpdm.fid.statistics import Origin, read_reference, write_reference
 from fpdm.files import lock, sha256_of, write_atomically
@@ -126,7 +126,7 @@ class _Source:
     channels: int
     resize: str
     fingerprint: str
-    read: Callable[[range], Made]
+    read: Callable[[range], ShardImages]
 
 
 def make_reference(
@@ -158,13 +158,13 @@ def make_reference(
         )
     fingerprint = hashlib.sha256(f"{source.fingerprint} {extractor.identity}".encode()).hexdigest()
     folder = out.with_name(f"{out.name}.pieces")
-    pieces = Pieces(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
+    pieces = FeatureShards(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
     with lock(folder) if state.is_main_process else contextlib.nullcontext():
         state.wait_for_everyone()  # until it is held
         found = _finished(out, fingerprint, settings)
         state.wait_for_everyone()  # until all have looked
         if found is None:
-            collect(pieces, source.read, extractor, batch_size=settings.batch_size, what="features")
+            extract_features(pieces, source.read, extractor, batch_size=settings.batch_size, what="features")
             found = _put_together(pieces, source, out, settings) if state.is_main_process else None
     if state.is_main_process:
         with contextlib.suppress(OSError):  # another process has begun
@@ -188,7 +188,7 @@ def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeR
     return None if skipped and settings.strict else MadeReference(out, origin, len(found.mean), kept, skipped, False)
 
 
-def _put_together(pieces: Pieces, source: _Source, out: Path, settings: ReferenceSettings) -> MadeReference:
+def _put_together(pieces: FeatureShards, source: _Source, out: Path, settings: ReferenceSettings) -> MadeReference:
     """Write the reference, by which it is finished, and take the pieces away."""
     skipped = tuple((path, reason) for notes in pieces.notes() for path, reason in notes.get("skipped", ()))
     try:
@@ -221,7 +221,7 @@ def _skipped_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.skipped.txt")
 
 
-def _spread(pieces: Pieces, n: int, count: int) -> Features | None:
+def _spread(pieces: FeatureShards, n: int, count: int) -> Features | None:
     """The features of `count` of the `n` images, spread over all: (count, F)."""
     places = torch.arange(count) * n // max(count, 1)  # (count,)
     chosen, first = [], 0
@@ -250,8 +250,8 @@ def _source(images: str, settings: ReferenceSettings, root: Path | None) -> _Sou
     # A data set's skipped images are those of all splits, so they stand in the first piece.
     skipped = [_noted(one) for one in dataset.summary.skipped] if dataset.summary else []
 
-    def read(piece: range) -> Made:
-        return Made(pixels[piece.start : piece.stop], {} if piece.start else {"skipped": skipped})
+    def read(piece: range) -> ShardImages:
+        return ShardImages(pixels[piece.start : piece.stop], {} if piece.start else {"skipped": skipped})
 
     return _Source(parts[0].name, len(pixels), size, channels, resize, fingerprint, read)
 
@@ -272,7 +272,7 @@ def _folder(path: Path, settings: ReferenceSettings) -> _Source:
             digest.update(f"{escaped(one)}\n".encode())
     passed = [_noted(one) for one in files.skipped]
 
-    def read(piece: range) -> Made:
+    def read(piece: range) -> ShardImages:
         found = read_images(files, piece, settings.size, channels=settings.channels, crop=settings.crop)
         bad = [one for one in found if isinstance(one, Skipped)]
         if bad and settings.strict:
@@ -280,7 +280,7 @@ def _folder(path: Path, settings: ReferenceSettings) -> _Source:
         good = [one for one in found if not isinstance(one, Skipped)]  # of (C, H, W)
         none = np.empty((0, settings.channels, settings.size, settings.size), np.uint8)
         skipped = [*([] if piece.start else passed), *map(_noted, bad)]
-        return Made(torch.from_numpy(np.stack(good) if good else none), {"skipped": skipped})  # (B, C, H, W)
+        return ShardImages(torch.from_numpy(np.stack(good) if good else none), {"skipped": skipped})  # (B, C, H, W)
 
     return _Source(
         escaped(path.resolve().name),
@@ -306,7 +306,7 @@ def _archive(archive: ImageArchive, settings: ReferenceSettings) -> _Source:
         channels,
         "as they come",
         sha256_of(archive.path),
-        lambda piece: Made(archive.read(piece)),
+        lambda piece: ShardImages(archive.read(piece)),
     )
 
 

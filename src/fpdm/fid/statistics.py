@@ -1,4 +1,4 @@
-"""Reference statistics in a file: ADM's `.npz` with `mu` and `sigma`, and what else ours says of them."""
+"""Read and write reference statistics: ADM's `.npz` with `mu` and `sigma`, and the fields that ours adds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceStatistics:
     """What generated images are compared with.
 
     Attributes:
@@ -123,7 +123,7 @@ def write_reference(
     write_atomically(path, buffer.getvalue())
 
 
-def read_reference(path: Path) -> Reference:
+def read_reference(path: Path) -> ReferenceStatistics:
     """Read reference statistics, ours or ADM's.
 
     Raises:
@@ -162,7 +162,7 @@ def read_reference(path: Path) -> Reference:
             f"sigma of {path} has the eigenvalue {float(eigenvalues[0]):.3g}, so it is no covariance; make it anew"
         )
     archive = ImageArchive(path) if has_images else None
-    return Reference(path, sha256_of(path), mean, covariance, features, archive, origin, fingerprint)
+    return ReferenceStatistics(path, sha256_of(path), mean, covariance, features, archive, origin, fingerprint)
 
 
 def _numbers(file: Any, name: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
 from fpdm.files import write_atomically
 from fpdm.runs.run import Run
-from fpdm.sampling.images import ImageSampler
+from fpdm.sampling.images import ImageSampler, draw_images
 from fpdm.sampling.plan import Plan
 
 SETTINGS, GRID = "sampling.json", "grid.png"
@@ -83,20 +84,21 @@ def sample_to_folder(
     out.mkdir(parents=True, exist_ok=True)
     claim(out, {**settings_of(run, sampler), "class": label})
     todo = [index for index in range(num_images) if not _whole(_path(out, index))]
-    passes = macs = seconds = 0.0
-    for start in tqdm(range(0, len(todo), batch_size), desc="sampling", unit="batch", disable=None, dynamic_ncols=True):
-        chosen = todo[start : start + batch_size]
-        labels = balanced_labels(chosen, run.model.shape.num_classes) if label is None else [label] * len(chosen)
-        made = sampler(chosen, labels)
-        passes, macs = passes + made.passes * len(chosen), macs + made.macs * len(chosen)
-        seconds += made.seconds
-        grey = made.pixels.shape[1] == 1
-        for index, image in zip(chosen, to_array(made.pixels), strict=True):
+    labels = balanced_labels(todo, run.model.shape.num_classes) if label is None else [label] * len(todo)
+    bar = tqdm(total=len(todo), desc="sampling", unit=" images", disable=None, dynamic_ncols=True)
+
+    def save(indices: Sequence[int], pixels: torch.Tensor) -> None:
+        grey = pixels.shape[1] == 1
+        for index, image in zip(indices, to_array(pixels), strict=True):
             save_png(image[..., 0] if grey else image, _path(out, index))
+        bar.update(len(indices))
+
+    with bar:
+        cost = draw_images(sampler, todo, labels, batch_size=batch_size, keep=save)
     first = range(min(num_images, 64))
     save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / GRID)
     n = len(todo)
-    spent = (passes / n, macs / n, seconds) if todo else (None, None, None)
+    spent = (cost.passes / n, cost.macs / n, cost.seconds) if todo else (None, None, None)
     return Sampled(out, num_images, n, len(sampler.timesteps), plan.budget, *spent)
 
 

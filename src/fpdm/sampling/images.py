@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -166,3 +166,47 @@ class ImageSampler:
 def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:
     """(C, H, W) of what a model makes, pixels or latents."""
     return model.shape.in_channels, model.shape.image_size, model.shape.image_size
+
+
+@dataclass(frozen=True)
+class SamplingCost:
+    """What drawing some images took, all of them together.
+
+    Attributes:
+        images: Number of images.
+        passes: Block passes.
+        macs: Multiply-accumulates.
+        seconds: Seconds of sampling.
+    """
+
+    images: int
+    passes: float
+    macs: float
+    seconds: float
+
+
+def draw_images(
+    sampler: ImageSampler,
+    indices: Sequence[int],
+    labels: Sequence[int],
+    *,
+    batch_size: int,
+    keep: Callable[[Sequence[int], Tensor], object],
+) -> SamplingCost:
+    """Draw images in batches.
+
+    Args:
+        sampler: The sampler.
+        indices: Global indices of the images.
+        labels: The class of each image.
+        batch_size: Number of images at once. It changes speed and memory only.
+        keep: Called with the indices of each batch and its pixels (B, C, H, W) uint8.
+    """
+    passes = macs = seconds = 0.0
+    for start in range(0, len(indices), batch_size):
+        chosen = indices[start : start + batch_size]
+        batch = sampler(chosen, labels[start : start + batch_size])
+        passes, macs = passes + batch.passes * len(chosen), macs + batch.macs * len(chosen)
+        seconds += batch.seconds
+        keep(chosen, batch.pixels)
+    return SamplingCost(len(indices), passes, macs, seconds)

@@ -220,10 +220,19 @@ class DiffusersStep:
         memory: Any = None,
     ) -> Stepped:
         """One step; all samples must be at the same timestep."""
-        scheduler = copy.deepcopy(self._fresh if memory is None else memory)
+        scheduler = _with_own_history(self._fresh if memory is None else memory)
         a, s = schedule.signal(t, now.x.dtype)
         v = a * now.eps - s * now.x0  # (B, C, H, W), that of the clipped x0 if it was clipped
         return Stepped(scheduler.step(v, t[0], now.x, return_dict=False)[0], scheduler)
+
+
+def _with_own_history(scheduler: Any) -> Any:
+    """A copy that can take a step without changing the original: all that a step changes in place are lists."""
+    own = copy.copy(scheduler)
+    for name, value in vars(own).items():
+        if isinstance(value, list):
+            setattr(own, name, list(value))
+    return own
 
 
 STEPS = ("ddim", "ddpm", "second-order", *DiffusersStep.KINDS)
