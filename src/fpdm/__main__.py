@@ -1,4 +1,4 @@
-"""`python -m fpdm`, and so `accelerate launch -m fpdm`."""
+"""Entry point of `python -m fpdm` and of `accelerate launch -m fpdm`."""
 
 import sys
 

@@ -1,16 +1,16 @@
-"""What can go wrong, for the one handler in the CLI. A user's mistake is a plain `ValueError` (exit code 2)."""
+"""Exceptions that the command line turns into exit codes. A user's mistake is a plain `ValueError` (exit code 2)."""
 
 from __future__ import annotations
 
 
 class FPDMError(Exception):
-    """Base of the package's own errors; the message is one line for the user."""
+    """Base class of the package's own errors. The message is one line for the user."""
 
     exit_code = 3
 
 
 class RunError(FPDMError):
-    """The run cannot go on: divergence, a full disk, no usable checkpoint (exit code 3)."""
+    """The run cannot continue: divergence, a full disk, no usable checkpoint (exit code 3)."""
 
 
 class Interrupted(FPDMError):
@@ -22,4 +22,4 @@ class Interrupted(FPDMError):
 
 
 class CheckpointError(FPDMError):
-    """A checkpoint is damaged, foreign, or not to be saved (exit code 3)."""
+    """A checkpoint is damaged, foreign, or not fit to be saved (exit code 3)."""

@@ -1,7 +1,8 @@
 """Random numbers as a function of (seed, stream, step, sample index): there is no random state to save.
 
-Philox is a counter-based generator (Salmon et al. 2011): key and counter say where in its sequence a draw stands, so a
-sample's numbers do not depend on the batch or the process that it is in. NumPy's, on the CPU: the same on every device.
+Philox is a counter-based generator (Salmon et al. 2011): its key and counter fix the position of every draw, so the
+numbers of a sample do not depend on its batch or process. NumPy's implementation on the CPU gives the same numbers
+whatever the device.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 class Stream(enum.IntEnum):
-    """What the numbers are for; each has a sequence of its own."""
+    """Purpose of the numbers. Each purpose has an independent sequence."""
 
     TRAIN = 0
     SAMPLE = 1
@@ -26,15 +27,15 @@ class Stream(enum.IntEnum):
 
 
 def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random.Generator:
-    """The generator of sample `index` at `step`.
+    """Create the generator of sample `index` at `step`.
 
     Raises:
-        ValueError: A seed, index or step that is no integer in 0..2^64 - 1.
+        ValueError: `seed`, `index` or `step` is not an integer from 0 to 2^64 - 1.
     """
     for name, value in (("seed", seed), ("index", index), ("step", step)):
         if value != int(value) or not 0 <= value < 2**64:
             raise ValueError(f"{name} is {value}; expected an integer from 0 to 2^64 - 1")
-    # The two low words of the counter advance with the draws; the high ones say whose they are.
+    # The two low words of the counter advance with every draw; the two high words identify the step and the sample.
     counter = np.array([0, 0, step, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
 
@@ -49,14 +50,14 @@ def permutation(n: int, *, seed: int, index: int) -> np.ndarray:
 
 
 def normal(shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence[int], step: int = 0) -> Tensor:
-    """Standard normal noise, each sample's from its own index.
+    """Draw standard normal noise; each sample's noise depends only on its own index.
 
     Args:
-        shape: Of one sample, (C, H, W).
-        seed: The run's seed.
-        stream: What the noise is for.
-        indices: Global sample indices, B of them.
-        step: The step that the noise is for; 0 is the start.
+        shape: Shape of one sample, (C, H, W).
+        seed: Seed of the run.
+        stream: Purpose of the noise.
+        indices: B global sample indices.
+        step: Step that the noise is for; 0 is the initial noise.
 
     Returns:
         (B, C, H, W) float32.

@@ -197,5 +197,5 @@ def test_dits_loss_is_on_eps_with_the_bound_of_the_same_image():
 def test_weightings_of_v_are_not_for_eps(weighting):
     t = torch.tensor([5])  # (B,)
     one = torch.ones(1, 1, 2, 2)  # (B, C, H, W)
-    with pytest.raises(ValueError, match=f"weighting '{weighting}' is one of the loss on v"):
+    with pytest.raises(ValueError, match=f"weighting is '{weighting}', which is for the loss on v"):
         Objective(weighting).loss(DIT, one, None, one, one, one, t)

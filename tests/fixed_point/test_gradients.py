@@ -191,7 +191,7 @@ def test_implicit_differs_from_a_short_unrolling() -> None:
 def test_implicit_warns_when_the_backward_solve_did_not_converge() -> None:
     f, z0 = tanh_map(), torch.zeros(3, 4, dtype=torch.float64)
     hasty = replace(EXACT, backward_solver=Picard(), backward_stop=Stop(2, tol=1e-12))
-    with pytest.warns(RuntimeWarning, match="above its tolerance 1e-12: the gradient is approximate"):
+    with pytest.warns(RuntimeWarning, match="above its tolerance of 1e-12; the gradient is approximate"):
         loss_of(hasty.solve(f, z0).z).backward()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -217,7 +217,7 @@ def test_detach_cuts_the_graph_only() -> None:
         (5, -1e-3, r"tol is -0\.001"),
         (5, float("nan"), "tol is nan"),
         (5, float("inf"), "tol is inf"),
-        (torch.tensor([1, 2]), 0.0, "max_iters per sample needs tol > 0"),
+        (torch.tensor([1, 2]), 0.0, "max_iters is a tensor and tol is 0"),
     ],
 )
 def test_mistakes_in_a_stop(max_iters: Any, tol: float, message: str) -> None:

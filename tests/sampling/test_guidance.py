@@ -106,7 +106,7 @@ def test_refuses_scales(scale):
 
 
 def test_refuses_unconditional_models_and_missing_labels():
-    with pytest.raises(ValueError, match="unconditional: leave the scale out"):
+    with pytest.raises(ValueError, match="unconditional; leave it out"):
         Guided(MODEL, 2.0, 0)
-    with pytest.raises(ValueError, match="guidance needs labels; y is None"):
+    with pytest.raises(ValueError, match="y is None; expected labels"):
         Guided(MODEL, 2.0, NULL)(start(range(3)), T, solver=solver)

@@ -306,7 +306,7 @@ def test_names():
     assert make_step("ddpm", SCHEDULE, timesteps) == DDPM("small")
     assert make_step("ddpm", SCHEDULE, timesteps, learned_variance=True) == DDPM("learned")
     assert {"ddim", "ddpm", "second-order", "dpmsolver++", "unipc"} == set(STEPS)
-    with pytest.raises(ValueError, match="no sampler 'heun'; expected one of ddim"):
+    with pytest.raises(ValueError, match="the sampler is 'heun'; expected one of ddim"):
         make_step("heun", SCHEDULE, timesteps)
     with pytest.raises(ValueError, match="no scheduler 'heun'"):
         DiffusersStep("heun", SCHEDULE, timesteps)
@@ -316,5 +316,5 @@ def test_names():
 
 def test_a_learned_variance_must_be_learned():
     timesteps = grid(SCHEDULE, 3)
-    with pytest.raises(ValueError, match="this model learns none"):
+    with pytest.raises(ValueError, match="this model does not learn its variance"):
         trajectory(Exact(PLANE), np.zeros((1, 2)), timesteps, DDPM("learned"), noise=lambda k: np.zeros((1, 2)))

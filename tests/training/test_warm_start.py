@@ -97,7 +97,7 @@ def test_old_recipes_begin_afresh_and_eps_has_one_weighting() -> None:
     assert not differences(Recipe.from_json(json.dumps(values)), recipe())
     epsilon = Schedule(zero_terminal_snr=False, prediction="epsilon")
     assert Recipe.from_json(replace(recipe(), schedule=epsilon).to_json()).schedule == epsilon
-    with pytest.raises(ValueError, match="'min_snr' is one of the loss on v"):
+    with pytest.raises(ValueError, match="'min_snr', which is for the loss on v"):
         replace(recipe(weighting="min_snr"), schedule=epsilon)
 
 

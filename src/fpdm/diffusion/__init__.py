@@ -1,4 +1,4 @@
-"""The diffusion process: noise schedule, conversions and training objective. Knows nothing of networks."""
+"""The diffusion process: noise schedule, conversions and training objective, independent of any network."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The training objective: mean squared error on v or eps, weighted by name, and the learned variance's VLB term."""
+"""The training objective: weighted mean squared error on v or eps, and the variational bound of a learned variance."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Loss:
     """Losses per sample, in float32.
 
     Attributes:
-        total: What is minimised: weight * mse + vlb, (B,).
-        mse: The unweighted mean squared error on what is predicted, (B,).
-        vlb: The variance's term in bits per dimension, (B,), or None where no variance is learned.
+        total: The loss to minimise, weight * mse + vlb, (B,).
+        mse: Unweighted mean squared error of the prediction, (B,).
+        vlb: Variational bound of the learned variance in bits per dimension, (B,); None if no variance is learned.
     """
 
     total: Tensor
@@ -29,17 +29,18 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """The MSE on v with a weighting, or on eps as DiT has it, and the VLB term where the model learns its variance.
+    """Mean squared error on v or eps, plus the variational bound if the model learns its variance.
 
     Attributes:
-        weighting: "uniform" (every timestep's v counts alike, or eps, which has no other), "min_snr" (min(SNR, gamma) /
-            (SNR + 1), Hang et al. 2023, with a floor, since it is 0 at T) or "authors" (what the FPDM authors' code
-            does, abar sqrt(1 - abar): it trains the noisiest steps next to nothing and T not at all; for comparison).
-        gamma: Of min-SNR.
-        floor: The least weight of min-SNR.
+        weighting: Weight of each timestep in the loss on v. "uniform" is 1 and the only choice for eps, as in DiT.
+            "min_snr" is min(SNR, gamma) / (SNR + 1) (Hang et al. 2023), which is 0 at T, hence the floor. "authors" is
+            abar sqrt(1 - abar), from the FPDM authors' code, for comparison: it hardly trains the noisiest timesteps,
+            and T not at all.
+        gamma: The cap on the SNR in "min_snr".
+        floor: Smallest weight in "min_snr".
 
     Raises:
-        ValueError: An unknown weighting, or a number outside its range.
+        ValueError: The weighting is unknown, or a number is outside its range.
     """
 
     weighting: str = "uniform"
@@ -53,33 +54,33 @@ class Objective:
             raise ValueError(f"gamma {self.gamma} and floor {self.floor}; expected gamma > 0 and 0 <= floor <= 1")
 
     def check(self, schedule: Schedule) -> None:
-        """Check that there is such a loss on what is predicted under this schedule.
+        """Check that the weighting fits what the network predicts under this schedule.
 
         Raises:
-            ValueError: A weighting of v for a network that predicts eps.
+            ValueError: The network predicts eps, but the weighting is for v.
         """
         if schedule.prediction != "v" and self.weighting != "uniform":
             raise ValueError(
-                f"weighting {self.weighting!r} is one of the loss on v; for the prediction {schedule.prediction!r} "
-                "expected 'uniform', DiT's"
+                f"weighting is {self.weighting!r}, which is for the loss on v; expected 'uniform' for the prediction "
+                f"{schedule.prediction!r}"
             )
 
     def loss(
         self, schedule: Schedule, value: Tensor, variance: Tensor | None, x: Tensor, x0: Tensor, eps: Tensor, t: Tensor
     ) -> Loss:
-        """The loss of a prediction at `x` = a `x0` + s `eps`.
+        """Compute the loss of a prediction at `x` = a `x0` + s `eps`.
 
         Args:
-            schedule: The noise schedule.
-            value: The predicted v or eps, (B, C, H, W).
-            variance: The raw variance channels, (B, C, H, W), or None.
-            x: The noisy images, (B, C, H, W).
-            x0: The clean images, (B, C, H, W).
-            eps: The noise, (B, C, H, W).
+            schedule: Noise schedule.
+            value: Predicted v or eps, (B, C, H, W).
+            variance: Raw variance channels, (B, C, H, W), or None.
+            x: Noisy images, (B, C, H, W).
+            x0: Clean images, (B, C, H, W).
+            eps: Noise, (B, C, H, W).
             t: Timesteps, (B,).
 
         Raises:
-            ValueError: As `check`.
+            ValueError: The network predicts eps, but the weighting is for v.
         """
         self.check(schedule)
         value = value.float()  # (B, C, H, W)
@@ -87,7 +88,7 @@ class Objective:
         total = WEIGHTINGS[self.weighting](self, schedule.alpha_bar(t).flatten()).float() * mse  # (B,)
         if variance is None:
             return Loss(total, mse, None)
-        v = schedule.as_v(x, value.detach(), t)  # (B, C, H, W): the mean is not trained by this term
+        v = schedule.as_v(x, value.detach(), t)  # (B, C, H, W): this term does not train the mean
         x0_hat = schedule.x0_from_v(x, v, t)  # (B, C, H, W)
         vlb = variational_bound(schedule, x0_hat, variance.float(), x, x0, t)  # (B,)
         return Loss(total + vlb, mse, vlb)
@@ -95,35 +96,35 @@ class Objective:
 
 WEIGHTINGS: dict[str, Callable[[Objective, Tensor], Tensor]] = {
     "uniform": lambda o, abar: torch.ones_like(abar),
-    # min(SNR, g) / (SNR + 1) with SNR = abar / (1 - abar), multiplied out so that nothing is divided by 0.
+    # min(SNR, gamma) / (SNR + 1) with SNR = abar / (1 - abar), multiplied out to avoid a division by 0.
     "min_snr": lambda o, abar: torch.minimum(abar, o.gamma * (1.0 - abar)).clamp_min(o.floor),
     "authors": lambda o, abar: abar * (1.0 - abar).sqrt(),
 }
-"""The weight of the v-MSE by name, from the objective and abar (B,) float64, to (B,)."""
+"""Weightings of the loss on v by name: functions of the objective and abar (B,) float64 that return (B,)."""
 
 
 def variational_bound(schedule: Schedule, x0_hat: Tensor, o: Tensor, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """The variational bound's term of each timestep, in bits per dimension (Nichol and Dhariwal 2021).
+    """Compute the term of the variational bound at each timestep, in bits per dimension (Nichol and Dhariwal 2021).
 
-    For t > 0 it is KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)); for t = 0 the negative log-likelihood of x0 under the
-    model's Gaussian, which on latents is continuous.
+    For t > 0 it is KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)); for t = 0 it is the negative log-likelihood of x0
+    under the model's Gaussian, a density, since latents are continuous.
 
     Args:
-        schedule: The noise schedule.
-        x0_hat: The predicted clean images, (B, C, H, W).
-        o: The raw variance channels, (B, C, H, W).
-        x: The noisy images, (B, C, H, W).
-        x0: The clean images, (B, C, H, W).
+        schedule: Noise schedule.
+        x0_hat: Predicted clean images, (B, C, H, W).
+        o: Raw variance channels, (B, C, H, W).
+        x: Noisy images, (B, C, H, W).
+        x0: Clean images, (B, C, H, W).
         t: Timesteps, (B,).
 
     Returns:
-        (B,).
+        The term of each sample, (B,).
     """
     true = posterior(schedule, t, t - 1)
     one = torch.ones_like(t)  # (B,)
-    floor = posterior(schedule, one, one - 1).variance.log()  # (B, 1, 1, 1): that of t = 1, for t = 0
+    floor = posterior(schedule, one, one - 1).variance.log()  # (B, 1, 1, 1): the value at t = 1 replaces -inf at t = 0
     log_p = log_variance(o, true, floor)  # (B, C, H, W)
-    gap = (true.from_x0.to(x.dtype) * (x0 - x0_hat)).square()  # (B, C, H, W): the two means differ in x0 alone
+    gap = (true.from_x0.to(x.dtype) * (x0 - x0_hat)).square()  # (B, C, H, W): the two means differ only in x0
     log_q = torch.maximum(true.variance.log(), floor).to(x.dtype)  # (B, 1, 1, 1)
     kl = 0.5 * (log_p - log_q - 1.0 + torch.exp(log_q - log_p) + gap * torch.exp(-log_p))  # (B, C, H, W)
     nll = 0.5 * (math.log(2.0 * math.pi) + log_p + gap * torch.exp(-log_p))  # (B, C, H, W)

@@ -1,4 +1,4 @@
-"""The noise schedule, what is predicted under it, and the conversions between v, x0 and eps.
+"""The noise schedule, the prediction target, and the conversions between v, x0 and eps.
 
 Notation: a = sqrt(abar_t), s = sqrt(1 - abar_t), x_t = a x0 + s eps, v = a eps - s x0 (Salimans and Ho 2022).
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Signal(NamedTuple):
-    """The signal and noise levels of some timesteps, each (B, 1, 1, 1)."""
+    """Signal level a and noise level s at some timesteps, each (B, 1, 1, 1)."""
 
     a: Tensor
     s: Tensor
@@ -24,20 +24,19 @@ class Signal(NamedTuple):
 class Schedule:
     """Linear betas, rescaled so that the last timestep is pure noise (Lin et al. 2023; paper Sec. 4.1).
 
-    Timesteps run from 0, the cleanest, to `num_timesteps` - 1, which is T. Wherever a timestep is wanted, -1 stands for
-    the clean image. The tables are float64 (float32 on MPS, which has no wider type); conversions return the type of
-    their input.
+    Timesteps run from 0, the cleanest, to T = `num_timesteps` - 1. Every method also accepts timestep -1, the clean
+    image. Tables are float64 (float32 on MPS, which has no wider type); conversions return the dtype of their input.
 
     Attributes:
         num_timesteps: Number of timesteps.
         beta_start: The first beta.
         beta_end: The last beta before rescaling.
-        zero_terminal_snr: Rescale, so that abar_T = 0.
-        prediction: What the network predicts: "v", or "epsilon" as DiT's does. Not at zero terminal SNR, where eps says
-            nothing of the image.
+        zero_terminal_snr: Rescale the schedule so that abar_T = 0.
+        prediction: What the network predicts, "v" or, as DiT does, "epsilon". Epsilon is not possible at zero terminal
+            SNR, where it says nothing about the image.
 
     Raises:
-        ValueError: A field outside its range, or a prediction of epsilon at zero terminal SNR.
+        ValueError: A field is outside its range, or `prediction` is "epsilon" at zero terminal SNR.
     """
 
     num_timesteps: int = 1000
@@ -62,13 +61,13 @@ class Schedule:
             raise ValueError(f"prediction is {self.prediction!r}; expected 'v' or 'epsilon'")
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
-                "prediction is 'epsilon' at zero terminal SNR, where it says nothing of the image; predict 'v', or "
-                "leave zero_terminal_snr out"
+                "prediction is 'epsilon' at zero terminal SNR, where it says nothing about the image; expected 'v', or "
+                "zero_terminal_snr=false"
             )
 
     @functools.cached_property
     def alphas_bar(self) -> Tensor:
-        """The table of abar at timesteps -1, 0, ..., T: (num_timesteps + 1,) float64, from 1 down to 0."""
+        """Table of abar at timesteps -1, 0, ..., T: (num_timesteps + 1,) float64, from 1 down to 0."""
         betas = torch.linspace(self.beta_start, self.beta_end, self.num_timesteps, dtype=torch.float64)  # (N,)
         r = (1.0 - betas).cumprod(0).sqrt()  # (N,)
         if self.zero_terminal_snr:
@@ -80,52 +79,55 @@ class Schedule:
         return self._table(t.device)[t.long() + 1].view(-1, 1, 1, 1)  # (B, 1, 1, 1)
 
     def signal(self, t: Tensor, dtype: torch.dtype | None = None) -> Signal:
-        """Look up a and s at timesteps `t` (B,), each (B, 1, 1, 1), in `dtype` or else in the tables' type."""
+        """Look up a and s at timesteps `t` (B,), each (B, 1, 1, 1), in `dtype` or by default in that of the tables."""
         alpha_bar = self.alpha_bar(t)  # (B, 1, 1, 1)
         return Signal(
             alpha_bar.sqrt().to(dtype or alpha_bar.dtype), (1.0 - alpha_bar).sqrt().to(dtype or alpha_bar.dtype)
         )
 
     def angle(self, t: Tensor) -> Tensor:
-        """The angle phi = atan2(s, a) at timesteps `t` (B,): (B, 1, 1, 1) float64, from 0 (clean) to pi / 2 (noise)."""
+        """Compute phi = atan2(s, a) at timesteps `t` (B,): (B, 1, 1, 1) float64, from 0 (clean) to pi / 2 (noise)."""
         a, s = self.signal(t)  # (B, 1, 1, 1)
         return torch.atan2(s, a)  # (B, 1, 1, 1)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """The noisy image x_t = a x0 + s eps: (B, C, H, W) each, `t` (B,)."""
+        """Compute the noisy image x_t = a x0 + s eps: (B, C, H, W) each, `t` (B,)."""
         a, s = self.signal(t, x0.dtype)
         return a * x0 + s * eps  # (B, C, H, W)
 
     def velocity(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """The velocity v = a eps - s x0: (B, C, H, W) each, `t` (B,)."""
+        """Compute the velocity v = a eps - s x0: (B, C, H, W) each, `t` (B,)."""
         a, s = self.signal(t, x0.dtype)
         return a * eps - s * x0  # (B, C, H, W)
 
     def x0_from_v(self, x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-        """The clean image x0 = a x_t - s v: (B, C, H, W) each, `t` (B,). No division, at T either."""
+        """Compute the clean image x0 = a x_t - s v: (B, C, H, W) each, `t` (B,). Without division, even at T."""
         a, s = self.signal(t, x.dtype)
         return a * x - s * v  # (B, C, H, W)
 
     def eps_from_v(self, x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-        """The noise eps = s x_t + a v: (B, C, H, W) each, `t` (B,)."""
+        """Compute the noise eps = s x_t + a v: (B, C, H, W) each, `t` (B,)."""
         a, s = self.signal(t, x.dtype)
         return s * x + a * v  # (B, C, H, W)
 
     def v_from_eps(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """The velocity v = (eps - s x_t) / a: (B, C, H, W) each, `t` (B,). Not where a = 0."""
+        """Compute the velocity v = (eps - s x_t) / a: (B, C, H, W) each, `t` (B,). Undefined where a = 0."""
         a, s = self.signal(t, x.dtype)
         return (eps - s * x) / a  # (B, C, H, W)
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What the network is to predict, v or eps: (B, C, H, W) each, `t` (B,)."""
+        """Compute the prediction target, v or eps: (B, C, H, W) each, `t` (B,)."""
         return self.velocity(x0, eps, t) if self.prediction == "v" else eps  # (B, C, H, W)
 
     def as_v(self, x: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
-        """The velocity of what the network predicts at `x`: (B, C, H, W) each, `t` (B,)."""
+        """Convert a prediction at `x` to v: (B, C, H, W) each, `t` (B,)."""
         return prediction if self.prediction == "v" else self.v_from_eps(x, prediction, t)  # (B, C, H, W)
 
     def scheduler_config(self) -> dict[str, Any]:
-        """This schedule as arguments of a diffusers scheduler, none left to a default that differs between classes."""
+        """Return this schedule as arguments of a diffusers scheduler.
+
+        Every value is given, because the defaults differ between scheduler classes.
+        """
         return {
             "num_train_timesteps": self.num_timesteps,
             "beta_start": self.beta_start,
@@ -150,9 +152,9 @@ class Schedule:
 
 
 class Posterior(NamedTuple):
-    """q(x_u | x_t, x0) for any u cleaner than t: x_u ~ N(from_x0 x0 + from_x x_t, variance), each (B, 1, 1, 1) float64.
+    """The distribution q(x_u | x_t, x0) = N(from_x0 x0 + from_x x_t, variance) for any u cleaner than t.
 
-    `beta` is 1 - abar_t / abar_u, the variance of the forward step from u to t.
+    Each field is (B, 1, 1, 1) float64. `beta` = 1 - abar_t / abar_u is the variance of the forward step from u to t.
     """
 
     from_x0: Tensor
@@ -162,7 +164,7 @@ class Posterior(NamedTuple):
 
 
 def posterior(schedule: Schedule, t: Tensor, u: Tensor) -> Posterior:
-    """The DDPM posterior from timesteps `t` (B,) to cleaner ones `u` (B,), which may be -1 (Ho et al. 2020, Eq. 7)."""
+    """Compute the DDPM posterior from timesteps `t` (B,) to cleaner ones `u` (B,) or -1 (Ho et al. 2020, Eq. 7)."""
     abar_t, abar_u = schedule.alpha_bar(t), schedule.alpha_bar(u)  # (B, 1, 1, 1)
     beta = 1.0 - abar_t / abar_u  # (B, 1, 1, 1)
     return Posterior(
@@ -174,15 +176,15 @@ def posterior(schedule: Schedule, t: Tensor, u: Tensor) -> Posterior:
 
 
 def log_variance(o: Tensor, now: Posterior, floor: Tensor) -> Tensor:
-    """The learned log variance: log sigma^2 = f log beta + (1 - f) log betatilde, f = (o + 1) / 2 (DiT).
+    """Compute the learned log variance log sigma^2 = f log beta + (1 - f) log betatilde with f = (o + 1) / 2 (DiT).
 
     Args:
-        o: The network's raw output, (B, C, H, W).
-        now: The posterior of the step.
-        floor: What log betatilde is clipped to, (B, 1, 1, 1): on the step to the clean image it is -inf.
+        o: Raw variance channels of the network, (B, C, H, W).
+        now: Posterior of the step.
+        floor: Lower bound on log betatilde, (B, 1, 1, 1), which is -inf for the step to the clean image.
 
     Returns:
-        (B, C, H, W) in the type of `o`.
+        (B, C, H, W) in the dtype of `o`.
     """
     low = torch.maximum(now.variance.log(), floor)  # (B, 1, 1, 1)
     f = (o + 1.0) / 2.0  # (B, C, H, W)

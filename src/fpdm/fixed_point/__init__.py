@@ -1,4 +1,4 @@
-"""Fixed points: solve, accelerate, differentiate. Imports nothing else of fpdm; usable in any network.
+"""Fixed points: solve, accelerate and differentiate through them. Depends on no other part of fpdm.
 
 Example:
     >>> import torch

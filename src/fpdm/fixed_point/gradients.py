@@ -1,8 +1,8 @@
-"""How to differentiate through a fixed point.
+"""Gradients of fixed points.
 
-`JacobianFree` is Stochastic Jacobian-Free Backpropagation (paper Sec. 3.4, Algorithm 1) and, as ranges of it, JFB,
-its multi-step form and full unrolling. `Implicit` is the exact gradient, by a second fixed-point solve in the backward
-pass: a yardstick. Both give the trainer a function `(f, z0) -> Solution` for each training step.
+`JacobianFree` is Stochastic Jacobian-Free Backpropagation (paper Sec. 3.4, Algorithm 1). JFB, multi-step JFB and full
+unrolling are special cases of it. `Implicit` is the exact gradient, found by a second fixed-point solve in the backward
+pass; it serves as a reference. Both provide a function `(f, z0) -> Solution` for each training step.
 """
 
 from __future__ import annotations
@@ -21,38 +21,42 @@ from fpdm.fixed_point.solve import Map, Solution, Solver, Stop, solve
 from fpdm.fixed_point.solvers import Anderson, Picard
 
 FixedPointSolver = Callable[[Map, Tensor], Solution]
-"""What a model takes: `(f, z0 (B, ...)) -> Solution`. `functools.partial(solve, solver=..., stop=...)` is one."""
+"""The solver that a model is called with: `(f, z0 (B, ...)) -> Solution`.
+
+For example `functools.partial(solve, solver=Picard(), stop=Stop(5))`.
+"""
 
 
 class Gradient(abc.ABC):
-    """A way to solve for a fixed point so that it can be differentiated."""
+    """A differentiable way to solve for a fixed point."""
 
     @abc.abstractmethod
     def bind(self, seed: int, step: int, *, measure: bool = False) -> FixedPointSolver:
-        """The solver of training step `step`: the same on every process, a function of its arguments alone.
+        """Return the solver of training step `step`.
 
-        With `measure` its solutions report the residual of the last iteration.
+        It depends on the arguments only, so it is the same in every process. With `measure`, its solutions report the
+        residual of the last iteration.
         """
 
 
 @dataclass(frozen=True)
 class JacobianFree(Gradient):
-    """n iterations without gradient, then m iterations with; backpropagation through the m only.
+    """Iterate n times without gradient, then m times with gradient, and backpropagate through the last m only.
 
-    n and m are drawn once per step for the whole batch, uniformly from their ranges or by the given weights. The n
-    iterations store nothing. The start is a guess, so no gradient flows into it, whatever n is; with `into_start` it
-    does where n = 0, so that a map mostly applied once learns like a plain network.
+    n and m are drawn once per step for the whole batch, uniformly from their ranges or with the given weights. The n
+    iterations store no activations. The start is only a guess, so no gradient flows into it; with `into_start` it does
+    if n = 0, so that a map that is mostly applied once learns like a plain network.
 
     Attributes:
-        no_grad: (lo, hi), both included, of n; lo at least 0.
-        with_grad: (lo, hi), both included, of m; lo at least 1.
-        no_grad_weights: One weight for each of lo..hi of n; empty means uniform. They need not sum to 1.
-        with_grad_weights: The same for m.
-        solver: The solver of both stretches.
-        into_start: Where n = 0, let the gradient flow into z0 too (not in the paper).
+        no_grad: Inclusive range (lo, hi) of n; lo is at least 0.
+        with_grad: Inclusive range (lo, hi) of m; lo is at least 1.
+        no_grad_weights: One weight for each n from lo to hi; empty means uniform. They need not sum to 1.
+        with_grad_weights: One weight for each m, likewise.
+        solver: Solver of both phases.
+        into_start: Let the gradient flow into z0 if n = 0 (not in the paper).
 
     Raises:
-        ValueError: An empty range, one that starts too low, or weights that do not fit theirs.
+        ValueError: A range is empty or starts too low, or the number of weights does not match its range.
     """
 
     no_grad: tuple[int, int]
@@ -77,7 +81,7 @@ class JacobianFree(Gradient):
                 raise ValueError(f"{name}_weights is {weights}; expected finite numbers of at least 0, not all 0")
 
     def draw(self, seed: int, step: int) -> tuple[int, int]:
-        """(n, m) of training step `step`, from a generator seeded by (seed, step)."""
+        """Draw (n, m) of training step `step` from a generator seeded by (seed, step)."""
         rng = np.random.default_rng((seed, step))
         return self._draw_one(rng, self.no_grad, self.no_grad_weights), self._draw_one(
             rng, self.with_grad, self.with_grad_weights
@@ -89,7 +93,6 @@ class JacobianFree(Gradient):
         return int(rng.choice(values, p=np.asarray(weights) / sum(weights) if weights else None))
 
     def bind(self, seed: int, step: int, *, measure: bool = False) -> FixedPointSolver:
-        """A solver with this step's n and m."""
         n, m = self.draw(seed, step)
         return functools.partial(self.solve, n=n, m=m, measure=measure)
 
@@ -98,41 +101,41 @@ class JacobianFree(Gradient):
 
         Args:
             f: The map, (B, ...) to (B, ...).
-            z0: The start, (B, ...).
-            n: Iterations without gradient.
-            m: Iterations with gradient.
+            z0: Initial iterate, (B, ...).
+            n: Number of iterations without gradient.
+            m: Number of iterations with gradient.
             measure: Report the residual of the last iteration.
 
         Raises:
-            ValueError: Gradients are on, yet the solution does not depend on anything that wants one.
+            ValueError: Gradients are enabled, but the solution depends on nothing that requires a gradient.
         """
         z = z0  # (B, ...)
         if n or not self.into_start:
             with torch.no_grad():
                 z = solve(f, z0, solver=self.solver, stop=Stop(n)).z.detach()  # (B, ...)
-        _forget_casts_without_graph()
+        _clear_autocast_cache()
         solution = solve(f, z, solver=self.solver, stop=Stop(m, measure=measure))
         _check_has_gradient(solution.z)
         return Solution(solution.z, n + m, solution.residual, no_grad_iters=n)
 
 
 def stochastic_jfb(N: int, M: int) -> JacobianFree:
-    """S-JFB (Algorithm 1): n ~ U{0..N}, m ~ U{1..M}."""
+    """Return stochastic JFB (Algorithm 1): n ~ U{0..N}, m ~ U{1..M}."""
     return JacobianFree((0, N), (1, M))
 
 
 def jfb(N: int) -> JacobianFree:
-    """JFB, the 1-step gradient: N iterations without gradient, one with (Fung et al. 2022; paper Table 4)."""
+    """Return JFB, the 1-step gradient: N iterations without gradient, one with (Fung et al. 2022; paper Table 4)."""
     return JacobianFree((N, N), (1, 1))
 
 
 def multistep_jfb(N: int, M: int) -> JacobianFree:
-    """Multi-step JFB (paper Table 4): always N iterations without gradient and M with."""
+    """Return multi-step JFB (paper Table 4): always N iterations without gradient and M with."""
     return JacobianFree((N, N), (M, M))
 
 
 def unrolled(M: int) -> JacobianFree:
-    """Backpropagation through all of M iterations (Anderson's weights count as constants)."""
+    """Return full backpropagation through M iterations. The weights of Anderson count as constants."""
     return JacobianFree((0, 0), (M, M))
 
 
@@ -140,14 +143,14 @@ def unrolled(M: int) -> JacobianFree:
 class Implicit(Gradient):
     """The exact gradient dL/dtheta = dL/dz* (I - J)^{-1} df/dtheta, J = df/dz at z*, by the implicit function theorem.
 
-    The backward pass solves g = J^T g + dL/dz* by the same loop as the forward pass (the paper's printed equation lacks
-    the inverse). It warns when that solve did not reach its tolerance, for then the gradient is not exact.
+    The backward pass solves g = J^T g + dL/dz* with the same loop as the forward pass (the paper's printed equation
+    lacks the inverse). It warns if that solve did not reach its tolerance, because the gradient is then not exact.
 
     Attributes:
-        solver: The forward solver.
-        stop: Its stopping rule.
-        backward_solver: The solver of the backward pass.
-        backward_stop: Its stopping rule.
+        solver: Solver of the forward pass.
+        stop: Stopping rule of the forward pass.
+        backward_solver: Solver of the backward pass.
+        backward_stop: Stopping rule of the backward pass.
     """
 
     solver: Solver = field(default_factory=Anderson)
@@ -156,23 +159,22 @@ class Implicit(Gradient):
     backward_stop: Stop = field(default_factory=lambda: Stop(100, tol=1e-6))
 
     def bind(self, seed: int, step: int, *, measure: bool = False) -> FixedPointSolver:
-        """Nothing is drawn: every step solves alike, and the residual is known anyway."""
-        return self.solve
+        return self.solve  # nothing is random, and the residual is reported anyway
 
     def solve(self, f: Map, z0: Tensor) -> Solution:
-        """Solve from `z0` (B, ...); the solution carries the exact gradient.
+        """Solve from `z0` (B, ...) and attach the exact gradient to the solution.
 
         Raises:
-            ValueError: Gradients are on, yet the solution does not depend on anything that wants one.
+            ValueError: Gradients are enabled, but the solution depends on nothing that requires a gradient.
         """
         with torch.no_grad():
             solution = solve(f, z0, solver=self.solver, stop=self.stop)
         if not torch.is_grad_enabled():
             return solution
-        _forget_casts_without_graph()
+        _clear_autocast_cache()
         start = solution.z.detach().requires_grad_()  # (B, ...)
         image = f(start)  # (B, ...)
-        z = f(solution.z.detach())  # (B, ...), the value that depends on the parameters
+        z = f(solution.z.detach())  # (B, ...): one more iteration, through which the parameters get their gradient
         _check_has_gradient(z)
         z.register_hook(functools.partial(self._backward, image, start))
         return Solution(z, solution.iters + 1, solution.residual, no_grad_iters=solution.iters)
@@ -186,19 +188,19 @@ class Implicit(Gradient):
         if tol and solution.residual is not None and not bool((solution.residual <= tol).all()):
             worst = solution.residual.max().item()
             warnings.warn(
-                f"the backward fixed-point solve ended at a residual of {worst:.2g}, above its tolerance {tol:.2g}: "
-                "the gradient is approximate",
+                f"the backward solve stopped at a residual of {worst:.2g}, above its tolerance of {tol:.2g}; the "
+                "gradient is approximate",
                 RuntimeWarning,
                 stacklevel=2,
             )
         return solution.z
 
 
-def _forget_casts_without_graph() -> None:
-    """Autocast kept the low-precision weights of iterations without a graph, and older versions of torch reuse them."""
+def _clear_autocast_cache() -> None:
+    # Autocast caches the low-precision weights of iterations without a graph, and older versions of torch reuse them.
     torch.clear_autocast_cache()
 
 
 def _check_has_gradient(z: Tensor) -> None:
     if torch.is_grad_enabled() and not z.requires_grad:
-        raise ValueError("the fixed point depends on nothing that requires a gradient: is the whole map frozen?")
+        raise ValueError("the fixed point depends on nothing that requires a gradient; is the whole map frozen?")

@@ -1,7 +1,7 @@
 """The fixed-point loop: find z with f(z) = z by repeated application of f.
 
-There is one such loop in the project, and it is this one. What to do with the last iterates is the solver's
-business (`solvers.py`), when to stop is said by a `Stop`, and how to differentiate is `gradients.py`'s.
+This is the only such loop in the project. A `Solver` combines the last iterates (`solvers.py`), a `Stop` says when to
+stop, and a `Gradient` says how to differentiate (`gradients.py`).
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ import torch
 from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
-"""The map f whose fixed point is wanted: (B, ...) to (B, ...)."""
+"""The map f whose fixed point is sought: (B, ...) to (B, ...)."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """When to stop iterating.
+    """Stopping rule of a solve.
 
     Attributes:
-        max_iters: Applications of f at most; an int, or a tensor (B,) that gives each sample its own limit (each at
-            least 1). Zero is allowed as an int and returns the start.
-        tol: A sample stops after the iteration whose relative change is at or below this. 0 means exactly
-            `max_iters` iterations, with no residual computed and no synchronisation with the device.
-        measure: Report the residual of the last iteration although `tol` is 0. Does not synchronise either.
+        max_iters: Maximum number of applications of f: an int, or a tensor (B,) that gives each sample its own limit
+            of at least 1. The int 0 is allowed and returns the start.
+        tol: A sample stops after the first iteration whose relative change is at most `tol`. 0 means exactly
+            `max_iters` iterations, without computing residuals or synchronising with the device.
+        measure: Report the residual of the last iteration even if `tol` is 0. This does not synchronise either.
 
     Raises:
-        ValueError: A negative `max_iters`, a `tol` that is negative or not finite, or a per-sample `max_iters` with
-            `tol=0`.
+        ValueError: `max_iters` is negative, `tol` is negative or not finite, or `max_iters` is a tensor and `tol` is 0.
     """
 
     max_iters: int | Tensor
@@ -43,20 +42,20 @@ class Stop:
             raise ValueError(f"tol is {self.tol}; expected a finite number of at least 0")
         if isinstance(self.max_iters, Tensor):
             if self.tol == 0.0:
-                raise ValueError("max_iters per sample needs tol > 0; with tol=0 every sample gets the same int")
+                raise ValueError("max_iters is a tensor and tol is 0; expected tol > 0, or one int for all samples")
         elif not isinstance(self.max_iters, int) or self.max_iters < 0:
-            raise ValueError(f"max_iters is {self.max_iters!r}; expected an integer of at least 0, or a tensor of them")
+            raise ValueError(f"max_iters is {self.max_iters!r}; expected an integer of at least 0, or a tensor (B,)")
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solve returns.
+    """Result of a solve.
 
     Attributes:
-        z: The last iterate, (B, ...). Not the one with the lowest residual.
-        iters: Applications of f: an int when all samples got the same number, else (B,) int64.
+        z: The last iterate, (B, ...), which need not be the one with the lowest residual.
+        iters: Number of applications of f: an int if it is the same for all samples, otherwise (B,) int64.
         residual: ||z_k - z_{k-1}|| / ||z_k|| of each sample's last iteration, (B,) float32; None if not computed.
-        no_grad_iters: Those among `iters` that no gradient flows through.
+        no_grad_iters: How many of `iters` ran without gradient.
     """
 
     z: Tensor
@@ -65,54 +64,54 @@ class Solution:
     no_grad_iters: int | Tensor = 0
 
     def detach(self) -> Solution:
-        """The same solution, cut off from the graph that made it."""
+        """Return the same solution, detached from the autograd graph."""
         return replace(self, z=self.z.detach())
 
 
 class Solver(abc.ABC):
-    """Turns the pair (z, f(z)) into the next iterate. State goes in and comes out by argument."""
+    """Update rule from (z, f(z)) to the next iterate. State is passed in and returned, never stored."""
 
     def init(self, z0: Tensor) -> Any:
-        """The state before the first iteration from `z0` (B, ...)."""
+        """Return the state before the first iteration from `z0` (B, ...)."""
         return None
 
     @abc.abstractmethod
     def step(self, z: Tensor, fz: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The next iterate (B, ...) from `z` (B, ...) and `fz` = f(z) (B, ...), with the next state."""
+        """Return the next iterate (B, ...) and state, given `z` (B, ...) and `fz` = f(z) (B, ...)."""
 
 
 def mean_iterations(iters: int | Tensor) -> float:
-    """The mean over the samples of iterations that are counted as in `Solution.iters`."""
+    """Average `Solution.iters` over the samples."""
     return torch.as_tensor(iters).float().mean().item()
 
 
 def relative_change(new: Tensor, old: Tensor) -> Tensor:
-    """||new - old|| / ||new|| per sample, in float32 however narrow the inputs' type.
+    """Compute ||new - old|| / ||new|| per sample, in float32 or wider.
 
     Args:
         new: (B, ...).
         old: (B, ...).
 
     Returns:
-        (B,) float32; nan or inf where an iterate is not finite.
+        (B,) float32; NaN or inf where an iterate is not finite.
     """
-    wide = torch.promote_types(new.dtype, torch.float32)  # float64 stays: its small differences are not 0
+    wide = torch.promote_types(new.dtype, torch.float32)  # float64 stays: small differences must not vanish
     new, old = new.detach().to(wide).flatten(1), old.detach().to(wide).flatten(1)  # (B, N)
     tiny = torch.finfo(torch.float32).tiny  # 0 / 0 counts as no change
     return ((new - old).norm(dim=1) / new.norm(dim=1).clamp_min(tiny)).float()  # (B,)
 
 
 def solve(f: Map, z0: Tensor, *, solver: Solver, stop: Stop) -> Solution:
-    """Iterate to the fixed point of `f`, from `z0`.
+    """Iterate from `z0` towards a fixed point of `f`.
 
-    Autograd sees every iteration unless it is switched off outside. A sample that has converged keeps its answer
-    while the others go on, so that no sample's answer depends on its neighbours in the batch.
+    Autograd records every iteration unless the caller disables it. A sample that has converged keeps its solution
+    while the others continue, so the result of a sample does not depend on the rest of its batch.
 
     Args:
-        f: Maps (B, ...) to the same shape, each sample by itself.
-        z0: The start, (B, ...).
-        solver: `Picard()` or `Anderson()`.
-        stop: How many iterations, or to what tolerance.
+        f: Maps (B, ...) to the same shape, each sample independently.
+        z0: Initial iterate, (B, ...).
+        solver: Update rule, such as `Picard()` or `Anderson()`.
+        stop: Stopping rule.
     """
     if stop.tol > 0.0:
         return _solve_to_tolerance(f, z0, solver, stop)
@@ -137,6 +136,6 @@ def _solve_to_tolerance(f: Map, z0: Tensor, solver: Solver, stop: Stop) -> Solut
         residual = torch.where(active, relative_change(new, z), residual)  # (B,)
         z = torch.where(active.view(-1, *[1] * (z.ndim - 1)), new, z)  # (B, ...)
         iters = iters + active  # (B,)
-        # Written so that a residual of nan counts as not converged.
+        # A NaN residual compares as False, so it counts as not converged.
         active = active & ~(residual <= stop.tol) & (iters < limit)  # (B,)
     return Solution(z, iters, residual)

@@ -1,4 +1,4 @@
-"""Budgeted sampling: a number of block passes, shared out over timesteps and iterations."""
+"""Budgeted sampling: a number of block passes, divided over timesteps and iterations."""
 
 import lazy_loader
 

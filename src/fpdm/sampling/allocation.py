@@ -1,7 +1,7 @@
-"""Who gets the iterations: how a budget is shared out over the timesteps, in SAMPLING order (the noisiest step first).
+"""Allocation of a budget's iterations to the timesteps, in SAMPLING order (the noisiest step first).
 
-`Constant`, `Increasing` and `Decreasing` fix a table beforehand that sums exactly to the budget (paper Sec. 3.3,
-Table 5); `Adaptive` lets each sample iterate until it has converged (appendix C). State goes in and comes out.
+`Constant`, `Increasing` and `Decreasing` fix a table in advance that spends exactly the budget (paper Sec. 3.3,
+Table 5); `Adaptive` lets each sample iterate until it has converged (appendix C). State is passed in and returned.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fpdm.sampling.budget import Budget
 
 @dataclass(frozen=True)
 class AllocationState:
-    """Where an allocation stands.
+    """State of an allocation between two steps.
 
     Attributes:
-        table: The iterations of each step, where they are fixed beforehand; else the least of each.
-        position: The next step, counted from 0.
-        remaining: Iterations left, an int or one for each sample, (B,).
+        table: Iterations of each step if they are fixed in advance, otherwise the minimum of each.
+        position: Index of the next step, from 0.
+        remaining: Iterations left, an int or one number per sample, (B,).
     """
 
     table: tuple[int, ...]
@@ -35,71 +35,68 @@ class AllocationState:
 
 
 class Allocation(abc.ABC):
-    """How many iterations each step gets."""
+    """Rule for the number of iterations of each step."""
 
     @abc.abstractmethod
     def table(self, budget: Budget, steps: int) -> tuple[int, ...]:
-        """The iterations of each of `steps` steps, noisiest first.
+        """Return the iterations of each of `steps` steps, noisiest first.
 
         Raises:
             ValueError: The budget is too small for that many steps.
         """
 
     def init(self, budget: Budget, steps: int) -> AllocationState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         table = self.table(budget, steps)
         return AllocationState(table, 0, sum(table))
 
     def next(self, state: AllocationState) -> Stop:
-        """When the next step's solve is to stop."""
+        """Return the stopping rule of the next step's solve."""
         return Stop(state.table[state.position])
 
     def update(self, state: AllocationState, solution: Solution) -> AllocationState:
-        """The state after a step that ended in `solution`."""
+        """Return the state after a step that ended in `solution`."""
         return replace(state, position=state.position + 1, remaining=state.remaining - solution.iters)
 
 
 @dataclass(frozen=True)
 class Constant(Allocation):
-    """The same for every step; what does not divide goes to the cleanest steps, one each."""
+    """The same number for every step; a remainder goes to the cleanest steps, one iteration each."""
 
     def table(self, budget: Budget, steps: int) -> tuple[int, ...]:
-        """The iterations of each step."""
         return _share(budget, steps, [1] * steps)
 
 
 @dataclass(frozen=True)
 class Increasing(Allocation):
-    """Linear from 0.5 to 1.5 times the mean: most iterations for the cleanest steps."""
+    """Linear from 0.5 to 1.5 times the mean: the cleanest steps get the most iterations."""
 
     def table(self, budget: Budget, steps: int) -> tuple[int, ...]:
-        """The iterations of each step."""
-        # linspace(0.5, 1.5, steps) times 2 (steps - 1): integers, so that equal shares are equal exactly.
+        # linspace(0.5, 1.5, steps) times 2 (steps - 1): integer weights keep equal shares exactly equal.
         return _share(budget, steps, [steps - 1 + 2 * k for k in range(steps)] if steps > 1 else [1])
 
 
 @dataclass(frozen=True)
 class Decreasing(Allocation):
-    """Linear from 1.5 to 0.5 times the mean: most iterations for the noisiest steps."""
+    """Linear from 1.5 to 0.5 times the mean: the noisiest steps get the most iterations."""
 
     def table(self, budget: Budget, steps: int) -> tuple[int, ...]:
-        """The iterations of each step."""
         return tuple(reversed(Increasing().table(budget, steps)))
 
 
 @dataclass(frozen=True)
 class Adaptive(Allocation):
-    """Each sample iterates until its residual is at or below a threshold, a cap, or the end of its budget (appendix C).
+    """Iterate each sample until its residual reaches a threshold, or a cap or its budget is exhausted (appendix C).
 
-    Every later step keeps what it needs at least, so no sample ever spends more than the budget.
+    The minimum of every later step is reserved, so no sample ever spends more than the budget.
 
     Attributes:
-        threshold: The relative change at which a solve stops.
-        cap: Iterations of one step at most.
-        limited: Hold to the budget; `probe` switches it off to see what a threshold would cost.
+        threshold: Relative change at which a solve stops.
+        cap: Maximum number of iterations per step.
+        limited: Respect the budget. `probe` turns this off to see what a threshold would cost.
 
     Raises:
-        ValueError: A field outside its range.
+        ValueError: A field is outside its range.
     """
 
     threshold: float
@@ -113,22 +110,23 @@ class Adaptive(Allocation):
             raise ValueError(f"cap is {self.cap}; expected 1 or more")
 
     def table(self, budget: Budget, steps: int) -> tuple[int, ...]:
-        """The least that each step needs.
+        """Return the minimum of each step.
 
         Raises:
-            ValueError: The budget is too small, or the middle leaves nothing to adapt.
+            ValueError: The budget is too small, or the number of iterations cannot be chosen.
         """
         if not budget.adjustable:
-            raise ValueError("an adaptive allocation needs a fixed point; this model's middle is a stack of blocks")
+            raise ValueError(
+                "allocation is 'adaptive', which needs a fixed point, but this model's middle is a stack of blocks; "
+                "use 'constant'"
+            )
         budget.iterations(steps)  # raises if too small
         return (budget.allowed.start,) * steps
 
     def init(self, budget: Budget, steps: int) -> AllocationState:
-        """The state before the first step."""
         return AllocationState(self.table(budget, steps), 0, budget.iterations(steps))
 
     def next(self, state: AllocationState) -> Stop:
-        """The threshold, and what the budget still allows."""
         if not self.limited:
             return Stop(self.cap, tol=self.threshold)
         spare = torch.as_tensor(state.remaining) - sum(state.table[state.position + 1 :])  # () or (B,)
@@ -137,13 +135,13 @@ class Adaptive(Allocation):
 
 @dataclass(frozen=True)
 class Probed:
-    """What `probe` found.
+    """Result of `probe`.
 
     Attributes:
-        allocation: With the threshold found, and held to the budget.
-        passes: Block passes per sample that it would spend on the probe batch if it were not; nan if no probe stayed
-            within the budget, and the threshold is the loosest.
-        probes: Batches that were sampled to find it.
+        allocation: Adaptive allocation with the threshold found, limited to the budget.
+        passes: Mean block passes per sample of this threshold on the probe batch without that limit. NaN if no probe
+            stayed within the budget; the threshold is then the loosest of the bracket.
+        probes: Number of batches sampled to find it.
     """
 
     allocation: Adaptive
@@ -161,21 +159,21 @@ def probe(
     max_probes: int = 10,
     bracket: tuple[float, float] = (1e-6, 1.0),
 ) -> Probed:
-    """Find the threshold whose mean cost on one batch is within `tolerance` of the budget, not above (appendix C).
+    """Find the threshold whose mean cost on one batch is below the budget by at most `tolerance` (appendix C).
 
-    Bisects the logarithm of the threshold. If no probe comes that close, the dearest one below the budget is taken.
+    Bisects the logarithm of the threshold. If no probe comes that close, the most expensive one within the budget wins.
 
     Args:
-        budget: What to spend.
-        steps: Over how many steps.
-        run: Samples one batch with the given allocation; returns the mean iterations per sample, over all steps.
-        cap: Iterations of one step at most.
-        tolerance: How near to the budget, relatively.
-        max_probes: How many batches at most.
-        bracket: Thresholds between which to look.
+        budget: Budget to spend.
+        steps: Number of steps.
+        run: Samples one batch with the given allocation; returns the mean iterations per sample, summed over the steps.
+        cap: Maximum number of iterations per step.
+        tolerance: Relative distance to the budget at which to stop.
+        max_probes: Maximum number of batches to sample.
+        bracket: Smallest and largest threshold to consider.
 
     Raises:
-        ValueError: The budget is too small for the steps, or the middle leaves nothing to adapt.
+        ValueError: The budget is too small for the steps, or the number of iterations cannot be chosen.
     """
     Adaptive(bracket[1], cap).table(budget, steps)  # raises if there is nothing to probe
     low, high = math.log(bracket[0]), math.log(bracket[1])
@@ -196,14 +194,14 @@ def probe(
 
 
 def _share(budget: Budget, steps: int, weights: list[int]) -> tuple[int, ...]:
-    """Split the budget's iterations by `weights` (increasing), by largest remainders, each step getting its least.
+    """Split the budget's iterations in proportion to increasing `weights`, giving every step at least its minimum.
 
-    Exact arithmetic; ties go to the cleaner step; a table from increasing weights is increasing.
+    Uses the method of largest remainders in exact arithmetic. Ties go to the cleaner step, so the table is increasing.
     """
     total, least = budget.iterations(steps), budget.allowed.start
     table = [least] * steps
     for start in range(steps):
-        # Steps before `start` would get less than the least: they get it, and the rest share what is left.
+        # The steps before `start` get the minimum, because their share is smaller; the others share the rest.
         left, share = total - least * start, sum(weights[start:])
         if left * weights[start] < least * share:
             continue
@@ -218,4 +216,4 @@ def _share(budget: Budget, steps: int, weights: list[int]) -> tuple[int, ...]:
 
 
 ALLOCATIONS: dict[str, Allocation] = {"constant": Constant(), "increasing": Increasing(), "decreasing": Decreasing()}
-"""The allocations that need no probing, by name."""
+"""Allocations that need no probing, by name."""

@@ -1,4 +1,4 @@
-"""Budgets in block passes, the paper's currency (Sec. 4.2, footnote 4), and what a plan costs."""
+"""Sampling budgets in block passes, the paper's unit of compute (Sec. 4.2, footnote 4)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from fpdm.models.cost import ModelCost
 
 @dataclass(frozen=True)
 class Budget:
-    """Block passes to spend on one sample.
+    """Block passes available for one sample.
 
     Guidance evaluates the network twice per step; a budget counts each step once, as the paper does.
 
     Attributes:
-        passes: Block passes.
-        explicit: Block passes of a step outside the middle.
-        per_iteration: Block passes of one iteration.
-        allowed: The numbers of iterations that the middle can be asked for.
+        passes: Number of block passes.
+        explicit: Block passes per step outside the middle.
+        per_iteration: Block passes per iteration of the middle.
+        allowed: Numbers of iterations that the middle supports.
 
     Raises:
-        ValueError: `passes` does not pay for a single step.
+        ValueError: `passes` is too small for a single step.
     """
 
     passes: int
@@ -38,32 +38,34 @@ class Budget:
 
     @classmethod
     def of(cls, passes: int, cost: ModelCost) -> Budget:
-        """The budget of `passes` block passes for a model with this cost."""
+        """Create a budget of `passes` block passes for a model with this cost."""
         return cls(passes, cost.explicit, cost.middle.passes, cost.middle.iterations)
 
     @property
     def adjustable(self) -> bool:
-        """Whether the middle leaves the number of iterations to be chosen."""
+        """Whether the number of iterations can be chosen at sampling time."""
         return len(self.allowed) > 1
 
     def cost(self, table: Sequence[int]) -> int:
-        """Block passes of a plan that gives each step these iterations."""
+        """Count the block passes of steps with these numbers of iterations."""
         return int(self.spent(len(table), sum(table)))
 
     def spent(self, steps: int, iterations: float) -> float:
-        """Block passes of `steps` steps with `iterations` iterations in all (footnote 4); a mean may be a fraction."""
+        """Count the block passes of `steps` steps with a total of `iterations`, which may be a fractional mean."""
         return steps * self.explicit + iterations * self.per_iteration
 
     def steps(self, iterations: int | None = None) -> int:
-        """The most steps that can be paid for with `iterations` each (None: the middle's only answer).
+        """Return the number of steps that the budget affords with `iterations` each.
+
+        Leave `iterations` out if the middle supports only one number.
 
         Raises:
-            ValueError: The middle cannot be asked for that, or it must be chosen, or one step is too dear.
+            ValueError: The middle does not support `iterations`, it has to be given, or a single step costs too much.
         """
         if iterations is None:
             if self.adjustable:
                 raise ValueError(
-                    "the number of iterations per step is missing; this model leaves it to you: give 1 or more"
+                    "the number of iterations per step is missing; this model lets you choose it: give 1 or more"
                 )
             iterations = self.allowed.start
         if iterations not in self.allowed:
@@ -82,10 +84,10 @@ class Budget:
         return steps
 
     def iterations(self, steps: int) -> int:
-        """Iterations to share out over `steps` steps, so that as little as possible stays unspent.
+        """Return the total number of iterations that the budget affords over `steps` steps.
 
         Raises:
-            ValueError: The budget is below the least that this many steps cost.
+            ValueError: The budget is smaller than the minimum cost of this many steps.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}; expected 1 or more")

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho and Salimans 2022), as a denoiser that wraps a denoiser."""
+"""Classifier-free guidance (Ho and Salimans 2022), as a denoiser that wraps another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fpdm.models.transformer import Prediction
 
 
 class Denoiser(Protocol):
-    """What a sampler samples from: `DiffusionTransformer`, or anything that answers alike."""
+    """Interface that samplers expect of a network: that of `DiffusionTransformer`."""
 
     def __call__(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
@@ -25,18 +25,19 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class Guided:
-    """v = v_uncond + scale (v_cond - v_uncond), on all channels; each half has its own fixed-point solution.
+    """Guided prediction v = v_uncond + scale (v_cond - v_uncond) on all channels.
 
-    The two halves run as one batch of 2B, the conditional one first. (Code after GLIDE guides three of four latent
-    channels only; its scale of 1.5 is about 1.375 here.)
+    The conditional and the unconditional half run as one batch of 2B, the conditional one first, and each has its own
+    fixed-point solution. (Code derived from GLIDE guides three of four latent channels; its scale of 1.5 is about 1.375
+    here.)
 
     Attributes:
-        denoiser: The one that is guided.
-        scale: 1 is no guidance, 0 the unconditional model; above 1 it sharpens.
-        null_label: The label that means "no class".
+        denoiser: The denoiser to guide.
+        scale: Guidance scale: 0 is the unconditional model, 1 is no guidance, larger values sharpen.
+        null_label: Label that means "no class".
 
     Raises:
-        ValueError: A scale that is negative or not finite, or an unconditional model.
+        ValueError: The scale is negative or not finite, or the model is unconditional.
     """
 
     denoiser: Denoiser
@@ -45,16 +46,16 @@ class Guided:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.scale < math.inf:
-            raise ValueError(f"the guidance scale is {self.scale}; expected a finite number of at least 0 (1 is none)")
+            raise ValueError(f"the guidance scale is {self.scale}; expected a finite number of at least 0 (1 is off)")
         if self.null_label < 1:
-            raise ValueError("guidance needs a class-conditional model; this one is unconditional: leave the scale out")
+            raise ValueError("guidance needs a class-conditional model, and this one is unconditional; leave it out")
 
     def __call__(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
     ) -> Prediction:
-        """The guided prediction, (B, C, H, W); its solution holds both halves, (2B, T, D)."""
+        """Predict v with guidance, (B, C, H, W); the solution holds both halves, (2B, T, D)."""
         if y is None:
-            raise ValueError("guidance needs labels; y is None")
+            raise ValueError("y is None; expected labels (B,), which guidance needs")
         labels = torch.cat([y, torch.full_like(y, self.null_label)])  # (2B,)
         both = self.denoiser(x.repeat(2, 1, 1, 1), t.repeat(2), labels, solver=solver, z0=z0)
         with_class, without = both.value.chunk(2)  # (B, C, H, W) each

@@ -1,4 +1,4 @@
-"""From a trained network, a plan and a seed to images: sample i is the same alone or in any batch."""
+"""Sampling of images from a trained network: image i of a seed is the same in any batch."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SOLVERS: dict[str, Solver] = {"picard": Picard(), "anderson": Anderson()}
 
 @dataclass(frozen=True)
 class Images:
-    """Finished samples.
+    """A batch of finished samples.
 
     Attributes:
-        pixels: (B, C, H, W) uint8.
-        passes: Block passes, mean per sample. With an adaptive allocation a batch takes as long as its slowest sample,
-            though each counts its own iterations only.
-        macs: Multiply-accumulates, mean per sample in the same sense, guidance's second evaluation and the decoding of
-            latents included.
-        seconds: What it took for the batch, decoding included.
+        pixels: The images, (B, C, H, W) uint8.
+        passes: Block passes, averaged over the samples. With an adaptive allocation every sample counts its own
+            iterations only, although the batch takes as long as its slowest sample.
+        macs: Multiply-accumulates, averaged in the same way, including guidance's second evaluation and the decoding
+            of latents.
+        seconds: Wall-clock time of the batch, including decoding.
     """
 
     pixels: Tensor
@@ -51,20 +51,20 @@ class Images:
 
 
 class ImageSampler:
-    """A network with a plan worked out for it.
+    """Sampler of images from a network under a plan.
 
     Args:
         model: The network.
         schedule: Its noise schedule.
         plan: How to spend the budget.
-        seed: Samples are a function of it and their index.
-        device: Where to run; None picks CUDA, MPS or the CPU.
-        autoencoder: What decodes the network's latents, on any device; for a model of pixels nothing does.
+        seed: Seed of the samples; each is a function of the seed and its index.
+        device: Device to run on; None picks CUDA, MPS or the CPU.
+        autoencoder: Decoder of the network's latents, on any device; None for a network of pixels.
 
     Attributes:
         timesteps: The grid, noisiest first.
-        table: Iterations of each step in sampling order; with an adaptive allocation the least of each.
-        unspent: Block passes that the plan leaves over for certain; an adaptive allocation may leave more.
+        table: Iterations of each step in sampling order; with an adaptive allocation, the minimum of each.
+        unspent: Block passes that the plan cannot spend; an adaptive allocation may spend even less.
 
     Raises:
         ValueError: The plan or the autoencoder does not fit the model.
@@ -104,7 +104,7 @@ class ImageSampler:
         """Sample the images with these global indices and labels.
 
         Raises:
-            ValueError: A label out of range, or as many labels as indices are not given.
+            ValueError: A label is out of range, or the numbers of labels and indices differ.
             RunError: The samples are not finite.
         """
         start = time.perf_counter()
@@ -153,7 +153,7 @@ class ImageSampler:
         return last
 
     def _probed(self, steps: int, count: int = 32) -> Adaptive:
-        """An adaptive allocation, its threshold probed on images that no index of a user's reaches."""
+        """Find the threshold of an adaptive allocation, on images whose indices no user's images have."""
         indices = range(2**63, 2**63 + count)
         labels = balanced_labels(range(count), self.model.shape.num_classes)
 
@@ -164,7 +164,7 @@ class ImageSampler:
 
 
 def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:
-    """(C, H, W) of what a model makes, pixels or latents."""
+    """Return the shape (C, H, W) of a model's samples, pixels or latents."""
     return model.shape.in_channels, model.shape.image_size, model.shape.image_size
 
 

@@ -1,4 +1,4 @@
-"""How to spend a budget on a sample, as a frozen configuration."""
+"""The sampling plan: how to spend a budget on a sample."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Plan:
 
     Attributes:
         budget: Block passes per sample (paper Sec. 4.2).
-        iterations: Fixed-point iterations per step, which says how many steps the budget pays for; 0 for a model whose
-            middle leaves no choice.
+        iterations: Fixed-point iterations per step, which determine how many steps the budget affords; 0 for a model
+            without that choice, such as a DiT.
         sampler: "ddim", "ddpm", "second-order", "dpmsolver++" or "unipc".
-        grid: Timestep grid: "trailing", "linspace" or "phi^P".
-        allocation: "constant", "increasing", "decreasing" or "adaptive".
-        reuse: Start each solve from the last step's solution.
-        guidance: Scale of classifier-free guidance; 1 is none.
-        solver: "picard" or "anderson".
+        grid: Timestep grid: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
+        allocation: How iterations are divided over the steps: "constant", "increasing", "decreasing" or "adaptive".
+        reuse: Start each solve from the previous step's solution.
+        guidance: Scale of classifier-free guidance; 1 turns it off.
+        solver: Fixed-point solver, "picard" or "anderson".
 
     Raises:
-        ValueError: An unknown allocation or solver, or a negative number.
+        ValueError: An allocation or solver is unknown, or a number is out of range.
     """
 
     budget: int

@@ -1,4 +1,4 @@
-"""A network that predicts eps, as a denoiser that predicts v: samplers know v only."""
+"""Adapter for networks that predict eps: samplers expect v."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fpdm.sampling.guidance import Denoiser
 
 @dataclass(frozen=True)
 class FromEpsilon:
-    """v = (eps - s x) / a of a network that predicts eps; its variance channels and solution are left as they are.
+    """Denoiser that turns predicted eps into v = (eps - s x) / a and keeps variance channels and solution as they are.
 
-    At a given x this is affine in eps, and the weights of guidance's two halves sum to 1: so it makes no difference
-    which of the two comes first.
+    For a given x this is affine in eps, and the weights of the two halves of guidance sum to 1, so the conversion gives
+    the same result before and after guidance.
 
     Attributes:
-        denoiser: The network.
-        schedule: Its noise schedule, not at zero terminal SNR.
+        denoiser: Network that predicts eps.
+        schedule: Its noise schedule, which must not have zero terminal SNR.
     """
 
     denoiser: Denoiser
@@ -30,11 +30,11 @@ class FromEpsilon:
     def __call__(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
     ) -> Prediction:
-        """The prediction as v, (B, C, H, W)."""
+        """Predict v, (B, C, H, W)."""
         prediction = self.denoiser(x, t, y, solver=solver, z0=z0)
         return replace(prediction, value=self.schedule.v_from_eps(x, prediction.value, t))
 
 
 def predicting_v(denoiser: Denoiser, schedule: Schedule) -> Denoiser:
-    """The denoiser itself, or wrapped if `schedule` says that it predicts eps."""
+    """Return the denoiser, wrapped in `FromEpsilon` if `schedule` says that it predicts eps."""
     return denoiser if schedule.prediction == "v" else FromEpsilon(denoiser, schedule)

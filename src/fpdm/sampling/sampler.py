@@ -1,4 +1,4 @@
-"""The sampler: a generator that denoises step by step and yields a state after each."""
+"""The sampling loop, as a generator that yields a state after every step."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from fpdm.sampling.steps import Denoised, Step
 
 @dataclass(frozen=True)
 class SampleState:
-    """Where sampling stands after a step.
+    """State of sampling after a step.
 
     Attributes:
-        index: The step just made, counted from 0.
-        steps: How many there are.
-        timestep: The timestep that it left.
-        x: The images at the next timestep, (B, C, H, W); after the last step, the sample.
-        x0: The clean images as predicted in this step, (B, C, H, W): a preview.
-        solution: The middle's solution; with guidance (2B, T, D), both halves.
-        spent: Iterations so far, an int or one per sample, (B,), with guidance (2B,).
+        index: Index of the step just made, from 0.
+        steps: Total number of steps.
+        timestep: Timestep at which the network was evaluated.
+        x: Images at the next timestep, (B, C, H, W); after the last step, the samples.
+        x0: Clean images predicted in this step, (B, C, H, W), useful as a preview.
+        solution: Solution of the middle; with guidance, of both halves, (2B, T, D).
+        spent: Iterations so far, an int or one number per sample, (B,), with guidance (2B,).
     """
 
     index: int
@@ -57,25 +57,25 @@ def sample(
     solver: Solver | None = None,
     measure: bool = False,
 ) -> Iterator[SampleState]:
-    """Denoise pure noise, yielding a state after every step; a caller that wants only the images takes the last.
+    """Denoise pure noise step by step and yield the state after every step; the last one holds the samples.
 
     Args:
-        denoiser: Predicts v.
+        denoiser: Network that predicts v.
         x: Pure noise, (B, C, H, W).
         y: Labels, (B,), or None.
-        schedule: The noise schedule.
-        timesteps: The grid, noisiest first, from `timesteps.py`.
-        step: From `steps.py`.
+        schedule: Noise schedule.
+        timesteps: Timestep grid, noisiest first (see `timesteps.py`).
+        step: Update from one timestep to the next (see `steps.py`).
         budget: Block passes to spend.
-        allocation: How to share them out over the timesteps.
+        allocation: How to divide them over the timesteps.
         clip: Clip the predicted x0 to [-clip, clip]: 1.0 for pixels in [-1, 1], None for latents.
-        noise: Gives the fresh noise (B, C, H, W) of step k to steps that want it (DDPM).
-        reuse: Start each solve from the last timestep's solution (paper Sec. 3.3).
-        solver: Of the fixed points; plain iteration by default.
-        measure: Report each step's residual, in `solution`.
+        noise: Function that returns the fresh noise (B, C, H, W) of step k, for steps that need it (DDPM).
+        reuse: Start each solve from the previous timestep's solution (paper Sec. 3.3).
+        solver: Fixed-point solver; plain iteration by default.
+        measure: Report the residual of each step in `solution`.
 
     Raises:
-        ValueError: The budget is too small for the steps, or a step wants noise and none is given.
+        ValueError: The budget is too small for the steps, or a step needs noise and `noise` is None.
     """
     state, solver = allocation.init(budget, len(timesteps)), solver or Picard()
     memory, z0, spent = None, None, 0
@@ -98,6 +98,6 @@ def sample(
 def _noise(noise: Callable[[int], Tensor] | None, index: int) -> Tensor:
     if noise is None:
         raise ValueError(
-            "this step adds noise, and sample() was given none; pass noise=, a function of the step's index"
+            "noise is None, but this step adds noise; expected a function from the index of a step to its noise"
         )
     return noise(index)

@@ -1,7 +1,7 @@
-"""One sampling step each, from timestep t to any cleaner timestep u (-1: the clean image).
+"""Sampling steps from timestep t to any cleaner timestep u, where -1 is the clean image.
 
-t and u may differ from sample to sample. What a step must remember goes in and comes out as `memory` (None at first).
-DDIM and DDPM are ours because diffusers' own step to `t - 1000 // steps`, whatever the list of timesteps says.
+t and u may differ between samples. State is passed in and returned as `memory`, None at first. DDIM and DDPM are
+implemented here because those of diffusers step to `t - 1000 // steps` and ignore the list of timesteps.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fpdm.diffusion.schedule import Schedule, log_variance, posterior
 
 @dataclass(frozen=True)
 class Denoised:
-    """What is known at a timestep.
+    """Noisy images and the network's estimates at one timestep.
 
     Attributes:
-        x: The noisy images, (B, C, H, W).
-        x0: The predicted clean images, (B, C, H, W).
-        eps: The noise that goes with them, x = a x0 + s eps, (B, C, H, W).
-        variance: The raw variance channels, (B, C, H, W), or None.
-        clip: Estimates of x0 are held to [-clip, clip]; None leaves them free.
+        x: Noisy images, (B, C, H, W).
+        x0: Predicted clean images, (B, C, H, W).
+        eps: Noise consistent with them, x = a x0 + s eps, (B, C, H, W).
+        variance: Raw variance channels, (B, C, H, W), or None.
+        clip: Bound on estimates of x0, which are clipped to [-clip, clip]; None for no bound.
     """
 
     x: Tensor
@@ -48,7 +48,7 @@ class Denoised:
         variance: Tensor | None = None,
         clip: float | None = None,
     ) -> Denoised:
-        """From a prediction of v at `t` (B,), with x0 clipped to [-clip, clip] if asked for, and eps made to fit."""
+        """Compute the estimates from a prediction of v at `t` (B,), with x0 clipped to [-clip, clip] if given."""
         x0 = schedule.x0_from_v(x, v, t)  # (B, C, H, W)
         if clip is None:
             return cls(x, x0, schedule.eps_from_v(x, v, t), variance)
@@ -58,39 +58,39 @@ class Denoised:
     def from_x0(
         cls, schedule: Schedule, x: Tensor, x0: Tensor, t: Tensor, *, variance: Tensor | None, clip: float | None
     ) -> Denoised:
-        """From an estimate of x0 at `t` (B,), clipped if asked for, with the eps that fits it."""
+        """Compute the estimates from x0 at `t` (B,), clipped to [-clip, clip] if given."""
         x0 = x0 if clip is None else x0.clamp(-clip, clip)  # (B, C, H, W)
         a, s = schedule.signal(t, x.dtype)
         return cls(x, x0, (x - a * x0) / s, variance, clip)
 
 
 class Stepped(NamedTuple):
-    """The images at the next timestep, (B, C, H, W), and what to remember."""
+    """Images at the next timestep, (B, C, H, W), and the memory for the next step."""
 
     x: Tensor
     memory: Any
 
 
 class Step(Protocol):
-    """What every step is: a function of its arguments."""
+    """Interface of a sampling step, a pure function of its arguments."""
 
     def __call__(
         self, schedule: Schedule, now: Denoised, t: Tensor, u: Tensor, *, noise: Callable[[], Tensor], memory: Any
     ) -> Stepped:
-        """From timesteps `t` (B,) to `u` (B,). `noise()` gives fresh noise (B, C, H, W) to a step that wants it."""
+        """Step from timesteps `t` (B,) to `u` (B,). `noise()` returns fresh noise (B, C, H, W)."""
         ...
 
 
 def ddim(
     schedule: Schedule, now: Denoised, t: Tensor, u: Tensor, *, noise: Callable[[], Tensor], memory: Any = None
 ) -> Stepped:
-    """DDIM without noise: x_u = a_u x0 + s_u eps (Song et al. 2021)."""
+    """Step by DDIM without noise: x_u = a_u x0 + s_u eps (Song et al. 2021)."""
     a, s = schedule.signal(u, now.x.dtype)
     return Stepped(a * now.x0 + s * now.eps, None)
 
 
 class History(NamedTuple):
-    """The last estimate x0, (B, C, H, W), and the last step's angle phi_t - phi_u, (B, 1, 1, 1)."""
+    """The previous step's estimate of x0, (B, C, H, W), and its angle phi_t - phi_u, (B, 1, 1, 1)."""
 
     x0: Tensor
     angle: Tensor
@@ -105,9 +105,9 @@ def second_order(
     noise: Callable[[], Tensor],
     memory: History | None = None,
 ) -> Stepped:
-    """DDIM with x0 extrapolated to the middle of the step from its last two estimates, in the angle phi: second order.
+    """Step by DDIM with x0 extrapolated to the middle of the step, in the angle phi: second order.
 
-    The first step, which has no past, is DDIM's.
+    The extrapolation uses the last two estimates of x0; the first step is plain DDIM.
     """
     angle = schedule.angle(t) - schedule.angle(u)  # (B, 1, 1, 1)
     after = History(now.x0, angle)
@@ -124,11 +124,11 @@ class DDPM:
     """Ancestral sampling over any subset of the timesteps (Ho et al. 2020; Nichol and Dhariwal 2021).
 
     Attributes:
-        variance: "small" (betatilde), "large" (beta), or "learned", which interpolates their logarithms by the
-            network's variance channels.
+        variance: "small" (betatilde), "large" (beta), or "learned", which interpolates between their logarithms with
+            the network's variance channels.
 
     Raises:
-        ValueError: An unknown variance.
+        ValueError: The variance is unknown.
     """
 
     variance: str = "small"
@@ -147,10 +147,10 @@ class DDPM:
         noise: Callable[[], Tensor],
         memory: None = None,
     ) -> Stepped:
-        """One step; the one to the clean image adds no noise.
+        """Step from `t` to `u`; the step to the clean image adds no noise.
 
         Raises:
-            ValueError: A learned variance is wanted of a model that learns none.
+            ValueError: `variance` is "learned", but the model has no variance channels.
         """
         q = posterior(schedule, t, u)
         mean = q.from_x0.to(now.x.dtype) * now.x0 + q.from_x.to(now.x.dtype) * now.x  # (B, C, H, W)
@@ -158,9 +158,9 @@ class DDPM:
         if self.variance == "learned":
             if now.variance is None:
                 raise ValueError(
-                    "a learned variance is wanted, but this model learns none; use variance small or large"
+                    "variance is 'learned', but this model does not learn its variance; expected 'small' or 'large'"
                 )
-            # betatilde is 0 on the last step; any finite floor will do, since no noise is added there.
+            # betatilde is 0 on the last step; any finite floor will do, because no noise is added there.
             floor = torch.where(last, q.beta.log(), -torch.inf)  # (B, 1, 1, 1)
             sigma = torch.exp(0.5 * log_variance(now.variance, q, floor))  # (B, C, H, W)
         else:
@@ -169,17 +169,17 @@ class DDPM:
 
 
 class DiffusersStep:
-    """A multistep scheduler of diffusers over any list of timesteps; its past is the memory.
+    """Multistep scheduler of diffusers over an arbitrary timestep grid. Its memory is a copy of the scheduler.
 
-    Zero terminal SNR survives in DPM-Solver++ and UniPC; others drop it in silence, so only these two are taken.
+    Only DPM-Solver++ and UniPC are supported, because other schedulers silently drop zero terminal SNR.
 
     Args:
         name: "dpmsolver++" (2M) or "unipc".
-        schedule: The noise schedule.
-        timesteps: The grid, noisiest first.
+        schedule: Noise schedule.
+        timesteps: Timestep grid, noisiest first.
 
     Raises:
-        ValueError: Another scheduler.
+        ValueError: `name` is another scheduler.
     """
 
     KINDS: dict[str, type[DPMSolverMultistepScheduler] | type[UniPCMultistepScheduler]] = {  # noqa: RUF012
@@ -189,19 +189,19 @@ class DiffusersStep:
 
     def __init__(self, name: str, schedule: Schedule, timesteps: Sequence[int]) -> None:
         if name not in self.KINDS:
-            raise ValueError(f"there is no scheduler {name!r} here; expected one of {sorted(self.KINDS)}")
-        # Every value is passed, since a default may differ between classes and versions.
+            raise ValueError(f"the scheduler is {name!r}; expected one of {sorted(self.KINDS)}")
+        # Every value is given, because defaults differ between classes and versions.
         scheduler = self.KINDS[name](
-            **{**schedule.scheduler_config(), "prediction_type": "v_prediction"},  # what it is given below
+            **{**schedule.scheduler_config(), "prediction_type": "v_prediction"},  # `__call__` passes v
             solver_order=2,
             final_sigmas_type="zero",
             thresholding=False,
             lower_order_final=True,
         )
         scheduler.set_timesteps(len(timesteps))
-        # Their own grid rounds otherwise than ours, and UniPC takes no list; both read these two.
+        # Their own grid rounds differently, and UniPC accepts no list; both schedulers read these two attributes.
         grid = torch.tensor(list(timesteps))  # (S,)
-        abar = scheduler.alphas_cumprod[grid].double()  # (S,): at T they put 2^-24 for 0
+        abar = scheduler.alphas_cumprod[grid].double()  # (S,): at T diffusers replaces 0 by 2^-24
         scheduler.timesteps = grid
         scheduler.sigmas = torch.cat(
             [((1.0 - abar) / abar).sqrt(), torch.zeros(1, dtype=abar.dtype)]
@@ -219,37 +219,35 @@ class DiffusersStep:
         noise: Callable[[], Tensor],
         memory: Any = None,
     ) -> Stepped:
-        """One step; all samples must be at the same timestep."""
-        scheduler = _with_own_history(self._fresh if memory is None else memory)
+        """Step from `t` to the next timestep of the grid; all samples must be at the same timestep."""
+        scheduler = _copied(self._fresh if memory is None else memory)
         a, s = schedule.signal(t, now.x.dtype)
-        v = a * now.eps - s * now.x0  # (B, C, H, W), that of the clipped x0 if it was clipped
+        v = a * now.eps - s * now.x0  # (B, C, H, W): of the clipped x0, if it was clipped
         return Stepped(scheduler.step(v, t[0], now.x, return_dict=False)[0], scheduler)
 
 
-def _with_own_history(scheduler: Any) -> Any:
-    """A copy that can take a step without changing the original: all that a step changes in place are lists."""
-    own = copy.copy(scheduler)
-    for name, value in vars(own).items():
-        if isinstance(value, list):
-            setattr(own, name, list(value))
-    return own
+def _copied(scheduler: Any) -> Any:
+    """Copy a scheduler together with its lists, which `step` changes in place; it never changes a tensor in place."""
+    new = copy.copy(scheduler)
+    vars(new).update({name: list(value) for name, value in vars(scheduler).items() if isinstance(value, list)})
+    return new
 
 
 STEPS = ("ddim", "ddpm", "second-order", *DiffusersStep.KINDS)
-"""The names that `make_step` knows."""
+"""Names that `make_step` accepts."""
 
 
 def make_step(name: str, schedule: Schedule, timesteps: Sequence[int], *, learned_variance: bool = False) -> Step:
-    """The step with this name.
+    """Create the step with this name.
 
     Args:
         name: One of `STEPS`.
-        schedule: The noise schedule.
-        timesteps: The grid.
-        learned_variance: Whether "ddpm" has a learned variance to use; else it takes betatilde.
+        schedule: Noise schedule.
+        timesteps: Timestep grid.
+        learned_variance: Use the network's learned variance in "ddpm"; otherwise it is betatilde.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: The name is unknown.
     """
     if name == "ddim":
         return ddim
@@ -259,4 +257,4 @@ def make_step(name: str, schedule: Schedule, timesteps: Sequence[int], *, learne
         return DDPM("learned" if learned_variance else "small")
     if name in DiffusersStep.KINDS:
         return DiffusersStep(name, schedule, timesteps)
-    raise ValueError(f"there is no sampler {name!r}; expected one of {', '.join(STEPS)}")
+    raise ValueError(f"the sampler is {name!r}; expected one of {', '.join(STEPS)}")

@@ -1,4 +1,7 @@
-"""Timestep grids: which timesteps a sampler visits, noisiest first. All begin at T, or zero terminal SNR is lost."""
+"""Timestep grids: the timesteps that a sampler visits, noisiest first.
+
+All grids begin at T, because zero terminal SNR would otherwise be lost.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ from fpdm.diffusion.schedule import Schedule
 
 
 def trailing(schedule: Schedule, steps: int) -> tuple[int, ...]:
-    """Evenly spaced, counted down from T: the last step goes from about T / steps to the clean image."""
+    """Space timesteps evenly down from T; the last step goes from about T / steps to the clean image."""
     _check(schedule, steps)
     total = schedule.num_timesteps
     return tuple(round(Fraction(total * (steps - k), steps)) - 1 for k in range(steps))
 
 
 def linspace(schedule: Schedule, steps: int) -> tuple[int, ...]:
-    """Evenly spaced from T down to 0, both included (one step: T)."""
+    """Space timesteps evenly from T down to 0, both included. A single step is T."""
     _check(schedule, steps)
     last = schedule.num_timesteps - 1
     return tuple(round(Fraction(last * (steps - 1 - k), max(steps - 1, 1))) if k else last for k in range(steps))
 
 
 def phi_power(schedule: Schedule, steps: int, power: float) -> tuple[int, ...]:
-    """Spaced as powers of the angle phi = atan2(s, a): phi_k = phi_T (1 - k / steps)^power, at the nearest timesteps.
+    """Space timesteps by a power of the angle phi = atan2(s, a): phi_k = phi_T (1 - k / steps)^power, rounded.
 
     Powers above 1 put more steps near the clean image.
 
@@ -42,17 +45,17 @@ def phi_power(schedule: Schedule, steps: int, power: float) -> tuple[int, ...]:
     nearest = (angles[None, :] - wanted[:, None]).abs().argmin(1).tolist()  # steps ints
     grid: list[int] = []
     for k, t in enumerate(nearest):
-        # Distinct, and with room for the steps that follow.
+        # Timesteps must be distinct and leave room for those that follow.
         below = grid[-1] - 1 if grid else schedule.num_timesteps - 1
         grid.append(max(min(t, below), steps - 1 - k))
     return tuple(grid)
 
 
 def custom(schedule: Schedule, timesteps: Sequence[int]) -> tuple[int, ...]:
-    """The given timesteps, checked.
+    """Check the given timesteps and return them as a grid.
 
     Raises:
-        ValueError: They do not begin at T, do not decrease, leave 0..T, or are no whole numbers.
+        ValueError: The timesteps do not begin at T, do not decrease, leave 0..T, or are not whole numbers.
     """
     if any(t != int(t) for t in timesteps):
         raise ValueError(f"the timesteps {tuple(timesteps)} are not all whole numbers")
@@ -60,7 +63,7 @@ def custom(schedule: Schedule, timesteps: Sequence[int]) -> tuple[int, ...]:
     last = schedule.num_timesteps - 1
     if not grid or grid[0] != last:
         raise ValueError(
-            f"the timesteps begin at {grid[0] if grid else 'nothing'}; expected {last}, the pure noise to start from"
+            f"the timesteps begin at {grid[0] if grid else 'nothing'}; expected {last}, where the images are pure noise"
         )
     if any(a <= b for a, b in itertools.pairwise(grid)) or grid[-1] < 0:
         raise ValueError(f"the timesteps {grid} do not decrease strictly to 0 or above")
@@ -68,10 +71,10 @@ def custom(schedule: Schedule, timesteps: Sequence[int]) -> tuple[int, ...]:
 
 
 def grid(schedule: Schedule, steps: int, name: str = "trailing") -> tuple[int, ...]:
-    """The grid with this name: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
+    """Create the grid with this name: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
 
     Raises:
-        ValueError: An unknown name, fewer than 1 step, or more steps than timesteps.
+        ValueError: The name is unknown, or `steps` is not between 1 and the number of timesteps.
     """
     if name == "trailing":
         return trailing(schedule, steps)
@@ -79,7 +82,7 @@ def grid(schedule: Schedule, steps: int, name: str = "trailing") -> tuple[int, .
         return linspace(schedule, steps)
     match = re.fullmatch(r"phi\^(\d+\.?\d*|\.\d+)", name)
     if match is None:
-        raise ValueError(f"there is no timestep grid {name!r}; expected trailing, linspace or phi^P, such as phi^1.5")
+        raise ValueError(f"the timestep grid is {name!r}; expected trailing, linspace or phi^P, such as phi^1.5")
     return phi_power(schedule, steps, float(match[1]))
 
 
