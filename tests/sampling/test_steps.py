@@ -308,7 +308,7 @@ def test_names():
     assert {"ddim", "ddpm", "second-order", "dpmsolver++", "unipc"} == set(STEPS)
     with pytest.raises(ValueError, match="the sampler is 'heun'; expected one of ddim"):
         make_step("heun", SCHEDULE, timesteps)
-    with pytest.raises(ValueError, match="no scheduler 'heun'"):
+    with pytest.raises(ValueError, match="the scheduler is 'heun'"):
         DiffusersStep("heun", SCHEDULE, timesteps)
     with pytest.raises(ValueError, match="variance is 'big'; expected small, large or learned"):
         DDPM("big")
