@@ -220,17 +220,19 @@ class DiffusersStep:
         memory: Any = None,
     ) -> Stepped:
         """Step from `t` to the next timestep of the grid; all samples must be at the same timestep."""
-        scheduler = _copied(self._fresh if memory is None else memory)
+        scheduler = _with_own_history(self._fresh if memory is None else memory)
         a, s = schedule.signal(t, now.x.dtype)
         v = a * now.eps - s * now.x0  # (B, C, H, W): of the clipped x0, if it was clipped
         return Stepped(scheduler.step(v, t[0], now.x, return_dict=False)[0], scheduler)
 
 
-def _copied(scheduler: Any) -> Any:
-    """Copy a scheduler together with its lists, which `step` changes in place; it never changes a tensor in place."""
-    new = copy.copy(scheduler)
-    vars(new).update({name: list(value) for name, value in vars(scheduler).items() if isinstance(value, list)})
-    return new
+def _with_own_history(scheduler: Any) -> Any:
+    """Copy a scheduler so that a step of the copy does not change the original; a step changes only lists in place."""
+    own = copy.copy(scheduler)
+    for name, value in vars(own).items():
+        if isinstance(value, list):
+            setattr(own, name, list(value))
+    return own
 
 
 STEPS = ("ddim", "ddpm", "second-order", *DiffusersStep.KINDS)
