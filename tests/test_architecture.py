@@ -101,7 +101,7 @@ def test_only_the_transformer_and_its_middle_know_which_middle_it_is() -> None:
         assert bool(mentioned) == (path in knowing), f"{path} mentions {mentioned}"
 
 
-FOREIGN = ROOT / "importing" / "source.py"  # may read a foreign checkpoint, as weights only
+FOREIGN = ROOT / "importing" / "foreign.py"  # may read a foreign checkpoint, as weights only
 
 
 def test_nothing_runs_code_out_of_a_file() -> None:

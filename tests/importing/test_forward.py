@@ -13,18 +13,18 @@ from torch import Tensor
 
 from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
-from fpdm.importing.layouts import Claims, Converted, convert
-from fpdm.importing.source import Source, read_source
+from fpdm.importing.foreign import ForeignCheckpoint, read_foreign_checkpoint
+from fpdm.importing.layouts import Converted, Hints, convert
 from fpdm.models.transformer import DiffusionTransformer
 from tests.importing import made
 from tests.oracle import authors
 
-HEADS = Claims(heads=3)
+HEADS = Hints(heads=3)
 ITERATIONS = 4
 
 
-def source(weights: Mapping[str, Tensor], **more: object) -> Source:
-    return Source("made", Path("made.pt"), "0" * 64, weights, **more)  # type: ignore[arg-type]
+def in_memory(weights: Mapping[str, Tensor], **more: object) -> ForeignCheckpoint:
+    return ForeignCheckpoint("made", Path("made.pt"), "0" * 64, weights, **more)  # type: ignore[arg-type]
 
 
 def inputs(size: authors.Size, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +56,7 @@ def assert_same(got: Tensor, want: Tensor, tolerance: float = 1e-8) -> None:
 def test_dit(depth: int) -> None:
     weights = made.dit(depth)
     x, t, y = inputs(made.SIZE)
-    converted = convert(source(weights), HEADS)
+    converted = convert(in_memory(weights), HEADS)
     assert converted.schedule.prediction == "epsilon"
     assert not converted.schedule.zero_terminal_snr
     assert_same(ours(converted, x, t, y), authors.dit(in_float64(weights), made.SIZE, depth, x, t, y))
@@ -67,7 +67,7 @@ def test_dit(depth: int) -> None:
 def test_fpdm(pre: int, post: int, outside: bool) -> None:
     weights = made.fpdm(pre, post)
     x, t, y = inputs(made.SIZE)
-    converted = convert(source(weights), replace(HEADS, timestep_everywhere=outside))
+    converted = convert(in_memory(weights), replace(HEADS, timestep_everywhere=outside))
     assert converted.schedule.prediction == "v"
     assert converted.schedule.zero_terminal_snr
     want = authors.fpdm(
@@ -91,24 +91,24 @@ def test_shapes_are_read_off_the_weights(size: authors.Size) -> None:
     y = torch.tensor([0, size.classes, 0])  # (B,)
     weights = made.fpdm(size=size)
     want = authors.fpdm(in_float64(weights), size, 1, 1, x, t, y, iterations=ITERATIONS)
-    assert_same(ours(convert(source(weights), HEADS), x, t, y), want)
+    assert_same(ours(convert(in_memory(weights), HEADS), x, t, y), want)
 
 
 def test_what_a_checkpoint_says_of_itself() -> None:
     said = {"fixed_point_pre_post_timestep_conditioning": True, "predict_v": True, "use_zero_terminal_snr": False}
-    converted = convert(source(made.fpdm(), args=said), HEADS)
+    converted = convert(in_memory(made.fpdm(), args=said), HEADS)
     assert converted.shape.timestep_everywhere
     assert (converted.schedule.prediction, converted.schedule.zero_terminal_snr) == ("v", False)
-    with pytest.raises(ValueError, match="prediction is epsilon, but the checkpoint's is v; leave --prediction out"):
-        convert(source(made.fpdm(), args=said), replace(HEADS, prediction="epsilon"))
+    with pytest.raises(ValueError, match="prediction is epsilon, but the checkpoint says v; leave --prediction out"):
+        convert(in_memory(made.fpdm(), args=said), replace(HEADS, prediction="epsilon"))
     with pytest.raises(ValueError, match="flow matching"):
-        convert(source(made.fpdm(), args={"flow": True}), HEADS)
+        convert(in_memory(made.fpdm(), args={"flow": True}), HEADS)
 
 
 def test_unsupervised_training_knows_one_row_only() -> None:
     size = replace(made.SIZE, classes=1)
     weights = made.fpdm(size=size)
-    converted = convert(source(weights, args={"unsupervised": True}), HEADS)
+    converted = convert(in_memory(weights, args={"unsupervised": True}), HEADS)
     assert converted.shape.num_classes == 0
     x, t, _ = inputs(size)
     want = authors.fpdm(in_float64(weights), size, 1, 1, x, t, torch.zeros(3, dtype=torch.long), iterations=ITERATIONS)
@@ -123,7 +123,7 @@ def test_diffusers(tmp_path: Path, name: str, pipeline: bool) -> None:
     model.save_pretrained(folder)
     config = folder / "config.json"
     config.write_text(config.read_text().replace("DiTTransformer2DModel", name))
-    converted = convert(read_source(str(tmp_path)), Claims())
+    converted = convert(read_foreign_checkpoint(str(tmp_path)), Hints())
     shape = converted.shape
     assert (shape.frequency_shift, shape.norm_eps, shape.mlp_norm_eps) == (1.0, 1e-6, 1e-5)
     x, t, y = inputs(made.SIZE)
@@ -146,7 +146,7 @@ def test_diffusers(tmp_path: Path, name: str, pipeline: bool) -> None:
 def test_the_full_shape_of_xl_2(kind: str) -> None:
     size = authors.Size(width=1152, heads=16, patch=2, side=32, channels=4, out=8, classes=1000, mlp=4608)
     weights = made.fpdm(size=size) if kind == "fpdm" else made.dit(28, size)
-    converted = convert(source(weights), Claims())
+    converted = convert(in_memory(weights), Hints())
     assert sum(value.numel() for value in converted.weights.values()) == {"fpdm": 86_500_256, "dit": 674_834_720}[kind]
     x, t, y = (tensor[:1] for tensor in inputs(size, torch.float32))
     t[:] = 400

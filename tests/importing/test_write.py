@@ -12,8 +12,8 @@ from PIL import Image
 
 from fpdm import cli
 from fpdm.data.loading import load_dataset
-from fpdm.importing.layouts import Claims, convert
-from fpdm.importing.source import read_source
+from fpdm.importing.foreign import read_foreign_checkpoint
+from fpdm.importing.layouts import Hints, convert
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.run import load_run
 from tests.importing import made
@@ -40,7 +40,7 @@ def test_an_imported_model_is_a_run_and_a_model_of_the_hub(
     said = json.loads(capsys.readouterr().out)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     assert (said["layout"], said["sha256"], said["out"]) == ("DiT", sha256, str(out))
-    want = convert(read_source(str(file)), Claims(heads=3))
+    want = convert(read_foreign_checkpoint(str(file)), Hints(heads=3))
 
     run = load_run(out)
     assert run.recipe.name == "DiT-tiny"
@@ -75,14 +75,14 @@ def test_the_same_import_again_finishes_and_another_is_refused(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
     for other in (("--prediction", "v"), ("--weights", "model", "--heads", 4)):
         assert fpdm(*command, *other) == 2
-        assert f"{out} holds another model; choose another folder" in capsys.readouterr().err
+        assert f"{out} contains another model; choose another folder" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
 
 
 def test_mistakes_leave_nothing(capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     for words, says in (
-        ((tmp_path / "none.pt",), "there is no"),
+        ((tmp_path / "none.pt",), "does not exist"),
         ((file,), "give --heads"),
         ((file, "--heads", 3, "--prediction", "x0"), "expected one of v, epsilon"),
         ((file, "--heads", 3, "--prediction", "epsilon", "--zero-terminal-snr"), "epsilon"),

@@ -10,8 +10,8 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
-from fpdm.importing.layouts import Claims, convert
-from fpdm.importing.source import read_source
+from fpdm.importing.foreign import read_foreign_checkpoint
+from fpdm.importing.layouts import Hints, convert
 from fpdm.importing.write import Imported, import_model
 
 
@@ -48,6 +48,6 @@ class Import(Command):
     def execute(self) -> Imported:
         """Import it."""
         writable(self.out)
-        source = read_source(self.checkpoint, self.weights)
-        claims = Claims(self.heads, self.timestep_everywhere, self.prediction, self.zero_terminal_snr)
-        return import_model(source, convert(source, claims), self.out, autoencoder=self.autoencoder)
+        foreign = read_foreign_checkpoint(self.checkpoint, self.weights)
+        hints = Hints(self.heads, self.timestep_everywhere, self.prediction, self.zero_terminal_snr)
+        return import_model(foreign, convert(foreign, hints), self.out, autoencoder=self.autoencoder)

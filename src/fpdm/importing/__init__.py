@@ -1,4 +1,4 @@
-"""Foreign checkpoints as models of ours."""
+"""Import of checkpoints that other code has written."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-from .layouts import Claims as Claims
+from .foreign import ForeignCheckpoint as ForeignCheckpoint
+from .foreign import read_foreign_checkpoint as read_foreign_checkpoint
 from .layouts import Converted as Converted
+from .layouts import Hints as Hints
 from .layouts import convert as convert
-from .source import Source as Source
-from .source import read_source as read_source
 from .write import Imported as Imported
 from .write import import_model as import_model

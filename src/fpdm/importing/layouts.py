@@ -1,8 +1,8 @@
-"""What foreign weights are called, and the model of ours that computes the same with them.
+"""Layouts of foreign checkpoints, and the conversion to a model of ours with the same outputs.
 
-Three layouts are known: the authors' FPDM, DiT's (the original release's and the authors'), and diffusers'
-`DiTTransformer2DModel`. They differ from ours in names, in how attention's projections are cut, and in what they leave
-for us to know: the number of heads, say.
+Three layouts are supported: the FPDM authors', DiT's (that of the original release and of the FPDM authors), and the
+`DiTTransformer2DModel` of diffusers. They differ from ours in names, in how the projections of attention are split, and
+in what a checkpoint does not say, such as the number of heads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fpdm.diffusion.schedule import Schedule
-from fpdm.importing.source import Source
+from fpdm.importing.foreign import ForeignCheckpoint
 from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.embeddings import sincos_positions
 from fpdm.models.transformer import DiffusionTransformer
@@ -25,17 +25,17 @@ from fpdm.models.transformer import DiffusionTransformer
 T = TypeVar("T")
 
 HEADS = {shape.width: shape.heads for shape in (preset(f"dit-{size}/2") for size in ("s", "b", "l", "xl"))}
-"""Attention heads by width, of DiT's sizes."""
+"""Number of attention heads by width, for the sizes of DiT."""
 
 
 @dataclass(frozen=True)
-class Claims:
-    """What the user says of a checkpoint that does not say it itself; None leaves it to what is usual.
+class Hints:
+    """What the user knows about a checkpoint that does not say so itself; None picks the usual value.
 
     Attributes:
-        heads: Attention heads.
-        timestep_everywhere: Whether an FPDM's pre and post blocks and head see the timestep.
-        prediction: "v" or "epsilon".
+        heads: Number of attention heads.
+        timestep_everywhere: Whether the pre and post blocks and the head of an FPDM see the timestep.
+        prediction: What the network predicts, "v" or "epsilon".
         zero_terminal_snr: Whether the schedule is rescaled to end in pure noise.
     """
 
@@ -47,14 +47,14 @@ class Claims:
 
 @dataclass(frozen=True)
 class Converted:
-    """Foreign weights in our terms.
+    """Foreign weights converted to a model of ours.
 
     Attributes:
-        layout: What they were, in words.
-        shape: The model.
-        schedule: Its noise schedule, and what it predicts.
-        weights: By our names, in float32.
-        notes: What was changed on the way, a sentence each.
+        layout: Description of the original layout.
+        shape: Architecture of the model.
+        schedule: Noise schedule, which also says what the model predicts.
+        weights: Weights by our names, in float32.
+        notes: Changes made by the conversion, one sentence each.
     """
 
     layout: str
@@ -65,41 +65,41 @@ class Converted:
 
 
 class Layout(abc.ABC):
-    """The names of one kind of checkpoint."""
+    """Layout of one kind of checkpoint."""
 
     title: str
-    embedder: str  # of the patches
-    head: str  # the last linear layer
-    labels: str
+    embedder: str  # name of the patch embedder
+    head: str  # name of the last linear layer
+    labels: str  # name of the label embedding
     notes: tuple[str, ...] = ()
 
     @abc.abstractmethod
-    def shape(self, source: Source, sizes: Sizes, claims: Claims) -> TransformerConfig:
-        """The shape of our model with these weights.
+    def shape(self, foreign: ForeignCheckpoint, sizes: Sizes, hints: Hints) -> TransformerConfig:
+        """Return the architecture of our model with these weights.
 
         Raises:
-            ValueError: It cannot be known, or there is none.
+            ValueError: The checkpoint does not say enough, or no model of ours fits.
         """
 
     @abc.abstractmethod
     def modules(self, shape: TransformerConfig) -> dict[str, tuple[str, ...]]:
-        """Their modules by ours; the outputs of several stand one after another in ours."""
+        """Map our modules to theirs; several of theirs are concatenated along the outputs of ours."""
 
-    def schedule(self, source: Source, claims: Claims) -> Schedule:
-        """The noise schedule: DiT's unless something says otherwise."""
-        return _schedule(source.args, claims, prediction="epsilon")
+    def schedule(self, foreign: ForeignCheckpoint, hints: Hints) -> Schedule:
+        """Return the noise schedule; by default that of DiT."""
+        return _schedule(foreign.args, hints, prediction="epsilon")
 
-    def leftover(self, source: Source, shape: TransformerConfig) -> set[str]:
-        """Names of tensors that are rightly there and not taken over.
+    def leftover(self, foreign: ForeignCheckpoint, shape: TransformerConfig) -> set[str]:
+        """Return the names of expected tensors that are not converted.
 
         Raises:
-            ValueError: One of them is not what it should be.
+            ValueError: One of them does not have the expected value.
         """
-        return _check_positions(source, "pos_embed", shape)
+        return _check_positions(foreign, "pos_embed", shape)
 
 
 class Sizes(NamedTuple):
-    """What can be read off the tensors."""
+    """Sizes that the shapes of the tensors reveal."""
 
     width: int
     channels: int
@@ -109,76 +109,74 @@ class Sizes(NamedTuple):
 
 
 class DiT(Layout):
-    """DiT's own."""
+    """Layout of the original DiT code."""
 
     title = "DiT"
     embedder, head, labels = "x_embedder.proj", "final_layer.linear", "y_embedder.embedding_table"
 
-    def shape(self, source: Source, sizes: Sizes, claims: Claims) -> TransformerConfig:
-        """A stack of as many blocks as there are."""
-        depth = _count(source.tensors, "blocks")
-        if claims.timestep_everywhere is False:
-            raise ValueError("timestep_everywhere is false; a DiT always sees the timestep everywhere: leave it out")
-        shape = replace(_common(source, self, sizes, claims), pre_blocks=1, post_blocks=min(depth - 1, 1))
+    def shape(self, foreign: ForeignCheckpoint, sizes: Sizes, hints: Hints) -> TransformerConfig:
+        depth = _count(foreign.tensors, "blocks")
+        if hints.timestep_everywhere is False:
+            raise ValueError(
+                "timestep_everywhere is false, but a DiT always sees the timestep everywhere; leave it out"
+            )
+        shape = replace(_common(foreign, self, sizes, hints), pre_blocks=1, post_blocks=min(depth - 1, 1))
         return as_dit(shape, depth)
 
     def modules(self, shape: TransformerConfig) -> dict[str, tuple[str, ...]]:
-        """Block by block."""
-        return _outer() | _blocks(_our_blocks(shape), (f"blocks.{i}" for i in range(10**6)))
+        return _outer_modules() | _map_blocks(_stack_of_map_blocks(shape), (f"blocks.{i}" for i in range(10**6)))
 
 
 class AuthorsFPDM(Layout):
-    """The FPDM authors'."""
+    """Layout of the FPDM authors' code."""
 
     title = "the authors' FPDM"
     embedder, head, labels = DiT.embedder, DiT.head, DiT.labels
 
-    def shape(self, source: Source, sizes: Sizes, claims: Claims) -> TransformerConfig:
-        """One block as the cell, between as many as there are."""
-        said = source.args.get("fixed_point_pre_post_timestep_conditioning")
-        everywhere = _settled("timestep_everywhere", said, claims.timestep_everywhere, False)
+    def shape(self, foreign: ForeignCheckpoint, sizes: Sizes, hints: Hints) -> TransformerConfig:
+        said = foreign.args.get("fixed_point_pre_post_timestep_conditioning")
+        everywhere = _first_known("timestep_everywhere", said, hints.timestep_everywhere, False)
         return replace(
-            _common(source, self, sizes, claims),
-            pre_blocks=_count(source.tensors, "blocks_pre"),
-            post_blocks=_count(source.tensors, "blocks_post"),
+            _common(foreign, self, sizes, hints),
+            pre_blocks=_count(foreign.tensors, "blocks_pre"),
+            post_blocks=_count(foreign.tensors, "blocks_post"),
             timestep_everywhere=everywhere,
         )
 
     def modules(self, shape: TransformerConfig) -> dict[str, tuple[str, ...]]:
-        """W0, W1 and W2 of the injection have names of their own."""
         pre, post = range(shape.pre_blocks), range(shape.post_blocks)
-        injection = {
+        injection = {  # W0, W1 and W2
             "project": "block_pre_projection",
             "fc1": "block_fixed_point_projection_fc1",
             "fc2": "block_fixed_point_projection_fc2",
         }
         return {
-            **_outer(),
-            **_blocks((f"pre.{i}" for i in pre), (f"blocks_pre.{i}" for i in pre)),
-            **_blocks(["middle.cell.0"], ["block_fixed_point"]),
-            **_blocks((f"post.{i}" for i in post), (f"blocks_post.{i}" for i in post)),
+            **_outer_modules(),
+            **_map_blocks((f"pre.{i}" for i in pre), (f"blocks_pre.{i}" for i in pre)),
+            **_map_blocks(["middle.cell.0"], ["block_fixed_point"]),
+            **_map_blocks((f"post.{i}" for i in post), (f"blocks_post.{i}" for i in post)),
             **{f"middle.injection.{ours}": (theirs,) for ours, theirs in injection.items()},
         }
 
-    def schedule(self, source: Source, claims: Claims) -> Schedule:
-        """The paper's (Sec. 4.1) unless something says otherwise."""
-        return _schedule(source.args, claims, prediction="v")
+    def schedule(self, foreign: ForeignCheckpoint, hints: Hints) -> Schedule:
+        """Return the noise schedule; by default that of the paper (Sec. 4.1)."""
+        return _schedule(foreign.args, hints, prediction="v")
 
 
 class Diffusers(Layout):
-    """diffusers' `DiTTransformer2DModel`.
+    """Layout of diffusers' `DiTTransformer2DModel`.
 
-    Its timesteps have other frequencies than DiT's own, its second norm another eps, and it has an embedder of
-    timestep and label in each block; ours is one.
+    It differs from the original DiT in the frequencies of the timestep embedding and in the eps of the second norm, and
+    each of its blocks has its own embedder of timestep and label, where ours share one.
     """
 
     title = "diffusers' DiTTransformer2DModel"
     embedder, head = "pos_embed.proj", "proj_out_2"
     labels = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table"
     notes = (
-        "diffusers' form of DiT is kept: timestep frequencies with a shift of 1, and eps 1e-5 in each block's second "
-        "norm (unless its configuration says another). The original release has a shift of 0 and eps 1e-6: import that "
-        "to have its exact outputs.",
+        "The DiT of diffusers is kept as it is: timestep frequencies with a shift of 1, and eps 1e-5 in the second "
+        "norm of each block (unless its configuration says otherwise). The original release has a shift of 0 and eps "
+        "1e-6; import that one to get its exact outputs.",
     )
 
     _FORM: Mapping[str, Any] = {
@@ -189,15 +187,14 @@ class Diffusers(Layout):
     }
     _DEFAULTS: Mapping[str, Any] = {**_FORM, "num_attention_heads": 16, "sample_size": 32, "norm_eps": 1e-5}
 
-    def shape(self, source: Source, sizes: Sizes, claims: Claims) -> TransformerConfig:
-        """As the configuration says, which must be there."""
-        if not source.config:
-            raise ValueError(f"{source.file} needs the config.json beside it; give the folder {source.file.parent}")
-        config = {**self._DEFAULTS, **source.config}
+    def shape(self, foreign: ForeignCheckpoint, sizes: Sizes, hints: Hints) -> TransformerConfig:
+        if not foreign.config:
+            raise ValueError(f"{foreign.file} needs the config.json beside it; give the folder {foreign.file.parent}")
+        config = {**self._DEFAULTS, **foreign.config}
         other = [f"{key} {config[key]!r}, not {value!r}" for key, value in self._FORM.items() if config[key] != value]
         if other:
-            raise ValueError(f"{source.name} has {'; '.join(other)}: there is no such model here")
-        depth = _count(source.tensors, "transformer_blocks")
+            raise ValueError(f"{foreign.name} has {'; '.join(other)}; fpdm has no such model")
+        depth = _count(foreign.tensors, "transformer_blocks")
         has = {
             "num_layers": depth,
             "num_embeds_ada_norm": sizes.rows - 1,
@@ -207,23 +204,23 @@ class Diffusers(Layout):
         }
         wrong = [f"{key} {config[key]}, not {value:g}" for key, value in has.items() if config.get(key, value) != value]
         if wrong:
-            raise ValueError(f"the config.json of {source.name} does not fit its weights: it has {'; '.join(wrong)}")
+            raise ValueError(f"the config.json of {foreign.name} does not fit its weights: {'; '.join(wrong)}")
         shape = TransformerConfig(
             image_size=config["sample_size"],
             in_channels=sizes.channels,
             patch_size=sizes.patch,
             width=sizes.width,
-            heads=_settled("heads", config["num_attention_heads"], claims.heads, None),
+            heads=_first_known("heads", config["num_attention_heads"], hints.heads, None),
             post_blocks=min(depth - 1, 1),
             num_classes=sizes.rows - 1,
-            learn_variance=_learns_variance(source, self, sizes),
+            learn_variance=_learns_variance(foreign, self, sizes),
             frequency_shift=1.0,
             mlp_norm_eps=float(config["norm_eps"]),
         )
         return as_dit(shape, depth)
 
     def modules(self, shape: TransformerConfig) -> dict[str, tuple[str, ...]]:
-        """Queries, keys and values are three layers there; timestep and label are taken from the first block."""
+        """Map our modules to theirs: queries, keys and values are separate, and the first block has the embedders."""
         emb = "transformer_blocks.0.norm1.emb"
         found = {
             "x_embedder.proj": (self.embedder,),
@@ -233,7 +230,7 @@ class Diffusers(Layout):
             "head.adaLN_modulation.1": ("proj_out_1",),
             "head.linear": (self.head,),
         }
-        for i, ours in enumerate(_our_blocks(shape)):
+        for i, ours in enumerate(_stack_of_map_blocks(shape)):
             block = f"transformer_blocks.{i}"
             found |= {
                 f"{ours}.attn.qkv": tuple(f"{block}.attn1.to_{part}" for part in "qkv"),
@@ -244,129 +241,131 @@ class Diffusers(Layout):
             }
         return found
 
-    def schedule(self, source: Source, claims: Claims) -> Schedule:
-        """As the pipeline's scheduler says, where there is one."""
-        said = source.scheduler
+    def schedule(self, foreign: ForeignCheckpoint, hints: Hints) -> Schedule:
+        """Return the noise schedule of the pipeline's scheduler, if there is one."""
+        said = foreign.scheduler
         if said.get("beta_schedule", "linear") != "linear" or said.get("trained_betas") is not None:
-            raise ValueError(f"the scheduler of {source.name} has no linear betas; there is no such schedule here")
+            raise ValueError(f"the betas of {foreign.name}'s scheduler are not linear; fpdm has no such schedule")
         kinds = {"epsilon": "epsilon", "v_prediction": "v", None: None}
         if said.get("prediction_type") not in kinds:
-            raise ValueError(f"{source.name} predicts {said['prediction_type']!r}; expected epsilon or v_prediction")
+            raise ValueError(f"{foreign.name} predicts {said['prediction_type']!r}; expected epsilon or v_prediction")
         base = _schedule(
             {"prediction": kinds[said.get("prediction_type")], "zero_terminal_snr": said.get("rescale_betas_zero_snr")},
-            claims,
+            hints,
             prediction="epsilon",
         )
         numbers = {"num_train_timesteps": "num_timesteps", "beta_start": "beta_start", "beta_end": "beta_end"}
         return replace(base, **{ours: said[theirs] for theirs, ours in numbers.items() if theirs in said})
 
-    def leftover(self, source: Source, shape: TransformerConfig) -> set[str]:
-        """The embedders of the blocks after the first, which must be equal to the first's."""
+    def leftover(self, foreign: ForeignCheckpoint, shape: TransformerConfig) -> set[str]:
+        """Return the embedders of all blocks but the first, after checking that they equal the first's."""
         first = "transformer_blocks.0.norm1.emb."
         copies = set()
-        for name in source.tensors:
+        for name in foreign.tensors:
             found = re.fullmatch(r"transformer_blocks\.(\d+)\.norm1\.emb\.(.+)", name)
-            if found and found[1] != "0" and first + found[2] in source.tensors:
+            if found and found[1] != "0" and first + found[2] in foreign.tensors:
                 copies.add(name)
-                if not torch.equal(source.tensors[name], source.tensors[first + found[2]]):
+                if not torch.equal(foreign.tensors[name], foreign.tensors[first + found[2]]):
                     raise ValueError(
-                        f"{name} differs from {first}{found[2]}; ours has one embedder for all blocks, so this model "
-                        "cannot be imported"
+                        f"{name} differs from {first}{found[2]}; fpdm has one embedder for all blocks, so it cannot "
+                        "import this model"
                     )
-        return copies | _check_positions(source, "pos_embed.pos_embed", shape)
+        return copies | _check_positions(foreign, "pos_embed.pos_embed", shape)
 
 
 LAYOUTS: dict[str, Layout] = {"block_fixed_point.": AuthorsFPDM(), "transformer_blocks.": Diffusers(), "blocks.": DiT()}
-"""The layouts by how a name of theirs begins."""
+"""Layouts by the prefix of a name that occurs only in them."""
 
 
-def convert(source: Source, claims: Claims) -> Converted:
-    """Turn foreign weights into ours.
+def convert(foreign: ForeignCheckpoint, hints: Hints) -> Converted:
+    """Convert a foreign checkpoint to a model of ours.
 
     Args:
-        source: The weights.
-        claims: What they do not say themselves.
+        foreign: The checkpoint.
+        hints: What the checkpoint does not say itself.
 
     Raises:
-        ValueError: No known layout; names, shapes or positions that do not fit (the first are named); nan or inf; or
-            something of the model that the weights do not say, or that we have not.
+        ValueError: The layout is unknown; names, shapes or positions do not fit (the message names the first ones);
+            a weight is NaN or inf; or the model needs something that the checkpoint does not say or fpdm lacks.
     """
-    found = [one for start, one in LAYOUTS.items() if any(name.startswith(start) for name in source.tensors)]
+    found = [one for start, one in LAYOUTS.items() if any(name.startswith(start) for name in foreign.tensors)]
     if not found:
         raise ValueError(
-            f"{source.file} is no DiT or FPDM: no name in it begins with {', '.join(LAYOUTS)} (it has "
-            f"{', '.join(sorted(source.tensors)[:3])}, ...)"
+            f"{foreign.file} is neither a DiT nor an FPDM; expected names that begin with {', '.join(LAYOUTS)} (it has "
+            f"{', '.join(sorted(foreign.tensors)[:3])}, ...)"
         )
     try:
-        return _converted(source, claims, found[0])
-    except (TypeError, ZeroDivisionError) as error:  # a number of the configuration is none
-        raise ValueError(f"the configuration beside {source.file} cannot be used: {error}") from error
+        return _converted(foreign, hints, found[0])
+    except (TypeError, ZeroDivisionError) as error:  # a value in the configuration is not a usable number
+        raise ValueError(f"the configuration beside {foreign.file} cannot be used: {error}") from error
 
 
-def _converted(source: Source, claims: Claims, layout: Layout) -> Converted:
-    if source.args.get("flow"):
-        raise ValueError(f"{source.name} was trained by flow matching; expected a diffusion model")
-    shape = layout.shape(source, _sizes(source, layout), claims)
-    schedule = layout.schedule(source, claims)
+def _converted(foreign: ForeignCheckpoint, hints: Hints, layout: Layout) -> Converted:
+    if foreign.args.get("flow"):
+        raise ValueError(f"{foreign.name} was trained by flow matching; expected a diffusion model")
+    shape = layout.shape(foreign, _sizes(foreign, layout), hints)
+    schedule = layout.schedule(foreign, hints)
     names = _names(shape, layout.modules(shape))
-    leftover = layout.leftover(source, shape)
+    leftover = layout.leftover(foreign, shape)
     notes = list(layout.notes)
-    tensors = dict(source.tensors)
+    tensors = dict(foreign.tensors)
     if not shape.num_classes:
-        # Trained without classes and without label dropout: the first row is what it saw, the second is as initialised.
+        # Trained without classes and label dropout: only the first of the two rows was trained.
         tensors[f"{layout.labels}.weight"] = tensors[f"{layout.labels}.weight"][:1]
-        notes.append("Unconditional: the row of its only class is the one for no class here.")
-    _check(source, tensors, names, leftover, shape, layout)
+        notes.append("The model is unconditional: the embedding of its only class serves as that of no class.")
+    _check(foreign, tensors, names, leftover, shape, layout)
     kinds = {str(value.dtype).removeprefix("torch.") for value in tensors.values()}
     if kinds != {"float32"}:
-        notes.append(f"Weights were {' and '.join(sorted(kinds))}, and are float32 here.")
+        notes.append(f"The weights were converted from {' and '.join(sorted(kinds))} to float32.")
     weights = {ours: torch.cat([tensors[one] for one in theirs]).float() for ours, theirs in names.items()}
     return Converted(layout.title, shape, schedule, weights, tuple(notes))
 
 
-def _sizes(source: Source, layout: Layout) -> Sizes:
+def _sizes(foreign: ForeignCheckpoint, layout: Layout) -> Sizes:
     found = {}
     for module, ndim in ((layout.embedder, 4), (layout.head, 2), (layout.labels, 2)):
         name = f"{module}.weight"
-        if name not in source.tensors:
-            raise ValueError(f"{source.file} does not fit {layout.title}: {name} is missing")
-        if source.tensors[name].ndim != ndim or not source.tensors[name].numel():
-            raise ValueError(f"{source.file} does not fit {layout.title}: {name} is {_size(source.tensors[name])}")
-        found[module] = source.tensors[name].shape
+        if name not in foreign.tensors:
+            raise ValueError(f"{foreign.file} does not fit {layout.title}: {name} is missing")
+        if foreign.tensors[name].ndim != ndim or not foreign.tensors[name].numel():
+            raise ValueError(f"{foreign.file} does not fit {layout.title}: {name} is {_size(foreign.tensors[name])}")
+        found[module] = foreign.tensors[name].shape
     width, channels, patch, _ = found[layout.embedder]
     return Sizes(width, channels, patch, found[layout.head][0], found[layout.labels][0])
 
 
-def _common(source: Source, layout: Layout, sizes: Sizes, claims: Claims) -> TransformerConfig:
-    """What DiT's and the authors' checkpoints say in the same way."""
-    positions = source.tensors.get("pos_embed")
+def _common(foreign: ForeignCheckpoint, layout: Layout, sizes: Sizes, hints: Hints) -> TransformerConfig:
+    """Read the fields that checkpoints of DiT and of the FPDM authors state in the same way."""
+    positions = foreign.tensors.get("pos_embed")
     if positions is None:
-        raise ValueError(f"{source.file} does not fit {layout.title}: pos_embed is missing")
+        raise ValueError(f"{foreign.file} does not fit {layout.title}: pos_embed is missing")
     side = int(positions.shape[-2] ** 0.5) if positions.ndim >= 2 else 0
-    fc1 = next((value for name, value in source.tensors.items() if name.endswith("mlp.fc1.weight")), None)
+    fc1 = next((value for name, value in foreign.tensors.items() if name.endswith("mlp.fc1.weight")), None)
     if fc1 is None or fc1.ndim != 2 or not side:
         raise ValueError(
-            f"{source.file} does not fit {layout.title}: no mlp.fc1.weight of two dimensions, or no positions"
+            f"{foreign.file} does not fit {layout.title}: it has no two-dimensional mlp.fc1.weight, or no positions"
         )
-    _check_args(source, sizes)
-    heads = HEADS.get(sizes.width) if claims.heads is None else claims.heads
+    _check_args(foreign, sizes)
+    heads = HEADS.get(sizes.width) if hints.heads is None else hints.heads
     if heads is None:
-        raise ValueError(f"the weights of {source.name} (width {sizes.width}) do not say how many heads; give --heads")
+        raise ValueError(
+            f"the weights of {foreign.name} (width {sizes.width}) do not say how many heads it has; give --heads"
+        )
     return TransformerConfig(
         image_size=side * sizes.patch,
         in_channels=sizes.channels,
         patch_size=sizes.patch,
         width=sizes.width,
         heads=heads,
-        num_classes=0 if source.args.get("unsupervised") else sizes.rows - 1,
-        learn_variance=_learns_variance(source, layout, sizes),
+        num_classes=0 if foreign.args.get("unsupervised") else sizes.rows - 1,
+        learn_variance=_learns_variance(foreign, layout, sizes),
         mlp_ratio=fc1.shape[0] / sizes.width,
     )
 
 
-def _check_args(source: Source, sizes: Sizes) -> None:
-    """Where a training checkpoint says how large its model was, that must be what there is: blocks may be lost."""
-    args, tensors, wrong = source.args, source.tensors, []
+def _check_args(foreign: ForeignCheckpoint, sizes: Sizes) -> None:
+    """Check the size of the model against the training arguments, to detect missing blocks."""
+    args, tensors, wrong = foreign.args, foreign.tensors, []
     if "block_fixed_point.mlp.fc1.weight" in tensors:
         for part in ("pre", "post"):
             said, found = args.get(f"fixed_point_{part}_depth"), _count(tensors, f"blocks_{part}")
@@ -379,40 +378,40 @@ def _check_args(source: Source, sizes: Sizes) -> None:
         size, want = (sizes.width, sizes.patch), (expected.width, int(known[2]))
         wrong += [f"width and patch size {size}, not {want}"] if size != want else []
     if wrong:
-        raise ValueError(f"{source.file} has {'; '.join(wrong)}, as its arguments say: it is not whole")
+        raise ValueError(f"{foreign.file} is incomplete: it has {'; '.join(wrong)} as its arguments say")
 
 
-def _learns_variance(source: Source, layout: Layout, sizes: Sizes) -> bool:
+def _learns_variance(foreign: ForeignCheckpoint, layout: Layout, sizes: Sizes) -> bool:
     plain = sizes.channels * sizes.patch**2
     if sizes.out not in (plain, 2 * plain):
         raise ValueError(
-            f"{source.file}: {layout.head} gives {sizes.out} values a token; expected {plain}, or {2 * plain} with "
-            "learned variance"
+            f"{foreign.file}: {layout.head} returns {sizes.out} values per token; expected {plain}, or {2 * plain} "
+            "with a learned variance"
         )
     return sizes.out == 2 * plain
 
 
-def _schedule(said: Mapping[str, Any], claims: Claims, *, prediction: str) -> Schedule:
+def _schedule(said: Mapping[str, Any], hints: Hints, *, prediction: str) -> Schedule:
     theirs = said.get("prediction")
-    if "predict_v" in said:  # the authors'
+    if "predict_v" in said:  # an argument of the FPDM authors' code
         theirs = "v" if said["predict_v"] else "epsilon"
-    kind = _settled("prediction", theirs, claims.prediction, prediction)
+    kind = _first_known("prediction", theirs, hints.prediction, prediction)
     zero = said.get("zero_terminal_snr", said.get("use_zero_terminal_snr"))
     return Schedule(
-        prediction=kind,  # type: ignore[arg-type]  # checked there
-        zero_terminal_snr=bool(_settled("zero_terminal_snr", zero, claims.zero_terminal_snr, kind == "v")),
+        prediction=kind,  # type: ignore[arg-type]  # Schedule checks it
+        zero_terminal_snr=bool(_first_known("zero_terminal_snr", zero, hints.zero_terminal_snr, kind == "v")),
     )
 
 
-def _settled(name: str, said: T | None, claimed: T | None, otherwise: T | None) -> Any:
-    """What the checkpoint says, or else the user, or else what is usual."""
-    if said is not None and claimed is not None and said != claimed:
-        raise ValueError(f"{name} is {claimed}, but the checkpoint's is {said}; leave --{name.replace('_', '-')} out")
-    return next((value for value in (said, claimed) if value is not None), otherwise)
+def _first_known(name: str, said: T | None, hint: T | None, default: T | None) -> Any:
+    """Return what the checkpoint says, otherwise the user's hint, otherwise the default."""
+    if said is not None and hint is not None and said != hint:
+        raise ValueError(f"{name} is {hint}, but the checkpoint says {said}; leave --{name.replace('_', '-')} out")
+    return next((value for value in (said, hint) if value is not None), default)
 
 
-def _outer() -> dict[str, tuple[str, ...]]:
-    """Everything but blocks and injection, where names differ in one place only."""
+def _outer_modules() -> dict[str, tuple[str, ...]]:
+    """Map all modules except blocks and injection."""
     same = ("x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "y_embedder.embedding_table")
     return {
         **{name: (name,) for name in same},
@@ -421,8 +420,7 @@ def _outer() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _our_blocks(shape: TransformerConfig) -> list[str]:
-    """Of a stack, in order."""
+def _stack_of_map_blocks(shape: TransformerConfig) -> list[str]:
     return [
         *(f"pre.{i}" for i in range(shape.pre_blocks)),
         *(f"middle.blocks.{i}" for i in range(shape.middle_blocks)),
@@ -430,14 +428,13 @@ def _our_blocks(shape: TransformerConfig) -> list[str]:
     ]
 
 
-def _blocks(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Blocks have the same modules inside."""
+def _map_blocks(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, tuple[str, ...]]:
     inside = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1")
     return {f"{our}.{name}": (f"{their}.{name}",) for our, their in zip(ours, theirs, strict=False) for name in inside}
 
 
 def _names(shape: TransformerConfig, modules: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Their parameters by ours."""
+    """Map our parameters to theirs."""
     parts = (name.rpartition(".") for name in _parameters(shape))
     return {f"{module}.{leaf}": tuple(f"{one}.{leaf}" for one in modules[module]) for module, _, leaf in parts}
 
@@ -449,7 +446,7 @@ def _parameters(shape: TransformerConfig) -> dict[str, torch.Size]:
 
 
 def _check(
-    source: Source,
+    foreign: ForeignCheckpoint,
     tensors: Mapping[str, Tensor],
     names: Mapping[str, tuple[str, ...]],
     leftover: set[str],
@@ -470,30 +467,30 @@ def _check(
         if name in tensors and tensors[name].shape != size
     ]
     if not wrong:
-        wrong += [f"{name} holds nan or inf" for name in expected if not bool(tensors[name].isfinite().all())]
+        wrong += [f"{name} is NaN or inf" for name in expected if not bool(tensors[name].isfinite().all())]
     if wrong:
-        raise ValueError(f"{source.file} does not fit {layout.title}: {'; '.join(wrong[:3])} ({len(wrong)} in all)")
+        raise ValueError(f"{foreign.file} does not fit {layout.title}: {'; '.join(wrong[:3])} ({len(wrong)} in all)")
 
 
-def _check_positions(source: Source, name: str, shape: TransformerConfig) -> set[str]:
-    """The fixed positions, if they are there, must be ours."""
-    if name not in source.tensors:
+def _check_positions(foreign: ForeignCheckpoint, name: str, shape: TransformerConfig) -> set[str]:
+    """Check that the positions, if the checkpoint has them, are our fixed ones."""
+    if name not in foreign.tensors:
         return set()
-    theirs = source.tensors[name]
+    theirs = foreign.tensors[name]
     ours = sincos_positions(shape.width, shape.image_size // shape.patch_size)[None]  # (1, T, D)
     tolerance = max(1e-5, torch.finfo(theirs.dtype).eps) if theirs.is_floating_point() else 0.0
     if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, rtol=0, atol=tolerance):
         raise ValueError(
-            f"{source.file}: {name} ({_size(theirs)}) is not the fixed sine-cosine table of {_size(ours)}; learned or "
-            "other positions cannot be imported"
+            f"{foreign.file}: {name} ({_size(theirs)}) is not the fixed sine-cosine table of {_size(ours)}; other "
+            "positions cannot be imported"
         )
     return {name}
 
 
 def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """How many blocks the names speak of; gaps are found when names are compared."""
+    """Count the blocks among the names; `_check` finds gaps."""
     return len({found[1] for name in tensors if (found := re.match(rf"{prefix}\.(\d+)\.", name))})
 
 
 def _size(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a number"
+    return " x ".join(map(str, tensor.shape)) or "a scalar"

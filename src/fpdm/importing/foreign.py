@@ -1,4 +1,4 @@
-"""Foreign weights as they stand in files, read without running anything that stands there with them."""
+"""Reader of foreign checkpoints, as weights only: no code in a file is ever run."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from torch import Tensor
 
 from fpdm.files import sha256_of
 
-DIFFUSERS = ("DiTTransformer2DModel", "Transformer2DModel")  # the second in configurations of before 2024
+DIFFUSERS = ("DiTTransformer2DModel", "Transformer2DModel")  # the second name is in configurations from before 2024
 _STEM = "diffusion_pytorch_model"
 _FILES = (f"{_STEM}.safetensors", f"{_STEM}.bin")
-_WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel and of compiled models
+_WRAPPERS = ("module.", "_orig_mod.")  # prefixes from data-parallel and compiled models
 
 
 @dataclass(frozen=True)
-class Source:
-    """Foreign weights and what is written beside them.
+class ForeignCheckpoint:
+    """Foreign weights and the configuration stored with them.
 
     Attributes:
-        name: What the user called it.
-        file: The file with the weights.
-        sha256: Of that file.
-        tensors: The weights by their names there.
-        args: How it was trained, where a training checkpoint says so.
-        steps: How many steps, 0 if that is not known.
-        config: The configuration of diffusers' model; empty if there is none.
-        scheduler: The configuration of its pipeline's scheduler; empty if there is none.
+        name: Name or path that the user gave.
+        file: File with the weights.
+        sha256: SHA-256 of that file.
+        tensors: Weights by their original names.
+        args: Training arguments, if a training checkpoint has them.
+        steps: Number of training steps; 0 if it is not known.
+        config: Configuration of a diffusers model; empty if there is none.
+        scheduler: Configuration of the scheduler of a diffusers pipeline; empty if there is none.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Source:
     scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_source(name: str, weights: Literal["ema", "model"] = "ema") -> Source:
-    """Read a checkpoint.
+def read_foreign_checkpoint(name: str, weights: Literal["ema", "model"] = "ema") -> ForeignCheckpoint:
+    """Read a foreign checkpoint.
 
     Args:
-        name: A `.pt` or `.safetensors` file; a folder with diffusers' model, or with a pipeline that has it in
-            `transformer/`; or the name of one on the hub, which is downloaded.
-        weights: Of a training checkpoint, the averaged or the raw ones.
+        name: A `.pt` or `.safetensors` file, a folder with a diffusers model or pipeline, or the hub id of one, which
+            is downloaded.
+        weights: Which weights of a training checkpoint to read: "ema", the averaged ones, or "model", the raw ones.
 
     Raises:
-        ValueError: There is no such thing, or it cannot be read, or holds more than weights.
+        ValueError: The checkpoint does not exist, cannot be read, or holds more than weights.
     """
     path = Path(name)
     if not path.exists():
@@ -66,19 +66,21 @@ def read_source(name: str, weights: Literal["ema", "model"] = "ema") -> Source:
     if path.is_dir():
         return _read_folder(name, path)
     if not path.is_file():
-        raise ValueError(f"{path} is no regular file; expected a .pt or .safetensors file, or a folder")
+        raise ValueError(f"{path} is not a regular file; expected a .pt or .safetensors file, or a folder")
     if path.suffix == ".safetensors":
-        return Source(name, path, sha256_of(path), _plain(path, _load_safetensors(path)))
+        return ForeignCheckpoint(name, path, sha256_of(path), _plain(path, _load_safetensors(path)))
     content = _load_torch(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected weights by name, or a training checkpoint")
+        raise ValueError(
+            f"{path} contains a {type(content).__name__}; expected weights by name, or a training checkpoint"
+        )
     sets = [key for key in ("ema", "model") if isinstance(content.get(key), dict)]
     if not sets:
-        return Source(name, path, sha256_of(path), _plain(path, content))
+        return ForeignCheckpoint(name, path, sha256_of(path), _plain(path, content))
     if weights not in sets:
         raise ValueError(f"{path} has no {weights} weights; expected --weights {' or '.join(sets)}")
     args, steps = content.get("args", {}), content.get("train_steps", 0)
-    return Source(
+    return ForeignCheckpoint(
         name,
         path,
         sha256_of(path),
@@ -88,20 +90,20 @@ def read_source(name: str, weights: Literal["ema", "model"] = "ema") -> Source:
     )
 
 
-def _read_folder(name: str, folder: Path) -> Source:
+def _read_folder(name: str, folder: Path) -> ForeignCheckpoint:
     inner = folder / "transformer" if (folder / "transformer").is_dir() else folder
     config = _read_json(inner / "config.json")
     if config.get("_class_name") not in DIFFUSERS:
         raise ValueError(
-            f"{inner / 'config.json'} is of a {config.get('_class_name')}; expected {' or '.join(DIFFUSERS)} (a model "
-            "of fpdm's own needs no import)"
+            f"{inner / 'config.json'} describes a {config.get('_class_name')}; expected {' or '.join(DIFFUSERS)} (a "
+            "model of fpdm needs no import)"
         )
     file = next((inner / one for one in _FILES if (inner / one).is_file()), None)
     if file is None:
-        raise ValueError(f"{inner} has no weights; expected {' or '.join(_FILES)}, in one piece")
+        raise ValueError(f"{inner} has no weights; expected a single file {' or '.join(_FILES)}")
     tensors = _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    return Source(
+    return ForeignCheckpoint(
         name,
         file,
         sha256_of(file),
@@ -113,7 +115,7 @@ def _read_folder(name: str, folder: Path) -> Source:
 
 def _load_torch(path: Path) -> Any:
     try:
-        # A namespace is plain data, and what DiT's checkpoints keep their arguments in. Nothing else is let in.
+        # DiT's checkpoints keep their arguments in a Namespace, which is plain data. Nothing else is allowed.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(  # noqa: TID251  # the one place where a foreign file is read, and as weights only
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -121,28 +123,28 @@ def _load_torch(path: Path) -> Any:
     except Exception as error:  # a broken file may raise anything
         message = " ".join(str(error).split())
         wanted = re.search(r"GLOBAL (\S+)", message)
-        reason = "it is empty" if not path.stat().st_size else "it is no checkpoint of torch"
+        reason = "it is empty" if not path.stat().st_size else "it is not a PyTorch checkpoint"
         if wanted:
-            reason = f"it asks for {wanted[1]}, which is no weight"
+            reason = f"it contains {wanted[1]}, which is not a weight"
         elif zipfile.is_zipfile(path):
             reason = message[:120]
-        raise ValueError(f"{path} cannot be read as weights alone: {reason}; expected tensors by name") from error
+        raise ValueError(f"{path} cannot be read as weights only: {reason}; expected tensors by name") from error
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}; get it again") from error
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}; download it again") from error
 
 
 def _plain(path: Path, content: Any) -> dict[str, Tensor]:
-    """The tensors by name, without what wrappers put before it."""
+    """Check that the content is named tensors, and remove the prefixes of wrappers from the names."""
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no weights; expected tensors by name")
+        raise ValueError(f"{path} contains no weights; expected tensors by name")
     strange = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if strange:
-        raise ValueError(f"{path} holds {strange[0]!r}, which is no tensor; expected tensors by name and nothing else")
+        raise ValueError(f"{path} contains {strange[0]!r}, which is not a tensor; expected only tensors by name")
     other = [key for key, value in content.items() if value.layout is not torch.strided]
     if other:
         raise ValueError(f"{path}: {other[0]} is stored as {content[other[0]].layout}; expected dense tensors")
@@ -159,22 +161,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; expected a folder with diffusers' model, or its pipeline") from None
+        raise ValueError(f"{path} is missing; expected a folder with a diffusers model or pipeline") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is no configuration; expected an object")
+        raise ValueError(f"{path} is not a configuration; expected a JSON object")
     return values
 
 
 def _downloaded(name: str) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).suffix in (".pt", ".safetensors", ".bin"):
-        raise ValueError(f"there is no {name}; expected a .pt or .safetensors file, a folder, or a name on the hub")
-    from huggingface_hub import snapshot_download  # needed for this alone
+        raise ValueError(f"{name} does not exist; expected a .pt or .safetensors file, a folder or a hub id")
+    from huggingface_hub import snapshot_download  # only needed here
 
     patterns = [f"{where}{file}" for where in ("", "transformer/") for file in ("config.json", *_FILES)]
     try:
         return Path(snapshot_download(name, allow_patterns=[*patterns, "scheduler/scheduler_config.json"]))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{name} is no file or folder here, and cannot be had from the hub: {reason}") from error
+        raise ValueError(f"{name} is not a file or folder, and the hub cannot provide it: {reason}") from error

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fpdm.importing.layouts import Claims, convert
-from fpdm.importing.source import Source, read_source
+from fpdm.importing.foreign import ForeignCheckpoint, read_foreign_checkpoint
+from fpdm.importing.layouts import Hints, convert
 from tests.importing import made
 
-HEADS = Claims(heads=3)
+HEADS = Hints(heads=3)
 
 
 class Evil:
@@ -37,8 +37,8 @@ def test_a_malicious_file_is_refused_without_running_it(tmp_path: Path, place: s
     evil, trace = Evil(tmp_path / "trace"), tmp_path / "trace"
     content: Any = evil if place == "bare" else {**made.training_checkpoint(made.dit(1), {}), place: evil}
     torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)  # noqa: TID251
-    with pytest.raises(ValueError, match=r"a.pt cannot be read as weights alone: it asks for \S*open") as error:
-        read_source(str(tmp_path / "a.pt"))
+    with pytest.raises(ValueError, match=r"a.pt cannot be read as weights only: it contains \S*open") as error:
+        read_foreign_checkpoint(str(tmp_path / "a.pt"))
     assert "\n" not in str(error.value)
     assert not trace.exists()
     torch.load(tmp_path / "a.pt", weights_only=False)  # noqa: TID251
@@ -48,21 +48,21 @@ def test_a_malicious_file_is_refused_without_running_it(tmp_path: Path, place: s
 def test_a_training_checkpoint_has_two_sets_of_weights(tmp_path: Path) -> None:
     args = made.namespace(model="DiT-S/2", vae="mse", lr=1e-4)
     path = made.save(tmp_path / "0007000.pt", made.training_checkpoint(made.dit(2), args))
-    averaged, raw = read_source(str(path)), read_source(str(path), "model")
+    averaged, raw = read_foreign_checkpoint(str(path)), read_foreign_checkpoint(str(path), "model")
     assert (averaged.steps, averaged.args["vae"]) == (7000, "mse")
     name = "blocks.1.attn.qkv.weight"
     assert torch.equal(raw.tensors[name], 2 * averaged.tensors[name])
     assert torch.equal(averaged.tensors[name], made.dit(2)[name])
     half = made.save(tmp_path / "half.pt", {"model": made.dit(2)})
     with pytest.raises(ValueError, match="no ema weights; expected --weights model"):
-        read_source(str(half))
-    assert read_source(str(half), "model").tensors.keys() == averaged.tensors.keys()
+        read_foreign_checkpoint(str(half))
+    assert read_foreign_checkpoint(str(half), "model").tensors.keys() == averaged.tensors.keys()
 
 
 def test_an_object_other_than_a_namespace_is_refused(tmp_path: Path) -> None:
     path = made.save(tmp_path / "a.pt", made.training_checkpoint(made.dit(1), made.namespace(where=Path("x"))))
-    with pytest.raises(ValueError, match="it asks for pathlib"):
-        read_source(str(path))
+    with pytest.raises(ValueError, match="it contains pathlib"):
+        read_foreign_checkpoint(str(path))
     # What is let in while reading is not let in afterwards.
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
 
@@ -74,7 +74,7 @@ def test_all_forms_of_a_file_are_the_same(tmp_path: Path) -> None:
     made.save(tmp_path / "wrapped.pt", {f"module._orig_mod.{name}": value for name, value in weights.items()})
     torch.save(weights, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)  # noqa: TID251
     for name in ("a.safetensors", "bare.pt", "wrapped.pt", "legacy.pt"):
-        tensors = read_source(str(tmp_path / name)).tensors
+        tensors = read_foreign_checkpoint(str(tmp_path / name)).tensors
         assert tensors.keys() == weights.keys()
         assert all(torch.equal(tensors[key], weights[key]) for key in weights)
 
@@ -82,8 +82,8 @@ def test_all_forms_of_a_file_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("empty.pt", b"", "cannot be read as weights alone"),
-        ("text.pt", b"no checkpoint", "cannot be read as weights alone"),
+        ("empty.pt", b"", "cannot be read as weights only"),
+        ("text.pt", b"no checkpoint", "cannot be read as weights only"),
         ("empty.safetensors", b"", "cannot be read"),
         ("header.safetensors", (2**62).to_bytes(8, "little") + b"{}", "cannot be read"),
         ("cut.safetensors", (500).to_bytes(8, "little") + b'{"a"', "cannot be read"),
@@ -92,7 +92,7 @@ def test_all_forms_of_a_file_are_the_same(tmp_path: Path) -> None:
 def test_broken_files(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=says) as error:
-        read_source(str(tmp_path / name))
+        read_foreign_checkpoint(str(tmp_path / name))
     assert "\n" not in str(error.value)
     assert name in str(error.value)
 
@@ -100,22 +100,22 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes, says: str) -> N
 def test_a_truncated_checkpoint(tmp_path: Path) -> None:
     path = made.save(tmp_path / "a.pt", made.dit(1))
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ValueError, match="cannot be read as weights alone"):
-        read_source(str(path))
+    with pytest.raises(ValueError, match="cannot be read as weights only"):
+        read_foreign_checkpoint(str(path))
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ([1, 2], "holds a list; expected weights by name"),
-        ({}, "holds no weights"),
-        ({"a": 3}, "holds 'a', which is no tensor"),
-        ({"a": torch.zeros(1)}, "is no DiT or FPDM"),
+        ([1, 2], "contains a list; expected weights by name"),
+        ({}, "contains no weights"),
+        ({"a": 3}, "contains 'a', which is not a tensor"),
+        ({"a": torch.zeros(1)}, "is neither a DiT nor an FPDM"),
     ],
 )
 def test_files_with_other_things(tmp_path: Path, content: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        convert(read_source(str(made.save(tmp_path / "a.pt", content))), HEADS)
+        convert(read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", content))), HEADS)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_files_with_other_things(tmp_path: Path, content: Any, says: str) -> Non
         ({"blocks.1.mlp.fc2.bias": None}, "blocks.1.mlp.fc2.bias is missing"),
         ({"blocks.1.norm3.weight": torch.zeros(24)}, "blocks.1.norm3.weight is unknown"),
         ({"blocks.0.attn.qkv.weight": torch.zeros(48, 24)}, "blocks.0.attn.qkv.weight is 48 x 24, expected 72 x 24"),
-        ({"blocks.0.attn.qkv.bias": torch.full((72,), torch.nan)}, "blocks.0.attn.qkv.bias holds nan or inf"),
+        ({"blocks.0.attn.qkv.bias": torch.full((72,), torch.nan)}, "blocks.0.attn.qkv.bias is NaN or inf"),
         ({"x_embedder.proj.weight": None}, "x_embedder.proj.weight is missing"),
         ({"x_embedder.proj.weight": torch.zeros(24)}, "x_embedder.proj.weight is 24"),
-        ({"final_layer.linear.weight": torch.zeros(30, 24)}, "gives 30 values a token; expected 16, or 32"),
+        ({"final_layer.linear.weight": torch.zeros(30, 24)}, "returns 30 values per token; expected 16, or 32"),
         ({"pos_embed": None}, "pos_embed is missing"),
         ({"pos_embed": torch.zeros(1, 16, 24)}, "not the fixed sine-cosine table"),
         ({"pos_embed": torch.zeros(())}, "no positions"),
@@ -137,7 +137,7 @@ def test_files_with_other_things(tmp_path: Path, content: Any, says: str) -> Non
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     weights = {name: value for name, value in {**made.dit(2), **change}.items() if value is not None}
     with pytest.raises(ValueError, match=says) as error:
-        convert(read_source(str(made.save(tmp_path / "a.pt", weights))), HEADS)
+        convert(read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", weights))), HEADS)
     assert "\n" not in str(error.value)
     assert "a.pt" in str(error.value)
 
@@ -146,30 +146,30 @@ def test_an_fpdm_that_lacks_its_injection(tmp_path: Path) -> None:
     weights = made.fpdm()
     del weights["block_fixed_point_projection_fc2.weight"]
     with pytest.raises(ValueError, match=r"does not fit the authors' FPDM: block_fixed_point_projection_fc2.weight is"):
-        convert(read_source(str(made.save(tmp_path / "a.pt", weights))), HEADS)
+        convert(read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", weights))), HEADS)
 
 
 def test_heads_must_be_said_where_the_width_does_not() -> None:
-    source = read_source_of(made.dit(2))
-    with pytest.raises(ValueError, match=r"\(width 24\) do not say how many heads; give --heads"):
-        convert(source, Claims())
+    source = read_from_memory(made.dit(2))
+    with pytest.raises(ValueError, match=r"\(width 24\) do not say how many heads it has; give --heads"):
+        convert(source, Hints())
     with pytest.raises(ValueError, match="not divisible by both heads"):
-        convert(source, Claims(heads=5))
+        convert(source, Hints(heads=5))
     with pytest.raises(ValueError, match="a DiT always sees the timestep"):
         convert(source, replace(HEADS, timestep_everywhere=False))
     with pytest.raises(ValueError, match="'epsilon' at zero terminal SNR"):
         convert(source, replace(HEADS, zero_terminal_snr=True))
 
 
-def read_source_of(weights: dict[str, torch.Tensor]) -> Source:
-    return Source("made", Path("made.pt"), "", weights)
+def read_from_memory(weights: dict[str, torch.Tensor]) -> ForeignCheckpoint:
+    return ForeignCheckpoint("made", Path("made.pt"), "", weights)
 
 
 def test_narrow_weights_become_float32() -> None:
     weights = {name: value.bfloat16() for name, value in made.dit(2).items()}
-    converted = convert(read_source_of(weights), HEADS)
+    converted = convert(read_from_memory(weights), HEADS)
     assert {value.dtype for value in converted.weights.values()} == {torch.float32}
-    assert "Weights were bfloat16, and are float32 here." in converted.notes
+    assert "The weights were converted from bfloat16 to float32." in converted.notes
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_narrow_weights_become_float32() -> None:
     [
         ({"activation_fn": "geglu"}, "activation_fn 'geglu', not 'gelu-approximate'"),
         ({"norm_type": "ada_norm"}, "norm_type 'ada_norm'"),
-        ({"_class_name": "UNet2DModel"}, "is of a UNet2DModel; expected DiTTransformer2DModel"),
+        ({"_class_name": "UNet2DModel"}, "describes a UNet2DModel; expected DiTTransformer2DModel"),
         ({"num_attention_heads": 5}, "attention_head_dim 8, not 4.8"),
     ],
 )
@@ -186,7 +186,7 @@ def test_other_models_of_diffusers(tmp_path: Path, change: dict[str, Any], says:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
     with pytest.raises(ValueError, match=says):
-        convert(read_source(str(tmp_path)), Claims())
+        convert(read_foreign_checkpoint(str(tmp_path)), Hints())
 
 
 def test_blocks_with_embedders_of_their_own_are_refused(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_blocks_with_embedders_of_their_own_are_refused(tmp_path: Path) -> None:
         model.transformer_blocks[2].norm1.emb.timestep_embedder.linear_2.bias[3] += 1e-6
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"blocks.2.norm1.emb.timestep_embedder.linear_2.bias differs from"):
-        convert(read_source(str(tmp_path)), Claims())
+        convert(read_foreign_checkpoint(str(tmp_path)), Hints())
 
 
 def test_a_pipelines_schedule(tmp_path: Path) -> None:
@@ -203,39 +203,39 @@ def test_a_pipelines_schedule(tmp_path: Path) -> None:
     scheduler = tmp_path / "scheduler" / "scheduler_config.json"
     scheduler.parent.mkdir()
     scheduler.write_text('{"beta_start": 0.001, "beta_end": 0.01, "prediction_type": "v_prediction"}')
-    schedule = convert(read_source(str(tmp_path)), Claims()).schedule
+    schedule = convert(read_foreign_checkpoint(str(tmp_path)), Hints()).schedule
     assert (schedule.beta_start, schedule.beta_end, schedule.prediction) == (0.001, 0.01, "v")
     for text, says in (
-        ('{"beta_schedule": "scaled_linear"}', "no linear betas"),
+        ('{"beta_schedule": "scaled_linear"}', "not linear"),
         ('{"prediction_type": "sample"}', "'sample'"),
     ):
         scheduler.write_text(text)
         with pytest.raises(ValueError, match=says):
-            convert(read_source(str(tmp_path)), Claims())
+            convert(read_foreign_checkpoint(str(tmp_path)), Hints())
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no"):
-        read_source(str(tmp_path / "none.pt"))
-    with pytest.raises(ValueError, match=r"there is no models/none.pt"):
-        read_source("models/none.pt")
+    with pytest.raises(ValueError, match="does not exist"):
+        read_foreign_checkpoint(str(tmp_path / "none.pt"))
+    with pytest.raises(ValueError, match=r"models/none.pt does not exist"):
+        read_foreign_checkpoint("models/none.pt")
     with pytest.raises(ValueError, match=r"config.json is missing"):
-        read_source(str(tmp_path))
+        read_foreign_checkpoint(str(tmp_path))
     (tmp_path / "config.json").write_text('{"_class_name": "DiTTransformer2DModel"}')
     with pytest.raises(ValueError, match="has no weights; expected"):
-        read_source(str(tmp_path))
+        read_foreign_checkpoint(str(tmp_path))
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.pt")
-    with pytest.raises(ValueError, match="no regular file"):
-        read_source(str(tmp_path / "fifo.pt"))
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_foreign_checkpoint(str(tmp_path / "fifo.pt"))
 
 
 def test_sparse_weights_are_refused(tmp_path: Path) -> None:
     weights = {**made.dit(1), "blocks.0.attn.proj.weight": torch.zeros(24, 24).to_sparse()}
     with pytest.raises(ValueError, match=r"blocks.0.attn.proj.weight is stored as torch.sparse_coo"):
-        read_source(str(made.save(tmp_path / "a.pt", weights)))
+        read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", weights)))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_checkpoint_that_has_lost_blocks_is_refused(
 ) -> None:
     path = made.save(tmp_path / "a.pt", made.training_checkpoint(weights, made.namespace(**args)))
     with pytest.raises(ValueError, match=says):
-        convert(read_source(str(path)), HEADS)
+        convert(read_foreign_checkpoint(str(path)), HEADS)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_configuration_that_does_not_fit_its_weights_is_refused(
 ) -> None:
     made.diffusers_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    convert(read_source(str(tmp_path)), Claims())
+    convert(read_foreign_checkpoint(str(tmp_path)), Hints())
     (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
     with pytest.raises(ValueError, match=says):
-        convert(read_source(str(tmp_path)), Claims())
+        convert(read_foreign_checkpoint(str(tmp_path)), Hints())
