@@ -1,1 +1,1 @@
-"""What measures speed and memory, and their recorded results."""
+"""Benchmarks of speed and memory, and their recorded results."""

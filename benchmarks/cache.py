@@ -1,19 +1,19 @@
-"""How fast latents are read: safetensors beside Arrow, and the reader beside the training step that it feeds.
+"""Benchmark of reading latents: safetensors against Arrow, and the reader against the training step that it feeds.
 
     python -m benchmarks.cache --out benchmarks/cache.json
 
-A cache of random latents, 4 x 32 x 32 float16 as of 256-pixel images, in shards of 4,096. Rows are read one by one at
-random places, as an epoch's permutation has them, with all in the page cache: what is measured is what the format
-costs, and not the disk. The formats are
+The cache holds random latents of 4 x 32 x 32 float16, those of 256-pixel images, in shards of 4,096. Rows are read one
+by one in random order, as in an epoch, with everything in the page cache, so that the cost of the format is measured
+and not that of the disk. The formats are
 
-- safetensors: memory-mapped by `safetensors.torch.load_file`, as `fpdm.data.LatentSet` does it;
-- arrow: the same bytes in a memory-mapped Arrow file, a column of fixed-size binary, read by pyarrow alone;
-- datasets: that file through the library `datasets` with its NumPy format, as users of it read Arrow.
+- safetensors: memory-mapped by `safetensors.torch.load_file`, as in `fpdm.data.LatentSet`;
+- arrow: the same bytes in a memory-mapped Arrow file, a column of fixed-size binary, read by pyarrow;
+- datasets: the same file read with the library `datasets` and its NumPy format.
 
-A training step is forward, loss and backward of FPDM-B/2 with two iterations without gradient and two with: less than
-S-JFB takes in the mean even at N = M = 3, so that more images are consumed than in any real training. The reader draws
-each latent from its distribution and checks it, in one thread. The claim is images read over images consumed in the
-same time, both measured in turn in one run.
+A training step is forward, loss and backward of FPDM-B/2 with two iterations without gradient and two with gradient.
+That is less than the mean of S-JFB even at N = M = 3, so no real training consumes images faster. The reader draws each
+latent from its distribution and checks it, in one thread. The result is the ratio of images read to images consumed in
+the same time, measured alternately in one run.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from fpdm.randomness import Stream, generator
 
 SHAPE = (4, 32, 32)
 SHARD = 4096
-READ = 2048  # rows in a measurement
+READ = 2048  # rows per measurement
 
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds are medians over the rounds.
+    """Result of the benchmark; times are medians over the rounds.
 
     Attributes:
-        microseconds: Of a random row, by format.
-        over_arrow: Arrow's time over that of safetensors.
-        over_datasets: The same of `datasets`.
-        consumed: Images a second that a training step takes.
-        read: Images a second that the reader gives.
+        microseconds: Time to read a random row, by format.
+        over_arrow: Time of arrow over that of safetensors.
+        over_datasets: Time of datasets over that of safetensors.
+        consumed: Images per second that a training step consumes.
+        read: Images per second that the reader provides.
         ratio: Images read over images consumed.
     """
 
@@ -64,8 +64,8 @@ class Result:
     ratio: Ratio
 
 
-def written(folder: Path, rows: int) -> tuple[LatentSet, Path]:
-    """The same random moments as safetensors shards and as an Arrow file."""
+def write_latents(folder: Path, rows: int) -> tuple[LatentSet, Path]:
+    """Write the same random moments as safetensors shards and as an Arrow file."""
     import pyarrow as pa
     from safetensors.numpy import save_file
     from safetensors.torch import load_file
@@ -85,11 +85,11 @@ def written(folder: Path, rows: int) -> tuple[LatentSet, Path]:
     return LatentSet("random", torch.zeros(rows, dtype=torch.int64), 0, tuple(shards), manifest), arrow
 
 
-def measured(folder: Path, rows: int, batch_size: int, rounds: int) -> Result:
+def measure(folder: Path, rows: int, batch_size: int, rounds: int) -> Result:
     import datasets
     import pyarrow as pa
 
-    latents, arrow = written(folder, rows)
+    latents, arrow = write_latents(folder, rows)
     places = np.random.default_rng(1).permutation(rows)[: min(READ, rows)]
     column = pa.ipc.open_stream(pa.memory_map(str(arrow))).read_all()["moments"]
     library = datasets.Dataset.from_file(str(arrow)).with_format("numpy")
@@ -138,17 +138,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=16_384)
-    parser.add_argument("--batch", type=int, default=0, help="images in a training step (default: 4, on a GPU 256)")
+    parser.add_argument("--batch", type=int, default=0, help="images per training step (default: 4, or 256 on a GPU)")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     batch_size = arguments.batch or (256 if torch.cuda.is_available() else 4)
     with tempfile.TemporaryDirectory() as folder:
-        result = measured(Path(folder), arguments.rows, batch_size, arguments.rounds)
+        result = measure(Path(folder), arguments.rows, batch_size, arguments.rounds)
     for name, taken in result.microseconds.items():
-        print(f"{taken:>10.2f} microseconds a row, {name}")
+        print(f"{taken:>10.2f} microseconds per row, {name}")
     print(f"arrow / safetensors     {result.over_arrow}")
     print(f"datasets / safetensors  {result.over_datasets}")
-    print(f"read / consumed         {result.ratio}   ({result.read:g} / {result.consumed:g} images a second)")
+    print(f"read / consumed         {result.ratio}   ({result.read:g} / {result.consumed:g} images per second)")
     gpu = torch.cuda.is_available()
     record = {
         "command": f"python -m benchmarks.cache --rows {arguments.rows} --batch {batch_size}"

@@ -1,4 +1,4 @@
-"""The peak of the bytes that tensors hold while something runs, without what was there before."""
+"""Measurement of the peak memory of tensors while a function runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """The most bytes alive at once among the storages that `run` creates.
+    """Measure the maximum number of bytes alive at once in the storages that `run` creates.
 
-    Exact on every device, and the same each time: every operator passes through a dispatch mode, which notes the
-    storages that its inputs did not have and asks after each operator, its inputs still held, which of all that were
-    noted are alive. Views and in-place results add nothing. A kernel's own scratch space is not seen.
+    The result is exact and reproducible on every device: a dispatch mode sees every operator, records the storages that
+    are new in its outputs, and counts after each operator, while its inputs are still held, which of them are alive.
+    Views and in-place results add nothing. Scratch space inside a kernel is not counted.
     """
     mode = _Live()
     with mode:

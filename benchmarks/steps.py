@@ -1,24 +1,25 @@
-"""A training step and a sampling step of FPDM, beside DiT's and a straightforward FPDM's: seconds and bytes of one run.
+"""Benchmark of time and memory: training and sampling steps of FPDM, of DiT, and of a straightforward FPDM.
 
     python -m benchmarks.steps --out benchmarks/steps.json
 
-Three models of one width on one batch: FPDM as in `fpdm.models` (one block before, one after, one iterated), the same
-function with the same weights as `straightforward.py` computes it, and the DiT of 28 blocks. The claims are the ratios
-FPDM / straightforward and FPDM / DiT; the absolute values are this machine's.
+The benchmark measures three models of one width on one batch: FPDM as in `fpdm.models` (one block before, one after,
+one iterated), the same function with the same weights as `straightforward.py` computes it, and the DiT of 28 blocks.
+The results are the ratios FPDM / straightforward and FPDM / DiT; absolute values depend on the machine.
 
-What the rows mean:
+The rows are:
 
-- saved bytes of a training step: what autograd keeps for the backward pass, per image, each storage once and without
-  the parameters. The mean is over all draws of n and m by S-JFB; the largest draw is m = M. Exact: there is no spread.
-- seconds of a training step: forward, loss and backward. Without the optimiser, whose time goes with the parameters
-  and would favour FPDM. The time is linear in n and in m, so it is that of two steps whose mean n and m are S-JFB's.
-- seconds of a sampling step: one evaluation of the network without gradient. It is checked that it saves 0 bytes.
-- peak bytes of a sampling step: the most that tensors hold at any moment of it, per image, without the parameters and
-  the noisy images (`live.py`). An FPDM makes it from the solution of a step before, which is held all the while and
-  counted. A DiT has nothing to reuse. Exact: there is no spread.
+- saved bytes of a training step: the storages that autograd keeps for the backward pass, per image, without the
+  parameters. The mean is over all draws of n and m in S-JFB; the largest draw is m = M. Exact, without spread.
+- seconds of a training step: forward, loss and backward. The optimiser is left out, because its time grows with the
+  number of parameters and would favour FPDM. Time is linear in n and in m, so two steps are timed whose mean n and m
+  are those of S-JFB.
+- seconds of a sampling step: one evaluation of the network without gradient. It is checked to save 0 bytes.
+- peak bytes of a sampling step: the maximum that tensors hold during the step, per image, without the parameters and
+  the noisy images (`live.py`). An FPDM starts from the previous step's solution, which is counted; a DiT has nothing
+  to reuse. Exact, without spread.
 
-Times are taken in rounds, a step of each model in turn (A B C A B C ...), so that what else the machine does hits all
-alike. A ratio is the median of the rounds' ratios, `low` and `high` are their quartiles; the seconds are medians.
+Times are measured in rounds, one step of each model in turn (A B C A B C ...), so that other load on the machine
+affects all models alike. A ratio is the median over the rounds, with its quartiles `low` and `high`; seconds are medians.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ from fpdm.training.memory import TrainingMemory, saved_bytes
 
 DEPTH = 28  # blocks of the DiT
 LIMITS = (3, 6, 12)  # N = M of S-JFB
-ITERATIONS = (1, 5, 26)  # of a sampling step
+ITERATIONS = (1, 5, 26)  # per sampling step
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of a ratio over the rounds, and its quartiles."""
+    """Median of a ratio over the rounds, with its quartiles."""
 
     median: float
     low: float
@@ -73,7 +74,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement of each model, and the ratios that are the claim."""
+    """One measurement of the three models, and its two ratios."""
 
     what: str
     fpdm: float
@@ -84,7 +85,7 @@ class Row:
 
     @classmethod
     def of(cls, what: str, values: Sequence[Sequence[float]]) -> Row:
-        """From the values of FPDM, the straightforward one and DiT, each over the rounds, or its only one."""
+        """Summarise the values of FPDM, the straightforward FPDM and DiT, one per round or a single one each."""
         fpdm, straightforward, dit = values
         a, b, c = (round(float(np.median(each)), 6) for each in values)
         return cls(what, a, b, c, Ratio.of(fpdm, straightforward), Ratio.of(fpdm, dit))
@@ -92,7 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """What all models are measured on."""
+    """The batch that all models are measured on."""
 
     x0: Tensor  # (B, C, H, W)
     eps: Tensor  # (B, C, H, W)
@@ -119,11 +120,11 @@ class Subject(abc.ABC):
 
     @abc.abstractmethod
     def value(self, n: int, m: int) -> Tensor:
-        """The predicted v (B, C, H, W), by n iterations without gradient and m with."""
+        """Predict v (B, C, H, W) with n iterations without gradient and m with gradient."""
 
     @abc.abstractmethod
     def solution(self, iterations: int, z0: Tensor | None) -> Tensor:
-        """What the middle gives, (B, T, D), when it starts from `z0`; the whole network is evaluated."""
+        """Evaluate the whole network and return the middle's solution (B, T, D), started from `z0`."""
 
     def loss(self, n: int, m: int) -> Tensor:
         b = self.batch
@@ -147,7 +148,7 @@ class Subject(abc.ABC):
 
 
 class Ours(Subject):
-    """FPDM or DiT, as in `fpdm.models`."""
+    """An FPDM or DiT of `fpdm.models`."""
 
     def __init__(self, model: DiffusionTransformer, batch: Batch) -> None:
         super().__init__(batch)
@@ -163,7 +164,7 @@ class Ours(Subject):
 
 
 class Straightforward(Subject):
-    """The same FPDM, written down without a thought for its cost."""
+    """The same FPDM in a straightforward implementation."""
 
     def __init__(self, model: StraightforwardFPDM, batch: Batch) -> None:
         super().__init__(batch)
@@ -193,14 +194,14 @@ RENAMED = {
 
 
 def renamed(name: str) -> str:
-    """The straightforward FPDM's name of a weight of ours."""
+    """Return the straightforward FPDM's name of one of our weights."""
     for ours, theirs in RENAMED.items():
         name = name.replace(ours, theirs)
     return name
 
 
 def straightforward_twin(model: DiffusionTransformer) -> StraightforwardFPDM:
-    """The straightforward FPDM with the weights of `model`, whose shape is the paper's."""
+    """Create the straightforward FPDM with the weights of `model`, which must have the paper's architecture."""
     shape = model.shape
     assert (shape.middle_blocks, shape.injection, shape.timestep_everywhere) == (1, "mlp", False)
     twin = StraightforwardFPDM(
@@ -219,7 +220,7 @@ def straightforward_twin(model: DiffusionTransformer) -> StraightforwardFPDM:
 
 
 class Models(NamedTuple):
-    """What is compared."""
+    """The models to compare."""
 
     fpdm: Subject
     straightforward: Subject
@@ -227,7 +228,7 @@ class Models(NamedTuple):
 
 
 def models(shape: TransformerConfig, batch_size: int, device: torch.device) -> Models:
-    """The FPDM of this shape and the two beside it, with random weights, none of them zero."""
+    """Create the FPDM of this shape and the two models to compare it with, with random nonzero weights."""
     batch = Batch.random(shape, batch_size, device)
     rng = torch.Generator().manual_seed(0)
     fpdm, dit = (DiffusionTransformer.from_shape(s) for s in (shape, as_dit(shape, DEPTH)))
@@ -236,13 +237,13 @@ def models(shape: TransformerConfig, batch_size: int, device: torch.device) -> M
     for model in (fpdm, dit):
         nn.Module.to(model, device)
     ours, theirs = Ours(fpdm, batch), Straightforward(straightforward_twin(fpdm), batch)
-    # The ratios compare like with like only as long as both compute the same.
+    # The ratios are meaningful only if both models compute the same function.
     torch.testing.assert_close(ours.value(1, 2), theirs.value(1, 2), rtol=1e-4, atol=1e-5)
     return Models(ours, theirs, Ours(dit, batch))
 
 
 def in_turn(steps: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """The seconds of each step in each round, after a round to warm up: (steps, rounds)."""
+    """Time each step once per round, after a warm-up round: seconds, (steps, rounds)."""
     seconds: list[list[float]] = [[] for _ in steps]
     for _ in range(rounds + 1):
         for step, taken in zip(steps, seconds, strict=True):
@@ -254,8 +255,11 @@ def in_turn(steps: Sequence[Callable[[], object]], rounds: int) -> list[list[flo
     return [taken[1:] for taken in seconds]
 
 
-def kept_by_stochastic_jfb(subject: Subject, limit: int) -> TrainingMemory:
-    """Over all draws of N = M = `limit`. Of n it only matters whether it is 0, which has the chance 1 / (N + 1)."""
+def memory_of_stochastic_jfb(subject: Subject, limit: int) -> TrainingMemory:
+    """Measure the saved bytes over all draws of S-JFB with N = M = `limit`.
+
+    Of n it only matters whether it is 0, which has the probability 1 / (N + 1).
+    """
     none, some = ([subject.saved_bytes(n, m) for m in range(1, limit + 1)] for n in (0, 1))
     assert subject.saved_bytes(limit, limit) == some[-1], "the iterations without gradient saved something"
     mean = (sum(none) + limit * sum(some)) / (limit + 1) / limit
@@ -263,10 +267,10 @@ def kept_by_stochastic_jfb(subject: Subject, limit: int) -> TrainingMemory:
 
 
 def training_rows(compared: Models, limit: int, rounds: int) -> list[Row]:
-    """The rows of N = M = `limit`."""
-    fpdm, plain = (kept_by_stochastic_jfb(subject, limit) for subject in compared[:2])
+    """Measure a training step with N = M = `limit`."""
+    fpdm, plain = (memory_of_stochastic_jfb(subject, limit) for subject in compared[:2])
     deep = compared.dit.saved_bytes(0, 1)
-    # Their means are N / 2 and (M + 1) / 2.
+    # The means of n and m are N / 2 and (M + 1) / 2.
     draws = ((limit // 2, (limit + 1) // 2), ((limit + 1) // 2, (limit + 2) // 2))
     seconds = np.divide(in_turn([partial(subject.train, draws) for subject in compared], rounds), len(draws))
     name = f"a training step, N = M = {limit}"
@@ -278,18 +282,18 @@ def training_rows(compared: Models, limit: int, rounds: int) -> list[Row]:
 
 
 def sampling_rows(compared: Models, iterations: int, rounds: int) -> list[Row]:
-    """The rows of a sampling step with this many iterations."""
+    """Measure a sampling step with this many iterations."""
     steps = [partial(subject.sample, iterations) for subject in compared]
     for subject, step in zip(compared, steps, strict=True):
         assert saved_bytes(subject.model, step) == 0, "sampling saved something for a backward pass"
-    runs = [*(partial(reusing, subject, iterations) for subject in compared[:2]), steps[2]]
+    runs = [*(partial(sample_with_reuse, subject, iterations) for subject in compared[:2]), steps[2]]
     peaks = [[peak_bytes(run) / subject.images] for subject, run in zip(compared, runs, strict=True)]
     name = f"a sampling step, {iterations} iteration{'s' if iterations > 1 else ''}"
     return [Row.of(f"seconds of {name}", in_turn(steps, rounds)), Row.of(f"peak bytes of {name}", peaks)]
 
 
-def reusing(subject: Subject, iterations: int) -> None:
-    """Two sampling steps, the second from the solution of the first."""
+def sample_with_reuse(subject: Subject, iterations: int) -> None:
+    """Take two sampling steps, the second from the solution of the first."""
     subject.sample(iterations, subject.sample(iterations))
 
 

@@ -1,13 +1,13 @@
-"""FPDM as one would write it from the paper's text and DiT's block: what `fpdm.models` is measured against.
+"""FPDM as one would write it from the paper's text and DiT's block, as a baseline to measure `fpdm.models` against.
 
-FROZEN: changed only with a note here. Changes: none.
+FROZEN: changed only with a note here. Changes: the wording of docstrings.
 
-The reading: blocks, embeddings and head are DiT's, conditioning goes into a block, and the block computes its
-modulation from it whenever it is applied. The input injection x~ = projection(x_pre) is computed once, as line 2 of
-Algorithm 1 has it; each iteration concatenates it to x and projects the two to the block's width. The loop is plain,
-first without gradient, then with. What the text leaves open (the layers of the projections, the timestep in the
-fixed-point block only, the start cut off from its graph) is as in `fpdm.models`, so that with the same weights both
-compute the same function and gradient. Initialisation is left to PyTorch: weights are loaded.
+Blocks, embeddings and head are DiT's; a block receives the conditioning and computes its modulation every time it is
+applied. The input injection x~ = projection(x_pre) is computed once, as in line 2 of Algorithm 1; each iteration
+concatenates it to x and projects the two to the block's width. The loop is plain, first without gradient, then with.
+What the text leaves open (the layers of the projections, the timestep in the fixed-point block only, the start detached
+from its graph) is as in `fpdm.models`, so that with the same weights both compute the same function and gradient.
+Initialisation is left to PyTorch, because weights are loaded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class FixedPointBlock(nn.Module):
-    """A block that takes the injection as a second input."""
+    """DiT block with the injection as a second input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class StraightforwardFPDM(nn.Module):
     def forward(
         self, image: Tensor, t: Tensor, y: Tensor, *, n: int, m: int, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Algorithm 1: `n` iterations without gradient, then `m` with; the output (B, C, H, W) and x* (B, T, D)."""
+        """Run Algorithm 1 with `n` iterations without gradient, then `m` with: output (B, C, H, W), x* (B, T, D)."""
         label = self.label_embedder(y)  # (B, D)
         c = label + self.timestep_embedder(timestep_features(t))  # (B, D)
         x = self.patch_embedder(image).flatten(2).transpose(1, 2) + self.positions  # (B, T, D)
@@ -131,7 +131,7 @@ def timestep_features(t: Tensor) -> Tensor:
 
 
 def position_table(width: int, side: int) -> Tensor:
-    """DiT's fixed 2-D sines and cosines, (T, D)."""
+    """Compute DiT's fixed 2-D sines and cosines, (T, D)."""
     frequencies = 1 / 10000 ** (torch.arange(width // 4) / (width // 4))  # (D/4,)
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")  # (side, side)
     axes = [axis.flatten()[:, None] * frequencies for axis in (columns, rows)]  # 2 of (T, D/4)

@@ -13,7 +13,17 @@ import pytest
 import torch
 from benchmarks import steps
 from benchmarks.live import peak_bytes
-from benchmarks.steps import Batch, Ours, Ratio, Row, Straightforward, in_turn, renamed, reusing, straightforward_twin
+from benchmarks.steps import (
+    Batch,
+    Ours,
+    Ratio,
+    Row,
+    Straightforward,
+    in_turn,
+    renamed,
+    sample_with_reuse,
+    straightforward_twin,
+)
 from torch.profiler import ProfilerActivity, profile
 
 from fpdm.diffusion.objective import Objective
@@ -110,10 +120,10 @@ def allocated_at_most(run: Callable[[], object], folder: Path) -> int:
 
 def test_peak_bytes_of_a_sampling_step_are_the_allocators(tmp_path: Path) -> None:
     for subject in pair(SHAPE):
-        reusing(subject, 2)  # what is made once and kept is not a step's
-        peak = peak_bytes(lambda s=subject: reusing(s, 3))
-        assert peak == peak_bytes(lambda s=subject: reusing(s, 9)) > 10_000
-        assert peak == allocated_at_most(lambda s=subject: reusing(s, 3), tmp_path)
+        sample_with_reuse(subject, 2)  # what is made once and kept is not a step's
+        peak = peak_bytes(lambda s=subject: sample_with_reuse(s, 3))
+        assert peak == peak_bytes(lambda s=subject: sample_with_reuse(s, 9)) > 10_000
+        assert peak == allocated_at_most(lambda s=subject: sample_with_reuse(s, 3), tmp_path)
 
 
 def test_steps_are_timed_in_turn() -> None:
