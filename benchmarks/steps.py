@@ -19,7 +19,8 @@ The rows are:
   to reuse. Exact, without spread.
 
 Times are measured in rounds, one step of each model in turn (A B C A B C ...), so that other load on the machine
-affects all models alike. A ratio is the median over the rounds, with its quartiles `low` and `high`; seconds are medians.
+affects all models alike. A ratio is the median over the rounds, with its quartiles `low` and `high`; seconds are
+medians.
 """
 
 from __future__ import annotations
