@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import fpdm.processes
-from fpdm.fid.evaluation import EvaluationSettings, evaluate
-from fpdm.fid.reference import ReferenceSettings, make_reference
+from fpdm.fid.evaluation import evaluate
+from fpdm.fid.reference import make_reference
+from fpdm.fid.settings import EvaluationSettings, ReferenceSettings
 
 
 class Joined(Exception):

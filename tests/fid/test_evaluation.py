@@ -19,8 +19,9 @@ from fpdm.data.sources.named import load
 from fpdm.errors import Interrupted
 from fpdm.evaluation.pretrained import PUBLISHED, pretrained_extractor
 from fpdm.fid import evaluation as module
-from fpdm.fid.evaluation import RESULT, SAMPLES, Evaluation, EvaluationSettings, evaluate, labels_of
+from fpdm.fid.evaluation import RESULT, SAMPLES, Evaluation, evaluate, labels_of
 from fpdm.fid.feature_shards import FeatureShards
+from fpdm.fid.settings import EvaluationSettings
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.recipes import make_recipe
 from fpdm.runs.run import Run, load_run

@@ -18,7 +18,8 @@ from PIL import Image
 from fpdm.data.sources.folder import FolderFiles, load_folder, scan
 from fpdm.data.sources.named import load
 from fpdm.fid import reference as module
-from fpdm.fid.reference import ReferenceSettings, make_reference
+from fpdm.fid.reference import make_reference
+from fpdm.fid.settings import ReferenceSettings
 from fpdm.fid.statistics import read_reference, write_reference
 from fpdm.files import lock
 from tests.evaluation.scripts import Small, saved

@@ -10,7 +10,8 @@ from tyro.conf import Positional
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
 from fpdm.commands.sample import with_iterations
-from fpdm.fid.evaluation import Evaluation, EvaluationSettings, evaluate
+from fpdm.fid.evaluation import Evaluation, evaluate
+from fpdm.fid.settings import EvaluationSettings
 from fpdm.runs.run import load_run
 from fpdm.sampling.plan import Plan
 

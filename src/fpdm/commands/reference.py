@@ -9,7 +9,8 @@ from tyro.conf import Positional
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Command
-from fpdm.fid.reference import MadeReference, ReferenceSettings, make_reference
+from fpdm.fid.reference import MadeReference, make_reference
+from fpdm.fid.settings import ReferenceSettings
 
 _SETTINGS = ReferenceSettings()
 

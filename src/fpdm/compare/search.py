@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fpdm.runs.run import Run
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.plan import Plan
+
+if TYPE_CHECKING:  # the settings of a comparison are read without PyTorch
+    from fpdm.runs.run import Run
 
 _LADDER = tuple(f"phi^{power:g}" for power in (1.25, 1.75, 1, 2, 1.125, 1.375, 1.625, 1.875, 2.25, 2.5, 0.875, 0.75, 3))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fpdm.diffusion.schedule import Schedule, log_variance, posterior
+
+if TYPE_CHECKING:  # a recipe checks its objective, and a recipe is read without PyTorch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,9 @@ class Objective:
 
 
 WEIGHTINGS: dict[str, Callable[[Objective, Tensor], Tensor]] = {
-    "uniform": lambda o, abar: torch.ones_like(abar),
+    "uniform": lambda o, abar: abar.new_ones(abar.shape),
     # min(SNR, gamma) / (SNR + 1) with SNR = abar / (1 - abar), multiplied out to avoid a division by 0.
-    "min_snr": lambda o, abar: torch.minimum(abar, o.gamma * (1.0 - abar)).clamp_min(o.floor),
+    "min_snr": lambda o, abar: abar.minimum(o.gamma * (1.0 - abar)).clamp_min(o.floor),
     "authors": lambda o, abar: abar * (1.0 - abar).sqrt(),
 }
 """Weightings of the loss on v by name: functions of the objective and abar (B,) float64 that return (B,)."""
@@ -121,12 +122,12 @@ def variational_bound(schedule: Schedule, x0_hat: Tensor, o: Tensor, x: Tensor, 
         The term of each sample, (B,).
     """
     true = posterior(schedule, t, t - 1)
-    one = torch.ones_like(t)  # (B,)
+    one = t.new_ones(t.shape)  # (B,)
     floor = posterior(schedule, one, one - 1).variance.log()  # (B, 1, 1, 1): the value at t = 1 replaces -inf at t = 0
     log_p = log_variance(o, true, floor)  # (B, C, H, W)
     gap = (true.from_x0.to(x.dtype) * (x0 - x0_hat)).square()  # (B, C, H, W): the two means differ only in x0
-    log_q = torch.maximum(true.variance.log(), floor).to(x.dtype)  # (B, 1, 1, 1)
-    kl = 0.5 * (log_p - log_q - 1.0 + torch.exp(log_q - log_p) + gap * torch.exp(-log_p))  # (B, C, H, W)
-    nll = 0.5 * (math.log(2.0 * math.pi) + log_p + gap * torch.exp(-log_p))  # (B, C, H, W)
-    nats = torch.where((t == 0).view(-1, 1, 1, 1), nll, kl)  # (B, C, H, W)
+    log_q = true.variance.log().maximum(floor).to(x.dtype)  # (B, 1, 1, 1)
+    kl = 0.5 * (log_p - log_q - 1.0 + (log_q - log_p).exp() + gap * (-log_p).exp())  # (B, C, H, W)
+    nll = 0.5 * (math.log(2.0 * math.pi) + log_p + gap * (-log_p).exp())  # (B, C, H, W)
+    nats = nll.where((t == 0).view(-1, 1, 1, 1), kl)  # (B, C, H, W)
     return nats.flatten(1).mean(1) / math.log(2.0)  # (B,)

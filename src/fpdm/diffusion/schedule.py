@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a schedule is part of every recipe, and a recipe is read without PyTorch
+    import torch
+    from torch import Tensor
 
 
 class Signal(NamedTuple):
@@ -68,6 +69,8 @@ class Schedule:
     @functools.cached_property
     def alphas_bar(self) -> Tensor:
         """Table of abar at timesteps -1, 0, ..., T: (num_timesteps + 1,) float64, from 1 down to 0."""
+        import torch
+
         betas = torch.linspace(self.beta_start, self.beta_end, self.num_timesteps, dtype=torch.float64)  # (N,)
         r = (1.0 - betas).cumprod(0).sqrt()  # (N,)
         if self.zero_terminal_snr:
@@ -88,7 +91,7 @@ class Schedule:
     def angle(self, t: Tensor) -> Tensor:
         """Compute phi = atan2(s, a) at timesteps `t` (B,): (B, 1, 1, 1) float64, from 0 (clean) to pi / 2 (noise)."""
         a, s = self.signal(t)  # (B, 1, 1, 1)
-        return torch.atan2(s, a)  # (B, 1, 1, 1)
+        return s.atan2(a)  # (B, 1, 1, 1)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Compute the noisy image x_t = a x0 + s eps: (B, C, H, W) each, `t` (B,)."""
@@ -141,6 +144,8 @@ class Schedule:
 
     def _table(self, device: torch.device) -> Tensor:
         if device not in self._tables:
+            import torch
+
             # MPS has no float64; there the tables are float32.
             dtype = torch.float32 if device.type == "mps" else torch.float64
             self._tables[device] = self.alphas_bar.to(device=device, dtype=dtype)  # (N + 1,)
@@ -186,6 +191,6 @@ def log_variance(o: Tensor, now: Posterior, floor: Tensor) -> Tensor:
     Returns:
         (B, C, H, W) in the dtype of `o`.
     """
-    low = torch.maximum(now.variance.log(), floor)  # (B, 1, 1, 1)
+    low = now.variance.log().maximum(floor)  # (B, 1, 1, 1)
     f = (o + 1.0) / 2.0  # (B, C, H, W)
     return f * now.beta.log().to(o.dtype) + (1.0 - f) * low.to(o.dtype)  # (B, C, H, W)

@@ -1,9 +1,9 @@
 from .evaluation import Evaluation as Evaluation
-from .evaluation import EvaluationSettings as EvaluationSettings
 from .evaluation import evaluate as evaluate
 from .reference import MadeReference as MadeReference
-from .reference import ReferenceSettings as ReferenceSettings
 from .reference import make_reference as make_reference
+from .settings import EvaluationSettings as EvaluationSettings
+from .settings import ReferenceSettings as ReferenceSettings
 from .statistics import ReferenceStatistics as ReferenceStatistics
 from .statistics import read_reference as read_reference
 from .statistics import write_reference as write_reference

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -20,9 +19,10 @@ from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
 from fpdm.evaluation.kid import kernel_distance
 from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
-from fpdm.evaluation.pretrained import INCEPTION, PretrainedExtractor, pretrained_extractor
+from fpdm.evaluation.pretrained import PretrainedExtractor, pretrained_extractor
 from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import write_images
+from fpdm.fid.settings import NEIGHBOUR, EvaluationSettings
 from fpdm.fid.statistics import Origin, ReferenceStatistics, read_reference
 from fpdm.files import lock, write_atomically
 from fpdm.processes import PATIENCE, processes
@@ -33,54 +33,6 @@ from fpdm.sampling.images import ImageSampler, draw_images
 from fpdm.sampling.plan import Plan
 
 RESULT, SAMPLES, PIECES, REFERENCE_PIECES = "result.json", "samples.npz", "pieces", "reference-pieces"
-NEIGHBOUR = 3  # whose distance is a ball's radius in precision and recall
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What is drawn, and what it is measured by.
-
-    Attributes:
-        num_images: Images to draw. FIDs are compared at equal numbers, by custom 50,000.
-        labels: "random" (a draw of each image's own, the custom) or "balanced" (all classes in turn).
-        seed: Image i and its label are a function of the seed and i alone.
-        extractor: Whose features: "inception", which makes it a FID, or a TorchScript file that makes (B, F) of
-            (B, 3, H, W) uint8. Such a file is a program; give one that you trust.
-        weights: Inception's weights in torch-fidelity's layout (default: downloaded once).
-        manifold_images: For precision and recall, images of each set at most; their values depend on it.
-        batch_size: Images at once in each process; changes nothing but speed, memory and rounding.
-        piece_size: Images that a process takes on at a time, and that are lost at most if it is killed.
-        npz: Also write samples.npz (arr_0, uint8, N x H x W x 3) for ADM's evaluation suite.
-        keep: Keep features (with --npz images too), so that another reference takes no new samples; else they are
-            deleted at the end. 50,000 Inception features take 0.4 GB, 256 x 256 images 10 GB.
-
-    Raises:
-        ValueError: A number out of range, or unknown labels.
-    """
-
-    num_images: int = 50_000
-    labels: Literal["random", "balanced"] = "random"
-    seed: int = 0
-    extractor: str = INCEPTION
-    weights: str = ""
-    manifold_images: int = 10_000
-    batch_size: int = 64
-    piece_size: int = 192
-    npz: bool = False
-    keep: bool = False
-
-    def __post_init__(self) -> None:
-        if self.num_images < 2:
-            raise ValueError(f"num_images is {self.num_images}; expected 2 or more, to have a covariance")
-        if self.manifold_images <= NEIGHBOUR:
-            raise ValueError(f"manifold_images is {self.manifold_images}; expected more than {NEIGHBOUR}")
-        for name in ("batch_size", "piece_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; expected an integer from 0 and below 2^32")
-        if self.labels not in ("random", "balanced"):
-            raise ValueError(f"labels is {self.labels!r}; expected random or balanced")
 
 
 @dataclass(frozen=True)

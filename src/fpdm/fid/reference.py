@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,61 +20,15 @@ from fpdm.data.loading import load_images
 from fpdm.data.sources.folder import Skipped, read_images, scan
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
-from fpdm.evaluation.pretrained import INCEPTION, pretrained_extractor
+from fpdm.evaluation.pretrained import pretrained_extractor
 from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import ImageArchive
+from fpdm.fid.settings import ALL, ReferenceSettings
 from fpdm.fid.statistics import Origin, read_reference, write_reference
 from fpdm.files import lock, sha256_of, write_atomically
 from fpdm.processes import PATIENCE, processes
 
-ALL = "all"
 _NAMED = 5  # skipped files in the summary
-
-
-@dataclass(frozen=True)
-class ReferenceSettings:
-    """Which images become a reference, and by what features.
-
-    Attributes:
-        size: Pixels a side that a folder's images are brought to: that of the generated ones.
-        channels: 3 (RGB) or 1 (grey), for a folder.
-        crop: How a folder's images become squares: "lanczos" (the middle square, then Lanczos) or "adm" (as ADM makes
-            them, whose reference statistics are the published ones).
-        split: "all" images, or the "train", "validation" or "test" part that fpdm train would make of them.
-        extractor: Whose features: "inception", or a TorchScript file that makes (B, F) of (B, 3, H, W) uint8. Such a
-            file is a program; give one that you trust.
-        weights: Inception's weights in torch-fidelity's layout (default: downloaded once).
-        features: Images, spread over all, whose features are kept for KID, precision and recall; 0 for none. 10,000 of
-            Inception's take 80 MB.
-        batch_size: Images at once in each process.
-        piece_size: Images that a process takes on at a time, and that are lost at most if it is killed.
-        strict: An image that cannot be read is an error; else it is left out and named.
-
-    Raises:
-        ValueError: A number out of range, or an unknown split.
-    """
-
-    size: int = 256
-    channels: int = 3
-    crop: Literal["lanczos", "adm"] = "lanczos"
-    split: Literal["all", "train", "validation", "test"] = ALL
-    extractor: str = INCEPTION
-    weights: str = ""
-    features: int = 10_000
-    batch_size: int = 64
-    piece_size: int = 512
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "piece_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.features < 0 or self.channels not in (1, 3):
-            raise ValueError(
-                f"features is {self.features} and channels {self.channels}; expected 0 or more, and 1 (grey) or 3 (RGB)"
-            )
-        if self.split not in (ALL, "train", "validation", "test"):
-            raise ValueError(f"split is {self.split!r}; expected all, train, validation or test")
 
 
 @dataclass(frozen=True)

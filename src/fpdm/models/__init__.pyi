@@ -4,12 +4,13 @@ from .config import CHECKPOINTABLE as CHECKPOINTABLE
 from .config import TransformerConfig as TransformerConfig
 from .config import as_dit as as_dit
 from .config import preset as preset
+from .cost import MiddleCost as MiddleCost
 from .cost import ModelCost as ModelCost
+from .cost import model_cost as model_cost
 from .middle import BlockStack as BlockStack
 from .middle import Context as Context
 from .middle import FixedPointLayer as FixedPointLayer
 from .middle import Middle as Middle
-from .middle import MiddleCost as MiddleCost
 from .transformer import DiffusionTransformer as DiffusionTransformer
 from .transformer import Prediction as Prediction
 from .warm_start import start_from as start_from

@@ -66,10 +66,6 @@ class AdaLN(nn.Sequential):
         """(B, D) to `parts` of (B, 1, D)."""
         return super().forward(c)[:, None, :].chunk(self.parts, dim=2)  # parts of (B, 1, D)
 
-    def macs(self) -> int:
-        """Multiply-accumulates per sample."""
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
-
 
 class DiTBlock(nn.Module):
     """One adaLN-Zero block (DiT, Peebles and Xie 2023). Its modulation is computed apart, so that it can be kept.
@@ -105,12 +101,6 @@ class DiTBlock(nn.Module):
         x = x + m.gate_attn * self.attn(h)  # (B, T, D)
         h = self.norm2(x) * (1 + m.scale_mlp) + m.shift_mlp  # (B, T, D)
         return x + m.gate_mlp * self.mlp(h)  # (B, T, D)
-
-    def macs(self, tokens: int) -> int:
-        """Multiply-accumulates per sample of `forward`: all linear layers, and the two products of the attention."""
-        width = self.attn.proj.in_features
-        linear = sum(layer.weight.numel() for layer in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2))
-        return tokens * (linear + 2 * tokens * width)
 
 
 class Blocks(nn.ModuleList):
@@ -148,14 +138,6 @@ class Blocks(nn.ModuleList):
             x = recomputed(block, x, modulation) if self.recompute else block(x, modulation)  # (B, T, D)
         return x
 
-    def macs(self, tokens: int) -> int:
-        """Multiply-accumulates per sample of `forward`."""
-        return sum(block.macs(tokens) for block in self)
-
-    def modulation_macs(self) -> int:
-        """Multiply-accumulates per sample of `modulations`."""
-        return sum(block.adaLN_modulation.macs() for block in self)
-
 
 class Head(nn.Module):
     """Modulated norm and projection to pixels: (B, T, D) to (B, T, p * p * C)."""
@@ -172,10 +154,6 @@ class Head(nn.Module):
         """(B, T, D) with conditioning (B, D) to (B, T, p * p * C)."""
         shift, scale = self.adaLN_modulation(c)  # (B, 1, D) each
         return self.linear(self.norm_final(x) * (1 + scale) + shift)  # (B, T, p * p * C)
-
-    def macs(self, tokens: int) -> int:
-        """Multiply-accumulates per sample."""
-        return tokens * self.linear.weight.numel() + self.adaLN_modulation.macs()
 
 
 def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:

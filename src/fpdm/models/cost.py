@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
-from fpdm.models.middle import MiddleCost
+from fpdm.models.config import TransformerConfig
+
+
+@dataclass(frozen=True)
+class MiddleCost:
+    """The cost of a model's middle, per sample.
+
+    Attributes:
+        iterations: The numbers of iterations that the middle can be asked for.
+        passes: Block passes of one iteration.
+        prepare: MACs that are spent once per timestep.
+        iterate: MACs of one iteration.
+    """
+
+    iterations: range
+    passes: int
+    prepare: int
+    iterate: int
+
+    @property
+    def adjustable(self) -> bool:
+        """Whether the number of iterations can be chosen at sampling time."""
+        return len(self.iterations) > 1
 
 
 @dataclass(frozen=True)
@@ -43,3 +66,49 @@ class ModelCost:
     def training_macs(self, iterations: float, no_grad_iterations: float) -> float:
         """MACs of a training step per sample: a backward pass costs two forward ones, and some iterations have none."""
         return 3 * self.evaluation_macs(iterations) - 2 * no_grad_iterations * self.middle.iterate
+
+
+def model_cost(shape: TransformerConfig) -> ModelCost:
+    """Compute the cost of the model of this shape from closed formulas, without building the model."""
+    D, T = shape.width, shape.tokens
+    hidden = int(D * shape.mlp_ratio)
+    patch = shape.patch_size**2 * shape.in_channels
+    out = patch * (2 if shape.learn_variance else 1)
+    # A block has four attention matrices, two of the MLP, and one of six modulations that is applied once per timestep.
+    weights, modulation = 4 * D**2 + 2 * D * hidden, 6 * D**2
+    block = weights + 5 * D + hidden + modulation + 6 * D
+    block_macs = T * (weights + 2 * T * D)
+    timestep = 256 * D + D**2
+    explicit = {"pre": shape.pre_blocks, "post": shape.post_blocks}
+    if shape.middle_kind == "stack":
+        injection = 0
+        depth = shape.middle_blocks * shape.repeats
+        middle = MiddleCost(range(depth, depth + 1), 1, shape.middle_blocks * modulation, block_macs if depth else 0)
+    else:
+        # What is constant over the iterations is applied once per timestep; the rest in each iteration.
+        once, each, biases = {"mlp": (3 * D**2, 4 * D**2, 4 * D), "linear": (D**2, D**2, D)}[shape.injection]
+        injection = once + each + biases
+        middle = MiddleCost(
+            iterations=range(1, sys.maxsize),
+            passes=shape.middle_blocks,
+            prepare=T * once + shape.middle_blocks * modulation,
+            iterate=T * each + shape.middle_blocks * block_macs,
+        )
+    return ModelCost(
+        parameters={
+            "embed": (patch + 1) * D,
+            "conditioning": timestep + 2 * D + (shape.num_classes + 1) * D,
+            "pre": shape.pre_blocks * block,
+            "middle": shape.middle_blocks * block + injection,
+            "post": shape.post_blocks * block,
+            "head": 2 * D**2 + 2 * D + out * (D + 1),
+        },
+        macs={
+            "embed": T * patch * D,
+            "conditioning": timestep,
+            **{part: count * (block_macs + modulation) for part, count in explicit.items()},
+            "head": T * out * D + 2 * D**2,
+        },
+        explicit=shape.pre_blocks + shape.post_blocks,
+        middle=middle,
+    )

@@ -6,11 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from fpdm.models.config import TransformerConfig, preset
-from fpdm.models.cost import ModelCost
-from fpdm.models.transformer import DiffusionTransformer
+from fpdm.models.cost import ModelCost, model_cost
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,7 @@ def describe(name: str, iterations: int = 5) -> Description:
         ValueError: No such preset, or fewer than 1 iteration.
     """
     shape = preset(name)
-    with torch.device("meta"):  # shapes only, no memory
-        cost = DiffusionTransformer.from_shape(shape).cost()
+    cost = model_cost(shape)
     allowed = cost.middle.iterations
     if iterations not in allowed:
         if cost.middle.adjustable:

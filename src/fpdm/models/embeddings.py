@@ -60,10 +60,6 @@ class PatchEmbedding(nn.Module):
         """(B, C, H, W) to (B, T, D), tokens in reading order."""
         return self.proj(x).flatten(2).mT.contiguous()  # (B, T, D)
 
-    def macs(self, tokens: int) -> int:
-        """Multiply-accumulates per sample."""
-        return tokens * self.proj.weight.numel()
-
 
 class TimestepEmbedding(nn.Module):
     """256 sinusoids and a two-layer MLP: (B,) to (B, D)."""
@@ -83,10 +79,6 @@ class TimestepEmbedding(nn.Module):
         """(B,) to (B, D)."""
         features = sinusoids(t, self.SINUSOIDS, self.frequency_shift)  # (B, 256)
         return self.mlp(features.to(next(self.mlp.parameters()).dtype))  # (B, D)
-
-    def macs(self) -> int:
-        """Multiply-accumulates per sample."""
-        return sum(parameter.numel() for parameter in self.mlp.parameters() if parameter.ndim == 2)
 
 
 class LabelEmbedding(nn.Module):

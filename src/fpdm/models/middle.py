@@ -6,7 +6,6 @@ Both answer the same questions, and nothing outside this file asks which of the 
 from __future__ import annotations
 
 import abc
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -16,28 +15,6 @@ from torch import Tensor, nn
 from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import Solution
 from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomputed
-
-
-@dataclass(frozen=True)
-class MiddleCost:
-    """What a middle costs per sample.
-
-    Attributes:
-        iterations: The numbers of iterations that it can be asked for.
-        passes: Block passes of one iteration.
-        prepare: Multiply-accumulates once per timestep.
-        iterate: Multiply-accumulates of one iteration.
-    """
-
-    iterations: range
-    passes: int
-    prepare: int
-    iterate: int
-
-    @property
-    def adjustable(self) -> bool:
-        """Whether the number of iterations is left to be chosen."""
-        return len(self.iterations) > 1
 
 
 class Middle(nn.Module, abc.ABC):
@@ -53,10 +30,6 @@ class Middle(nn.Module, abc.ABC):
             solver: How to solve a fixed point, where there is one.
             z0: Where to start, (B, T, D); the last timestep's solution, say. None starts from `x`.
         """
-
-    @abc.abstractmethod
-    def cost(self, tokens: int) -> MiddleCost:
-        """What it costs on `tokens` tokens."""
 
     @abc.abstractmethod
     def listed(self) -> list[DiTBlock]:
@@ -84,12 +57,6 @@ class BlockStack(Middle):
             x = self.blocks(x, modulations)  # (B, T, D)
         return Solution(x, len(self.blocks) * self.repeats)
 
-    def cost(self, tokens: int) -> MiddleCost:
-        """One answer: its depth. One iteration is one block."""
-        depth = len(self.blocks) * self.repeats
-        each = self.blocks.macs(tokens) // max(len(self.blocks), 1)
-        return MiddleCost(range(depth, depth + 1), passes=1, prepare=self.blocks.modulation_macs(), iterate=each)
-
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         """Its blocks are explicit ones."""
         self.blocks.recompute = blocks
@@ -109,10 +76,6 @@ class Injection(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, z: Tensor, injected: Tensor) -> Tensor:
         """One iteration's mix of `z` (B, T, D) and the constant part (B, T, K), to (B, T, D)."""
-
-    @abc.abstractmethod
-    def macs(self, tokens: int) -> tuple[int, int]:
-        """Multiply-accumulates per sample of `prepare` and of `forward`."""
 
 
 class MLPInjection(Injection):
@@ -139,11 +102,6 @@ class MLPInjection(Injection):
         hidden = F.linear(z, self.fc1.weight[:, : self.width]) + injected  # (B, T, 2D)
         return self.fc2(F.gelu(hidden, approximate="tanh"))  # (B, T, D)
 
-    def macs(self, tokens: int) -> tuple[int, int]:
-        """3 T D^2 once, 4 T D^2 per iteration."""
-        square = tokens * self.width**2
-        return 3 * square, 4 * square
-
 
 class LinearInjection(Injection):
     """Wz z + Wu x + b, starting as the mean of the two, so that at first the map contracts by one half."""
@@ -164,10 +122,6 @@ class LinearInjection(Injection):
     def forward(self, z: Tensor, injected: Tensor) -> Tensor:
         """(B, T, D) and (B, T, D) to (B, T, D)."""
         return self.from_z(z) + injected  # (B, T, D)
-
-    def macs(self, tokens: int) -> tuple[int, int]:
-        """T D^2 once, T D^2 per iteration."""
-        return tokens * self.from_x.weight.numel(), tokens * self.from_z.weight.numel()
 
 
 INJECTIONS: dict[str, type[MLPInjection] | type[LinearInjection]] = {"mlp": MLPInjection, "linear": LinearInjection}
@@ -220,16 +174,6 @@ class FixedPointLayer(Middle):
         if self._recompute:
             return solver(lambda z: recomputed(self.iterate, z, context), start)
         return solver(lambda z: self.iterate(z, context), start)
-
-    def cost(self, tokens: int) -> MiddleCost:
-        """Any number of iterations from 1 up; one costs as many block passes as the cell has blocks."""
-        once, each = self.injection.macs(tokens)
-        return MiddleCost(
-            iterations=range(1, sys.maxsize),
-            passes=len(self.cell),
-            prepare=once + self.cell.modulation_macs(),
-            iterate=each + self.cell.macs(tokens),
-        )
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         """An iteration is kept or computed again whole."""

@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import Solution
 from fpdm.models.block import Blocks, DiTBlock, Head
 from fpdm.models.config import CHECKPOINTABLE, TransformerConfig
-from fpdm.models.cost import ModelCost
+from fpdm.models.cost import ModelCost, model_cost
 from fpdm.models.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding, sincos_positions
 from fpdm.models.middle import INJECTIONS, BlockStack, FixedPointLayer
 
@@ -170,24 +170,4 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
 
     def cost(self) -> ModelCost:
         """Parameters and MACs by part, and block passes, per sample."""
-        tokens = self.shape.tokens
-        parts: dict[str, nn.Module] = {
-            "embed": self.x_embedder,
-            "conditioning": nn.ModuleList([self.t_embedder, self.y_embedder]),
-            "pre": self.pre,
-            "middle": self.middle,
-            "post": self.post,
-            "head": self.head,
-        }
-        return ModelCost(
-            parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-            macs={
-                "embed": self.x_embedder.macs(tokens),
-                "conditioning": self.t_embedder.macs(),
-                "pre": self.pre.macs(tokens) + self.pre.modulation_macs(),
-                "post": self.post.macs(tokens) + self.post.modulation_macs(),
-                "head": self.head.macs(tokens),
-            },
-            explicit=len(self.pre) + len(self.post),
-            middle=self.middle.cost(tokens),
-        )
+        return model_cost(self.shape)

@@ -6,14 +6,16 @@ import dataclasses
 import difflib
 import json
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.data.config import DataConfig
-from fpdm.data.dataset import Examples
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.train_config import TrainConfig, WarmStart
+
+if TYPE_CHECKING:
+    from fpdm.data.dataset import Examples
 
 T = TypeVar("T")
 

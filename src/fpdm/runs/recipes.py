@@ -8,15 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.data.config import DataConfig
 from fpdm.data.manifest import read_manifest
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig, as_dit, preset
-from fpdm.models.cost import ModelCost
-from fpdm.models.transformer import DiffusionTransformer
+from fpdm.models.cost import model_cost
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
 
@@ -127,14 +124,9 @@ def _full_size(name: str, num_classes: int, model: str, data: DataConfig | None)
     network, train = _chosen(base, model, replace(_FULL_TRAINING, steps=_DIT_STEPS[name]))
     if network != dit:
         # Derived: the paper gives all models the time of so many steps of DiT-XL/2; here it is the same compute.
-        macs = _cost(dit).training_macs(dit.middle_blocks, 0) * train.batch_size * train.steps
+        macs = model_cost(dit).training_macs(dit.middle_blocks, 0) * train.batch_size * train.steps
         train = replace(train, steps=0, macs=macs)
     return Recipe(f"{model}-{name}-256", data, network, train, _BETAS, _AUTOENCODER)
-
-
-def _cost(shape: TransformerConfig) -> ModelCost:
-    with torch.device("meta"):  # shapes only, no memory
-        return DiffusionTransformer.from_shape(shape).cost()
 
 
 def imagenet_256(model: str = "fpdm", data: DataConfig | None = None) -> Recipe:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fpdm.diffusion.objective import Objective
-from fpdm.fixed_point.gradients import Gradient, Implicit, JacobianFree, jfb, multistep_jfb, unrolled
 from fpdm.models.config import CHECKPOINTABLE
 from fpdm.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from fpdm.fixed_point.gradients import Gradient
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,15 @@ class TrainConfig:
         if self.macs and self.gradient == "implicit":
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
         self.make_objective()
-        self.make_gradient()
+        for name, least, most in (("no_grad", 0, self.no_grad_iters), ("grad", 1, self.grad_iters)):
+            weights = getattr(self, f"{name}_weights")
+            if not all(0.0 <= weight < math.inf for weight in weights) or (weights and not sum(weights)):
+                raise ValueError(f"{name}_weights is {weights}; expected finite numbers of at least 0, not all 0")
+            if len(weights) not in (0, most - least + 1):
+                raise ValueError(
+                    f"{name}_weights has {len(weights)} entries; expected {most - least + 1}, one for each of "
+                    f"{least}..{most}"
+                )
 
     def micro_batch(self, processes: int) -> int:
         """Images that each of so many processes has in memory at once.
@@ -186,6 +196,8 @@ class TrainConfig:
 
     def make_gradient(self) -> Gradient:
         """The way to differentiate through the fixed point."""
+        from fpdm.fixed_point.gradients import Implicit, JacobianFree, jfb, multistep_jfb, unrolled  # imports PyTorch
+
         if self.gradient == "implicit":
             return Implicit()
         N, M = self.no_grad_iters, self.grad_iters

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fpdm.diffusion.objective import Objective
 from fpdm.diffusion.schedule import Schedule
 from fpdm.fixed_point.gradients import FixedPointSolver, Gradient, JacobianFree
-from fpdm.models.middle import MiddleCost
+from fpdm.models.cost import MiddleCost
 from fpdm.models.transformer import DiffusionTransformer
 
 
