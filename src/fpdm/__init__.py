@@ -4,4 +4,4 @@ Bai and Melas-Kyriazi, "Fixed Point Diffusion Models", CVPR 2024. The parts: `fp
 `fpdm.diffusion`, `fpdm.sampling`, `fpdm.training`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

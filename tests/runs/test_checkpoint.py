@@ -23,7 +23,7 @@ def test_round_trip(tmp_path: Path) -> None:
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found.path == path
-    assert found.state == {"seconds": 0.1, "format": 1, "step": 3}
+    assert found.state == {"seconds": 0.1, "format": 2, "step": 3}
     assert torch.equal(found.tensors("a/b.safetensors")["w"], TENSORS["a/b.safetensors"]["w"])
     assert (path / "note.txt").read_text() == "hello"
     assert {p.suffix for p in path.rglob("*") if p.is_file()} == {".json", ".safetensors", ".txt"}
@@ -67,8 +67,8 @@ def test_all_damaged_is_no_fresh_start(tmp_path: Path) -> None:
 def test_newer_format_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
-    with pytest.raises(CheckpointError, match="newer than this version's 1; update fpdm"):
+    (path / "manifest.json").write_text(json.dumps({**manifest, "format": 3}))
+    with pytest.raises(CheckpointError, match="newer than this version's 2; update fpdm"):
         checkpoint.latest(path.parent)
 
 
@@ -154,7 +154,7 @@ def test_a_read_that_fails_says_nothing_of_the_checkpoint(tmp_path: Path, monkey
     def unreadable(_: Path) -> str:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(checkpoint, "_sha256", unreadable)
+    monkeypatch.setattr(checkpoint, "sha256_of", unreadable)
     with pytest.raises(OSError, match="Input/output error"):
         checkpoint.latest(tmp_path)
     assert path.exists()

@@ -78,7 +78,7 @@ def test_an_autoencoder_that_moved_is_asked_for(root: Path) -> None:
             8,
             8,
         )
-        with pytest.warns(RuntimeWarning, match="no samples are drawn on the way"):
+        with pytest.warns(RuntimeWarning, match="no samples are drawn during training"):
             _resumed(root / "run")
     finally:
         (root / "moved").rename(root / "autoencoder")

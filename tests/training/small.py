@@ -1,5 +1,6 @@
 """A run so small that a step takes milliseconds."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from fpdm.data.config import DataConfig
 from fpdm.data.images import ImageSet
+from fpdm.files import sha256_of
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
@@ -47,3 +49,13 @@ def saved(run: Path, step: int) -> dict[str, torch.Tensor]:
         for file in sorted(folder.rglob("*.safetensors"))
         for name, value in load_file(file).items()
     }
+
+
+def make_old(run: Path) -> None:
+    """Turn a run's checkpoints into what fpdm 0.1.0 wrote."""
+    for manifest in run.glob("checkpoints/*/manifest.json"):
+        state = manifest.with_name("state.json")
+        state.write_text(json.dumps({**json.loads(state.read_text()), "format": 1, "window": [[0.5, 0.5]]}))
+        listing = json.loads(manifest.read_text())
+        listing["files"]["state.json"] = {"bytes": state.stat().st_size, "sha256": sha256_of(state)}
+        manifest.write_text(json.dumps({**listing, "format": 1}))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import fpdm.training.callbacks as observer
+import fpdm.training.callbacks as callbacks
 from fpdm.autoencoder.interface import Pixels
 from fpdm.data.images import ImageSet
 from fpdm.diffusion.objective import Objective
@@ -16,8 +16,9 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import RunError
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.metrics_log import read_rows
-from fpdm.runs.progress import Metrics
+from fpdm.runs.progress import Progress
 from fpdm.runs.run import load_run
+from fpdm.training.loop import StepResult, TrainingLoop
 from fpdm.training.samples import few_samples, side_by_side
 from fpdm.training.tracker import TENSORBOARD
 from fpdm.training.trainer import Trainer
@@ -106,19 +107,19 @@ def test_killed_and_resumed_run_shows_what_one_that_was_never_stopped_shows(
 
     step = Trainer.step
 
-    def dies_at_6(self: Trainer, *, measure: bool) -> Metrics:
-        if self.progress.step == 6:
+    def dies_at_6(self: Trainer, progress: Progress, *, measure: bool) -> StepResult:
+        if progress.step == 6:
             raise Killed
-        return step(self, measure=measure)
+        return step(self, progress, measure=measure)
 
-    def save_3_only(self: Trainer) -> None:
+    def save_3_only(self: TrainingLoop) -> None:
         if self.progress.step == 3:
             save(self)
 
-    save = Trainer._save
+    save = TrainingLoop.save
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "step", dies_at_6)
-        patched.setattr(Trainer, "_save", save_3_only)
+        patched.setattr(TrainingLoop, "save", save_3_only)
         with pytest.raises(Killed):
             Trainer(recipe(**SHOWING), data(), tmp_path, validation=watched()).train()
     later = tmp_path / "samples" / "step-000000006.png"
@@ -157,9 +158,9 @@ def test_weights_are_put_back_when_showing_them_fails(tmp_path: Path, monkeypatc
         assert not model.training
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(observer, "evaluate_loss", fails)
+    monkeypatch.setattr(callbacks, "evaluate_loss", fails)
     with pytest.raises(OSError, match="No space left"):
-        trainer.observer.look(1000)
+        trainer.logger.run_validation(1000)
     assert all(torch.equal(*pair) for pair in zip(trainer.model.parameters(), raw, strict=True))
     assert trainer.model.training
 
@@ -168,8 +169,8 @@ def test_samples_that_are_not_finite_do_not_end_the_run(tmp_path: Path, monkeypa
     def diverged(*_: object, **__: object) -> None:
         raise RunError("the samples are nan or inf")
 
-    monkeypatch.setattr(observer, "few_samples", diverged)
-    with pytest.warns(RuntimeWarning, match="no samples of step 7: the samples are nan"):
+    monkeypatch.setattr(callbacks, "few_samples", diverged)
+    with pytest.warns(RuntimeWarning, match="no samples at step 7: the samples are nan"):
         assert Trainer(recipe(sample_every=100), data(), tmp_path).train().step == 7
     assert not (tmp_path / "samples").exists()
 

@@ -23,6 +23,7 @@ import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from fpdm.cli import _report
 from fpdm.training import Trainer
+from fpdm.training.loop import Callback
 from tests.training.small import data, recipe
 
 settings, out, how = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -50,12 +51,13 @@ def counting(state, bucket):
     exchanged.append(trainer.progress.step)
     return allreduce_hook(state, bucket)
 
-def dying(metrics, progress):
-    if progress.step == 2 and trainer.accelerator.process_index == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+class Dying(Callback):
+    def on_step_end(self, progress):
+        if progress.step == 2 and trainer.accelerator.process_index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 if how == "dying":
-    trainer.observer.note = dying
+    trainer.loop.callbacks.insert(0, Dying())
 elif how == "sharded":
     parts = sum(parameter.to_local().numel() for parameter in trainer.model.parameters())
 else:

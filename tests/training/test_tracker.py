@@ -45,7 +45,7 @@ class Accelerator:
 def opened(out: Path, tracker: str) -> tuple[Any, ...]:
     """How it was opened, once, whatever was sent."""
     accelerator = Accelerator()
-    sender = Tracker(accelerator, recipe(tracker=tracker), out, resumed_at=0)
+    sender = Tracker(accelerator, recipe(tracker=tracker), out)
     assert not accelerator.opened
     sender.log({"loss": 0.5, "residual": float("nan")}, 3)
     sender.show("samples", np.zeros((4, 6, 3), np.uint8), 3)

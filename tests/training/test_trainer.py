@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-import fpdm.training.trainer as loop
+import fpdm.training.trainer as trainer_module
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import lock
 from fpdm.models.config import as_dit
 from fpdm.models.transformer import DiffusionTransformer
-from fpdm.runs.progress import Metrics
+from fpdm.runs import checkpoint
+from fpdm.runs.progress import Progress
 from fpdm.runs.run import load_run
+from fpdm.runs.train_config import WarmStart
 from fpdm.training.batch import Batch, make_batch
-from fpdm.training.callbacks import Observer
+from fpdm.training.callbacks import TrainingLogger
+from fpdm.training.loop import StepResult, TrainingLoop
 from fpdm.training.trainer import Trainer
-from tests.training.small import SHAPE, data, recipe, saved
+from tests.training.small import SHAPE, data, make_old, recipe, saved
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +61,10 @@ def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypa
     Trainer(recipe(), data(), tmp_path / "whole").train()
     trainer, step = Trainer(recipe(), data(), tmp_path / "killed"), Trainer.step
 
-    def dies_at_5(self: Trainer, *, measure: bool) -> Metrics:
-        if self.progress.step == 5:
+    def dies_at_5(self: Trainer, progress: Progress, *, measure: bool) -> StepResult:
+        if progress.step == 5:
             raise Killed
-        return step(self, measure=measure)
+        return step(self, progress, measure=measure)
 
     monkeypatch.setattr(Trainer, "step", dies_at_5)
     with pytest.raises(Killed):
@@ -124,7 +127,8 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(tmp_path: Path, accumul
             p.data += 0.1 * torch.randn(p.shape, generator=rng, dtype=p.dtype)
         solver = trainer.gradient.bind(0, 3)
         for part in range(accumulate):
-            trainer._backward(part, solver)
+            count = 12 // accumulate
+            trainer._backward(part * count, count, solver, last=part + 1 == accumulate)
         return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
     whole, parts = gradients(1), gradients(accumulate)
@@ -151,23 +155,23 @@ def test_processes_exchange_gradients_with_the_last_micro_batch_only(
 ) -> None:
     trainer, apart = Trainer(recipe(batch_size=6, accumulate=3), data(), tmp_path), []
     monkeypatch.setattr(trainer.accelerator, "no_sync", lambda net: apart.append(net) or contextlib.nullcontext())
-    trainer.step(measure=False)
+    trainer.loop.step()
     assert apart == [trainer.net] * 2
 
 
 def test_nan_in_one_micro_batch_skips_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, make = Trainer(recipe(batch_size=6, accumulate=3), data(), tmp_path), loop.make_batch
+    trainer, make = Trainer(recipe(batch_size=6, accumulate=3), data(), tmp_path), trainer_module.make_batch
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
 
     def second_is_bad(*args: object, first: int, **rest: object) -> Batch:
         batch = make(*args, first=first, **rest)
         return batch._replace(x0=batch.x0 * (math.nan if first == 2 else 1.0))
 
-    monkeypatch.setattr(loop, "make_batch", second_is_bad)
-    found = trainer.step(measure=True)
+    monkeypatch.setattr(trainer_module, "make_batch", second_is_bad)
+    found = trainer.loop.step(measure=True)
     assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
     assert trainer.progress.skipped == 1
-    assert math.isnan(found.residual)
+    assert math.isnan(found.metrics["residual"])
 
 
 def test_batch_that_does_not_divide(tmp_path: Path) -> None:
@@ -189,8 +193,8 @@ def test_only_steps_count_as_training_seconds(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("fpdm.training.timer.time.monotonic", lambda: now)
     monkeypatch.setattr(Trainer, "step", taking(1.0, Trainer.step))
-    monkeypatch.setattr(Trainer, "_save", taking(1000.0, Trainer._save))
-    monkeypatch.setattr(Observer, "look", taking(100.0, Observer.look))
+    monkeypatch.setattr(TrainingLoop, "save", taking(1000.0, TrainingLoop.save))
+    monkeypatch.setattr(TrainingLogger, "on_step_end", taking(100.0, TrainingLogger.on_step_end))
     assert Trainer(recipe(steps=0, seconds=6.5), data(), tmp_path).train().seconds == 7.0
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["seconds_per_step"] for row in rows] == [1.0, 1.0, 1.0]
@@ -215,29 +219,29 @@ def test_loss_falls(tmp_path: Path, shape: object) -> None:
 
 def test_step_without_finite_gradient_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(recipe(steps=2), data(), tmp_path)
-    make = loop.make_batch
+    make = trainer_module.make_batch
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
 
     def first_is_bad(*args: object, first: int, **rest: object) -> Batch:
         batch = make(*args, first=first, **rest)
         return batch._replace(x0=batch.x0 * (math.nan if first == 0 else 1.0))
 
-    monkeypatch.setattr(loop, "make_batch", first_is_bad)
-    trainer.step(measure=False)
+    monkeypatch.setattr(trainer_module, "make_batch", first_is_bad)
+    trainer.loop.step()
     assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
-    trainer.step(measure=False)
+    trainer.loop.step()
     assert not all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
     assert (trainer.progress.step, trainer.progress.skipped, trainer.progress.skipped_in_a_row) == (2, 1, 0)
 
 
 def test_divergence_ends_the_run_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = loop.make_batch
+    make = trainer_module.make_batch
 
     def bad_from_15(*args: object, first: int, **rest: object) -> Batch:
         batch = make(*args, first=first, **rest)
         return batch._replace(eps=batch.eps * (math.inf if first >= 15 else 1.0))
 
-    monkeypatch.setattr(loop, "make_batch", bad_from_15)
+    monkeypatch.setattr(trainer_module, "make_batch", bad_from_15)
     with pytest.raises(RunError, match=r"10 steps in a row .* residual of the fixed point nan\); .*step-000000012"):
         Trainer(recipe(steps=20), data(), tmp_path).train()
 
@@ -246,11 +250,11 @@ def test_divergence_ends_the_run_and_says_so(tmp_path: Path, monkeypatch: pytest
 def test_signal_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     step = Trainer.step
 
-    def signalled(self: Trainer, *, measure: bool) -> Metrics:
-        row = step(self, measure=measure)
-        if self.progress.step == 2:
+    def signalled(self: Trainer, progress: Progress, *, measure: bool) -> StepResult:
+        result = step(self, progress, measure=measure)
+        if progress.step == 1:
             os.kill(os.getpid(), number)
-        return row
+        return result
 
     monkeypatch.setattr(Trainer, "step", signalled)
     with pytest.raises(Interrupted) as caught:
@@ -319,14 +323,14 @@ def test_load_run_gives_the_averaged_weights(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_reported_with_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = loop.checkpoint.save
+    save = checkpoint.save
 
     def full(root: Path, step: int, *rest: object) -> Path:
         if step > 3:
             raise OSError(28, "No space left on device")
         return save(root, step, *rest)
 
-    monkeypatch.setattr(loop.checkpoint, "save", full)
+    monkeypatch.setattr(checkpoint, "save", full)
     with pytest.raises(RunError, match=r"cannot save step 6: .*No space left.*step-000000003"):
         Trainer(recipe(), data(), tmp_path).train()
 
@@ -335,7 +339,7 @@ def test_nan_weights_are_not_saved(tmp_path: Path) -> None:
     trainer = Trainer(recipe(), data(), tmp_path)
     trainer.model.head.linear.bias.data[0] = math.nan
     with pytest.raises(CheckpointError, match=r"nan or inf in head.linear.bias"):
-        trainer._save()
+        trainer.loop.save()
 
 
 def test_a_resumed_run_is_held_to_its_checkpoints_recipe(tmp_path: Path) -> None:
@@ -351,7 +355,7 @@ def test_a_resumed_run_is_held_to_its_checkpoints_recipe(tmp_path: Path) -> None
 
 def test_what_killed_saves_left_is_gone_when_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / ".writing-abc").mkdir(parents=True)
-    Trainer(recipe(), data(), tmp_path)._resume()
+    Trainer(recipe(), data(), tmp_path).loop.resume()
     assert not [*(tmp_path / "checkpoints").iterdir()]
 
 
@@ -359,3 +363,29 @@ def test_accumulation_by_the_launcher_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     with pytest.raises(ValueError, match="give fpdm train --accumulate 4"):
         Trainer(recipe(), data(), tmp_path)
+
+
+def test_unfinished_run_of_the_old_order_is_refused_and_says_which_version_finishes_it(tmp_path: Path) -> None:
+    Trainer(recipe(steps=5), data(), tmp_path).train()
+    make_old(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"unfinished run of fpdm 0\.1\.0, .*; finish it with that version, or train"
+    ) as said:
+        Trainer(recipe(steps=7), data(), tmp_path).train()
+    assert "\n" not in str(said.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_finished_run_of_the_old_order_has_nothing_left_and_can_be_used(tmp_path: Path) -> None:
+    trainer = Trainer(recipe(), data(), tmp_path / "old")
+    trainer.train()
+    make_old(tmp_path / "old")
+    again = Trainer(recipe(), data(), tmp_path / "old")
+    assert again.train().step == again.resumed_at == 7
+    run = load_run(tmp_path / "old")
+    for a, b in zip(run.model.parameters(), trainer.ema.shadow_params, strict=True):
+        assert torch.equal(a, b)
+    start = WarmStart(init_from=str(tmp_path / "old"))
+    warm = Trainer(replace(recipe(), start=start), data(), tmp_path / "warm")
+    assert all(torch.equal(a, b) for a, b in zip(warm.model.parameters(), run.model.parameters(), strict=True))

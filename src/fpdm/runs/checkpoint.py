@@ -1,19 +1,18 @@
 """Checkpoints: folders of safetensors and JSON that are whole or absent, verified by hash when loaded.
 
-A checkpoint is written to a temporary folder, its files synced, listed with size and SHA-256 in a manifest, and the
-folder renamed; only then are old ones pruned. So a run may be killed at any moment.
+A checkpoint is written to a temporary folder; its files are synced and listed in a manifest with their sizes and
+SHA-256; the folder is renamed; only then are old checkpoints deleted. So a run may be killed at any moment.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import uuid
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fpdm.errors import CheckpointError
+from fpdm.files import sha256_of
+from fpdm.runs.progress import Progress
 
-FORMAT = 1
+FORMAT = 2
+OLD_FORMATS = {1: "0.1.0"}  # loaded for sampling; unfinished runs are resumed by these versions of fpdm only
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
 
 class NewerFormatError(CheckpointError):
-    """A checkpoint of a later version of this package: whole, but not for us to read."""
+    """A checkpoint is whole, but was written by a later version of this package."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,21 @@ class Checkpoint:
 
     Attributes:
         path: Its folder.
-        state: What `save` was given as state.
-        hashes: SHA-256 of its files by name.
+        state: The state that `save` was given, with the format and the step.
+        hashes: The SHA-256 of each file, by name.
     """
 
     path: Path
     state: dict[str, Any]
     hashes: dict[str, str]
 
+    @property
+    def progress(self) -> Progress:
+        """How far the run had come."""
+        return Progress(**{key: self.state[key] for key in asdict(Progress())})
+
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors saved under `name`, on the CPU."""
+        """Load the tensors saved under `name`, on the CPU."""
         return load_file(self.path / name)
 
 
@@ -59,17 +66,17 @@ def save(
 
     Args:
         root: The run's folder of checkpoints.
-        step: Training steps done.
-        tensors: Tensors by name, by the (relative) name of the safetensors file that is to hold them.
+        step: Number of training steps done.
+        tensors: Tensors by name, by the relative name of the safetensors file that holds them.
         files: Texts by file name.
-        state: What else a resumed run must know; JSON.
+        state: Whatever else a resumed run must know, as JSON.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
         CheckpointError: A floating-point tensor holds nan or inf.
-        OSError: The disk is full, say. What was there before is untouched.
+        OSError: Writing failed, because the disk is full, for example. Earlier checkpoints are untouched.
     """
     for name, group in tensors.items():
         bad = [key for key, value in group.items() if value.is_floating_point() and not bool(value.isfinite().all())]
@@ -86,12 +93,12 @@ def save(
                 save_file(
                     {key: value.detach().cpu().contiguous() for key, value in group.items()}, path, {"format": "pt"}
                 )
-            except SafetensorError as error:  # its word for what the system refused
+            except SafetensorError as error:  # raised for errors of the system too
                 raise OSError(f"{path}: {error}") from error
         for name, text in {**files, STATE: json.dumps({**state, "format": FORMAT, "step": step}, indent=1)}.items():
             (temporary / name).write_text(text, encoding="utf-8")
         listing = {
-            path.relative_to(temporary).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            path.relative_to(temporary).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for path in sorted(temporary.rglob("*"))
             if path.is_file()
         }
@@ -109,14 +116,14 @@ def save(
 
 
 def folder(root: Path, step: int) -> Path:
-    """Where the checkpoint of `step` is kept below `root`."""
+    """Return the folder of the checkpoint of `step` below `root`."""
     return root / f"step-{step:09d}"
 
 
 def prune(root: Path, keep: int, step: int) -> None:
     """Delete all checkpoints but the newest `keep` (at least 2) up to `step`, and what killed saves left behind.
 
-    One above the step just saved was damaged, and skipped when the run was resumed.
+    A checkpoint of a later step than the one just saved was damaged and was skipped when the run was resumed.
     """
     found = _newest_first(root)
     whole = [path for path in found if path <= folder(root, step)]
@@ -126,18 +133,18 @@ def prune(root: Path, keep: int, step: int) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Delete what killed saves left behind. Nobody may be saving meanwhile."""
+    """Delete what killed saves left behind. No other process may be saving at the same time."""
     for path in root.glob(".writing-*"):
         shutil.rmtree(path)
 
 
 def exist(root: Path) -> bool:
-    """Whether there are checkpoints below `root`, damaged ones included."""
+    """Return whether there are checkpoints below `root`, damaged ones included."""
     return bool(_newest_first(root))
 
 
 def is_whole(root: Path, step: int) -> bool:
-    """Whether there is a checkpoint of this step, undamaged."""
+    """Return whether there is an undamaged checkpoint of this step."""
     try:
         verify(folder(root, step))
     except CheckpointError:
@@ -146,12 +153,12 @@ def is_whole(root: Path, step: int) -> bool:
 
 
 def latest(root: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if there is none at all.
+    """Return the newest whole checkpoint, or None if there are no checkpoints at all.
 
-    A damaged one is skipped with a warning.
+    A damaged checkpoint is skipped with a warning.
 
     Raises:
-        CheckpointError: There are checkpoints, and all are damaged, or the newest is of a newer version.
+        CheckpointError: All checkpoints are damaged, or the newest was written by a newer version.
     """
     found = _newest_first(root)
     for path in found:
@@ -162,12 +169,12 @@ def latest(root: Path) -> Checkpoint | None:
         except CheckpointError as error:
             warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
     if found:
-        raise CheckpointError(f"all {len(found)} checkpoints in {root} are damaged; move them away to start afresh")
+        raise CheckpointError(f"all {len(found)} checkpoints in {root} are damaged; move them away to start again")
     return None
 
 
 def last_good(root: Path) -> str:
-    """Where the newest whole checkpoint is, for a message; "none" if there is none."""
+    """Return the path of the newest whole checkpoint for a message, or "none"."""
     try:
         found = latest(root)
     except CheckpointError:
@@ -176,11 +183,11 @@ def last_good(root: Path) -> str:
 
 
 def verify(path: Path) -> Checkpoint:
-    """Check sizes and hashes of a checkpoint.
+    """Check the sizes and hashes of a checkpoint's files.
 
     Raises:
-        CheckpointError: Something is missing, was changed, or has a newer format.
-        OSError: It cannot be read now, which says nothing of what it holds.
+        CheckpointError: A file is missing or was changed, or the format is newer than this version's.
+        OSError: A file cannot be read at the moment, which does not mean that it is damaged.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -190,7 +197,7 @@ def verify(path: Path) -> Checkpoint:
             )
         for name, entry in manifest["files"].items():
             file = path / name
-            if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
+            if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
                 raise CheckpointError(f"{file} is damaged: its size or hash is not the manifest's")
         hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
         return Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")), hashes)
@@ -205,7 +212,7 @@ def check_names(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, 
     """Check that the tensors found fit the architecture.
 
     Raises:
-        CheckpointError: Names or shapes differ (the first three are named), or values are not finite.
+        CheckpointError: Names or shapes differ, or values are not finite; the first three problems are named.
     """
     wrong = [f"{key} is missing" for key in expected if key not in found]
     wrong += [f"{key} is unknown" for key in found if key not in expected]
@@ -221,14 +228,6 @@ def check_names(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, 
 
 def _newest_first(root: Path) -> list[Path]:
     return sorted(root.glob("step-*"), reverse=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

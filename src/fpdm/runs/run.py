@@ -1,9 +1,9 @@
-"""A run's folder: the names of its files, and the trained model in it."""
+"""Load a trained model from the folder of its run."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,11 +24,11 @@ class Run:
     """A trained run, read from its folder.
 
     Attributes:
-        recipe: What it was trained by.
+        recipe: The recipe that it was trained by.
         model: The network with averaged weights, in evaluation mode.
-        progress: How far it had come.
-        weights: The averaged weights' SHA-256.
-        autoencoder_source: Where the autoencoder of its latents is now, if it has moved since.
+        progress: How far the training had come.
+        weights: SHA-256 of the averaged weights.
+        autoencoder_source: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
     """
 
     recipe: Recipe
@@ -39,10 +39,10 @@ class Run:
 
     @functools.cached_property
     def autoencoder(self) -> Autoencoder:
-        """What decodes its latents, loaded when it is first asked for; pixels stay as they are.
+        """The autoencoder of the model's latents, loaded on first use; for a model of pixels, the identity.
 
         Raises:
-            ValueError: It cannot be loaded, is another than the latents were made with, or does not fit the model.
+            ValueError: It cannot be loaded, is not the one that made the latents, or does not fit the model.
         """
         try:
             found = self.recipe.autoencoder.load(default_device(), source=self.autoencoder_source)
@@ -53,21 +53,21 @@ class Run:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images that it makes."""
+        """Shape (C, H, W) of the images that the model generates."""
         return self.autoencoder.image_shape(sample_shape(self.model))
 
     def sampler(self, plan: Plan, *, seed: int = 0, device: torch.device | None = None) -> ImageSampler:
-        """The model with a plan worked out for it, as `ImageSampler`."""
+        """Return an `ImageSampler` of this model and plan."""
         schedule = self.recipe.schedule
         return ImageSampler(self.model, schedule, plan, seed=seed, device=device, autoencoder=self.autoencoder)
 
 
 def load_run(out: Path, *, autoencoder: str = "") -> Run:
-    """Load the newest whole checkpoint of a run, also of one that is still training.
+    """Load the newest whole checkpoint of a run, which may still be training.
 
     Args:
         out: The run's folder.
-        autoencoder: Where the autoencoder of its latents is now, if it has moved since.
+        autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
 
     Raises:
         ValueError: There is no run in the folder, or no checkpoint yet.
@@ -76,7 +76,7 @@ def load_run(out: Path, *, autoencoder: str = "") -> Run:
     try:
         return _load_newest(out, autoencoder)
     except FileNotFoundError:
-        # A run that is still training deleted the checkpoint while it was being read; there is a newer one.
+        # A run that is still training deleted this checkpoint while it was read; there is a newer one.
         return _load_newest(out, autoencoder)
 
 
@@ -89,5 +89,4 @@ def _load_newest(out: Path, autoencoder: str) -> Run:
     weights = found.tensors(EMA)
     checkpoint.check_names(found.path / EMA, weights, dict(model.named_parameters()))
     model.load_state_dict(weights)
-    progress = Progress(**{key: found.state[key] for key in asdict(Progress())})
-    return Run(recipe, model.eval(), progress, found.hashes[EMA], autoencoder)
+    return Run(recipe, model.eval(), found.progress, found.hashes[EMA], autoencoder)

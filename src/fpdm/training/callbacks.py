@@ -1,54 +1,48 @@
-"""What a run shows of itself while it trains: rows, curves, samples. Training is the same, bit for bit, without it."""
+"""What a diffusion run shows while it trains: validation loss, samples, a loss curve, a README, a tracker's figures."""
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fpdm.autoencoder.interface import Autoencoder
 from fpdm.data.dataset import Examples
 from fpdm.drawing.images import save_png
 from fpdm.errors import RunError
+from fpdm.files import write_atomically
 from fpdm.models.transformer import DiffusionTransformer
-from fpdm.runs.layout import LOSS_CURVE, METRICS, SAMPLES, VALIDATION
+from fpdm.runs.layout import LOSS_CURVE, METRICS, README, SAMPLES, VALIDATION
 from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe, read_rows
-from fpdm.runs.progress import Metrics, Progress
+from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.sampling.images import sample_shape
+from fpdm.training.loop import Callback
 from fpdm.training.loss_curve import save_loss_curve
 from fpdm.training.samples import few_samples, side_by_side
 from fpdm.training.sharding import gather_full, is_sharded, load_sharded
 from fpdm.training.tracker import Tracker
+from fpdm.training.train_state import TrainState
 from fpdm.training.validation import evaluate_loss
 
 VALIDATION_IMAGES = 128
 
 
-class Observer:
-    """Shows a run: a bar, rows and pictures in its folder, and its tracker. The main process does; the others do not.
-
-    It touches neither the process's random numbers nor the progress, and leaves the weights as they were.
+class TrainingLogger(Callback):
+    """Shows a diffusion run in its folder and in its tracker. The main process does; the others give their weights.
 
     Args:
-        recipe: What is trained.
+        recipe: The recipe of the run.
         out: The run's folder.
         accelerator: From `make_accelerator`.
-        model: The network, with raw weights.
-        ema: The averaged ones.
-        validation: Images to watch the loss on; None for none.
-
-    Attributes:
-        window: What the steps since the last row of metrics measured; a resumed run's begin with it.
+        state: The network and its averaged weights.
+        validation: Images to measure the validation loss on; None for none.
+        readme: Returns the text of the run's README.
     """
 
     def __init__(
@@ -56,193 +50,146 @@ class Observer:
         recipe: Recipe,
         out: Path,
         accelerator: Accelerator,
-        model: DiffusionTransformer,
-        ema: EMAModel,
+        state: TrainState[DiffusionTransformer],
         validation: Examples | None,
+        readme: Callable[[], str],
     ) -> None:
-        self.recipe, self.out, self.accelerator = recipe, out, accelerator
-        self.model, self.ema, self.validation = model, ema, validation
-        self.window: list[Metrics] = []
-        self.last = Progress()  # at the last row of metrics, or where the run was resumed
-        self.drawn = True  # whether the curve shows all rows
-        self.copies: dict[bool, DiffusionTransformer] = {}  # whole ones of spread weights, averaged and raw
-        self.autoencoder: Autoencoder | None = None  # there is one where samples can be shown
+        self.recipe, self.out, self.accelerator, self.state = recipe, out, accelerator, state
+        self.validation, self.readme = validation, readme
+        self.tracker = Tracker(accelerator, recipe, out)
+        self._autoencoder: Autoencoder | None = None  # None where samples cannot be shown
+        self._curve_is_stale = False
 
-    @contextmanager
-    def watching(self, progress: Progress) -> Iterator[None]:
-        """Show a run that goes on from here."""
-        self.last = progress
-        self.tracker = Tracker(self.accelerator, self.recipe, self.out, resumed_at=progress.step)
-        if self.accelerator.is_main_process:
-            self._begin(progress)
-        try:
-            with self._bar(progress) as self.bar:
-                yield
-        finally:
-            self.tracker.close()
-
-    def due(self, step: int) -> bool:
-        """Whether a row of metrics ends with this step."""
-        return step % self.recipe.train.log_every == 0
-
-    def note(self, metrics: Metrics, progress: Progress) -> None:
-        """Take in a step's measurements."""
-        self.window.append(metrics)
-        if self.due(progress.step):
-            if self.accelerator.is_main_process:
-                self._log(progress)
-                self.bar.set_postfix_str(self._postfix(progress))
-            self.window.clear()
-        self.bar.update(1)
-
-    def look(self, step: int, *, end: bool = False) -> None:
-        """Measure the validation loss and draw samples, where they are due and not there yet."""
-        train = self.recipe.train
-        validate = self.validation is not None and _due(train.validate_every, step, end)
-        sample = _due(train.sample_every, step, end)
-        if not (validate or sample):
+    def on_train_begin(self, progress: Progress) -> None:
+        self.tracker.resumed_at = progress.step
+        if not self.accelerator.is_main_process:
             return
-        if is_sharded(self.model):  # all processes give their parts, also to what only one will look at
-            self.copies = {averaged: self._copy(averaged=averaged) for averaged in (True, False)}
-        if self.accelerator.is_main_process:
-            if validate and self.validation is not None:
-                self._validate(self.validation, step)
-            if sample and self.autoencoder is not None:
-                self._sample(self.autoencoder, step)
-        self.copies.clear()
-
-    def draw(self) -> None:
-        """Draw the loss curve, where there is something new."""
-        if self.drawn or not self.accelerator.is_main_process:
-            return
-        training, validation = (read_rows(self.out / name) for name in (METRICS, VALIDATION))
-        save_loss_curve(training, validation, self.out / LOSS_CURVE, title=self.recipe.name)
-        self.drawn = True
-
-    def _begin(self, progress: Progress) -> None:
-        """Drop what a killed run showed after its last checkpoint; it is about to be made again."""
-        for name in (METRICS, VALIDATION):
-            drop_rows_after(self.out / name, progress.step)
+        write_atomically(self.out / README, self.readme())
+        # What a killed run showed after its last checkpoint is made again.
+        drop_rows_after(self.out / VALIDATION, progress.step)
         for path in (self.out / SAMPLES).glob("step-*.png"):
             if path > self._sheet(progress.step):
                 path.unlink()
         if self.recipe.train.sample_every:
-            self.autoencoder = self._decoder()
+            self._autoencoder = self._load_autoencoder()
 
-    def _log(self, progress: Progress) -> None:
-        figures = {
-            **{name: self._mean(name) for name in ("loss", "mse", "grad_norm", "iterations")},
-            "residual": self.window[-1].residual,
-            "learning_rate": self.recipe.train.rate(progress),
-            "seconds_per_step": (progress.seconds - self.last.seconds) / (progress.step - self.last.step),
-        }
-        append_row(self.out / METRICS, {**dataclasses.asdict(progress), **figures})
+    def on_log(self, progress: Progress, figures: Mapping[str, float]) -> None:
         self.tracker.log({f"train/{name}": value for name, value in figures.items()}, progress.step)
-        self.last, self.drawn = progress, False
+        self._curve_is_stale = True
 
-    def _validate(self, data: Examples, step: int) -> None:
-        if any(row["step"] == step for row in read_rows(self.out / VALIDATION)):
+    def on_step_end(self, progress: Progress) -> None:
+        train = self.recipe.train
+        if train.validate_every and progress.step % train.validate_every == 0:
+            self.run_validation(progress.step)
+        if train.sample_every and progress.step % train.sample_every == 0:
+            self.save_samples(progress.step)
+
+    def on_train_end(self, progress: Progress) -> None:
+        if self.recipe.train.validate_every:
+            self.run_validation(progress.step)
+        if self.recipe.train.sample_every:
+            self.save_samples(progress.step)
+
+    def on_save(self, progress: Progress) -> None:
+        if self._curve_is_stale:
+            self.draw_loss_curve()
+
+    def close(self) -> None:
+        self.tracker.close()
+
+    def run_validation(self, step: int) -> None:
+        """Measure the averaged weights' loss on the validation images, unless there is a row of this step."""
+        if self.validation is None:
             return
-        recipe = self.recipe
-        with self._shown(averaged=True) as model:
+        with self._evaluation_model(averaged=True) as model:
+            if model is None or any(row["step"] == step for row in read_rows(self.out / VALIDATION)):
+                return
             losses = evaluate_loss(
                 model,
-                recipe.schedule,
-                recipe.train.make_objective(),
-                data,
+                self.recipe.schedule,
+                self.recipe.train.make_objective(),
+                self.validation,
                 images=VALIDATION_IMAGES,
-                seed=recipe.train.seed,
+                seed=self.recipe.train.seed,
             )
         mean = float(np.mean([row.loss for row in losses]))
         by_timestep = [(row.timestep, json_safe(row.loss)) for row in losses]
         append_row(self.out / VALIDATION, {"step": step, "loss": mean, "by_timestep": by_timestep})
         figures = {f"validation/timestep_{row.timestep}": row.loss for row in losses}
         self.tracker.log({"validation/loss": mean, **figures}, step)
-        self.drawn = False
+        self._curve_is_stale = True
 
-    def _sample(self, autoencoder: Autoencoder, step: int) -> None:
-        if self._sheet(step).exists():
-            return
-        try:
-            picture = side_by_side(*(self._samples(autoencoder, averaged=averaged) for averaged in (True, False)))
-        except RunError as error:
-            # Whether the run goes on is said by its gradients.
-            warnings.warn(f"no samples of step {step}: {error}", RuntimeWarning, stacklevel=2)
-            return
-        self._sheet(step).parent.mkdir(exist_ok=True)
-        save_png(picture, self._sheet(step))
-        self.tracker.show("samples", picture, step)
+    def save_samples(self, step: int) -> None:
+        """Draw samples of the averaged and the raw weights side by side, unless there is a sheet of this step."""
+        path, sheets, failed = self._sheet(step), [], False
+        for averaged in (True, False):
+            with self._evaluation_model(averaged=averaged) as model:
+                if model is None or self._autoencoder is None or path.exists() or failed:
+                    continue
+                try:
+                    sheets.append(
+                        few_samples(
+                            model,
+                            self.recipe.schedule,
+                            self._autoencoder,
+                            seed=self.recipe.train.seed,
+                            device=self.accelerator.device,
+                        )
+                    )
+                except RunError as error:
+                    # The gradients decide whether the run goes on.
+                    failed = True
+                    warnings.warn(f"no samples at step {step}: {error}", RuntimeWarning, stacklevel=2)
+        if len(sheets) == 2:
+            picture = side_by_side(*sheets)
+            path.parent.mkdir(exist_ok=True)
+            save_png(picture, path)
+            self.tracker.show("samples", picture, step)
 
-    def _samples(self, autoencoder: Autoencoder, *, averaged: bool) -> Tensor:
-        with self._shown(averaged=averaged) as model:
-            device = self.accelerator.device
-            seed = self.recipe.train.seed
-            return few_samples(model, self.recipe.schedule, autoencoder, seed=seed, device=device)
+    def draw_loss_curve(self) -> None:
+        """Draw the training and validation losses recorded so far."""
+        training, validation = (read_rows(self.out / name) for name in (METRICS, VALIDATION))
+        save_loss_curve(training, validation, self.out / LOSS_CURVE, title=self.recipe.name)
+        self._curve_is_stale = False
 
     @contextmanager
-    def _shown(self, *, averaged: bool) -> Iterator[DiffusionTransformer]:
-        """The model in evaluation mode, with averaged weights or its own; afterwards as it was."""
-        if self.copies:
-            yield self.copies[averaged]
-            return
-        parameters, training = list(self.model.parameters()), self.model.training
-        if averaged:
-            self.ema.store(parameters)
-            self.ema.copy_to(parameters)
-        try:
-            yield self.model.eval()
-        finally:
-            self.model.train(training)
-            if averaged:
-                self.ema.restore(parameters)
+    def _evaluation_model(self, *, averaged: bool) -> Iterator[DiffusionTransformer | None]:
+        """Yield the network in evaluation mode with averaged or raw weights, and None outside the main process.
 
-    def _copy(self, *, averaged: bool) -> DiffusionTransformer:
-        names = dict(self.model.named_parameters())
-        values = dict(zip(names, self.ema.shadow_params, strict=True)) if averaged else names
-        copy = DiffusionTransformer.from_shape(self.model.shape).to(self.accelerator.device)  # type: ignore[arg-type]
-        load_sharded(dict(copy.named_parameters()), {name: gather_full(value) for name, value in values.items()})
+        All processes must enter it: each gives its shard of the weights. Afterwards the network is as it was.
+        """
+        model, parameters = self.state.model, list(self.state.model.parameters())
+        if is_sharded(model):
+            weights = {name: gather_full(value) for name, value in self.state.parameters(averaged=averaged).items()}
+            yield self._copy(weights) if self.accelerator.is_main_process else None
+            return
+        if not self.accelerator.is_main_process:
+            yield None
+            return
+        training = model.training
+        if averaged:
+            self.state.ema.store(parameters)
+            self.state.ema.copy_to(parameters)
+        try:
+            yield model.eval()
+        finally:
+            model.train(training)
+            if averaged:
+                self.state.ema.restore(parameters)
+
+    def _copy(self, weights: Mapping[str, Tensor]) -> DiffusionTransformer:
+        copy = DiffusionTransformer.from_shape(self.recipe.model).to(self.accelerator.device)  # type: ignore[arg-type]
+        load_sharded(dict(copy.named_parameters()), weights)
         return copy.eval()
 
-    def _decoder(self) -> Autoencoder | None:
-        """What makes pictures of the model's samples; None, with a word, if there is nothing."""
+    def _load_autoencoder(self) -> Autoencoder | None:
         try:
             found = self.recipe.autoencoder.load(self.accelerator.device)
-            found.image_shape(sample_shape(self.model))
+            found.image_shape(sample_shape(self.state.model))
         except ValueError as error:
-            warnings.warn(f"no samples are drawn on the way: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"no samples are drawn during training: {error}", RuntimeWarning, stacklevel=2)
             return None
         return found
 
     def _sheet(self, step: int) -> Path:
         return self.out / SAMPLES / f"step-{step:09d}.png"
-
-    def _bar(self, progress: Progress) -> tqdm[Any]:
-        return tqdm(
-            total=self.recipe.train.steps or None,
-            initial=progress.step,
-            desc=self.recipe.name,
-            unit=" steps",
-            dynamic_ncols=True,
-            # None: only on a terminal.
-            disable=None if self.accelerator.is_main_process else True,
-        )
-
-    def _postfix(self, progress: Progress) -> str:
-        text = f"loss {self._mean('loss'):.4f}, iterations {self._mean('iterations'):.1f}"
-        residual = self.window[-1].residual
-        if np.isfinite(residual):
-            text += f", residual {residual:.1e}"
-        train = self.recipe.train
-        if train.seconds:
-            text += f", {max(train.seconds - progress.seconds, 0):.0f} s left"
-        elif train.macs:
-            done = progress.macs / train.macs
-            text += f", {progress.seconds * (1 - done) / max(done, 1e-9):.0f} s left"
-        return text
-
-    def _mean(self, name: str) -> float:
-        return float(np.mean([getattr(metrics, name) for metrics in self.window]))
-
-
-def _due(every: int, step: int, end: bool) -> bool:
-    return bool(every) and (end or step % every == 0)

@@ -1,4 +1,4 @@
-"""What a training run will need, before it is begun: counted, estimated, and measured over a few steps."""
+"""Estimate what a training run will need before it starts: compute, memory and time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -26,32 +27,33 @@ from fpdm.fixed_point.gradients import JacobianFree
 from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
 from fpdm.processes import processes
+from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.training.memory import TrainingMemory, backward_memory, mean_draw, training_memory
 from fpdm.training.trainer import Trainer
 
-FLOAT = 4  # bytes: weights, gradients, moments and averages are float32 in mixed precision too
-LONG = 10.0  # seconds that a measured step may take
-STEPS = 3
-ITERATIONS = 8  # of a sampling step
+BYTES_PER_WEIGHT = 4  # weights, gradients, moments and averages are float32 in mixed precision too
+MAX_STEP_SECONDS = 10.0  # measured steps are made smaller than a micro-batch if they would take longer
+MEASURED_STEPS = 3
+ITERATIONS = 8  # fixed-point iterations of a sampling step
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process at its peak.
+    """Memory of one process at its peak, in bytes.
 
     Attributes:
-        base: What it has before there is a model: the interpreter and the libraries. None of it on a GPU.
-        weights: Of the network.
-        averages: Of the averaged weights.
-        moments: AdamW's two.
-        gradients: One for each weight.
-        update: What AdamW needs besides while it updates all weights at once, on a GPU.
-        activations: What a micro-batch keeps for its backward pass, in the largest of the draws of n and m.
-        activations_mean: The same in the mean over the draws; not in the peak.
-        recomputed: What of it is there again, a block or an iteration at a time, with activation checkpointing.
-        backward: Activations and gradients that are there at once, at most, while these are made of those.
-        temporary: Twice the largest weight, while its gradient is summed up or it is updated.
+        base: The interpreter and the libraries, before there is a model; 0 on a GPU.
+        weights: The network's weights.
+        averages: The averaged weights.
+        moments: AdamW's two moments.
+        gradients: One value for each weight.
+        update: What AdamW needs in addition while it updates all weights at once, on a GPU.
+        activations: What a micro-batch keeps for its backward pass, for the largest draw of n and m.
+        activations_mean: The same, averaged over the draws; not part of the peak.
+        recomputed: What activation checkpointing recomputes at a time, a block or an iteration.
+        backward: Largest sum of activations and gradients during the backward pass.
+        temporary: Twice the largest weight, while its gradient is summed or it is updated.
     """
 
     base: int
@@ -68,7 +70,7 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        """All that is there at once."""
+        """Memory at the peak."""
         standing = self.base + self.weights + self.averages + self.moments + self.temporary
         return standing + max(self.backward + self.recomputed, self.gradients + self.update)
 
@@ -78,20 +80,21 @@ class DryRun:
     """What a recipe will need.
 
     Attributes:
-        name: The recipe's.
-        parameters: Of the network.
-        forward_macs: Multiply-accumulates of a forward pass per image, the iterations' mean over their draws.
-        step_macs: Of a training step over all processes, a backward pass counted as two forward ones.
-        steps: That the recipe comes to, in the mean where it ends by compute; None where it ends by the clock.
-        processes: That this was asked for.
+        name: Name of the recipe.
+        parameters: Parameters of the network.
+        forward_macs: Multiply-accumulates of a forward pass per image, averaged over the draws of its iterations.
+        step_macs: Multiply-accumulates of a training step over all processes, a backward pass counted as two forward
+            ones.
+        steps: Number of steps of the run, an estimate if it ends by compute; None if it ends by the clock.
+        processes: Number of processes.
         micro_batch: Images that a process has in memory at once.
-        memory: Of a process, estimated.
-        measured_images: Images in each measured step; of a process, and fewer than a micro-batch where that is slow.
-        measured_seconds: Of a step with a whole batch, from the measured ones by their compute.
-        measured_peak: Bytes that this process had at most, with `measured_images` instead of a micro-batch.
-        estimated_peak: What the estimate says of those.
-        evaluation_seconds: Of one evaluation of the network when it samples one image.
-        device: Where it was measured.
+        memory: Estimated memory of a process.
+        measured_images: Images of a process in each measured step; fewer than a micro-batch where that is slow.
+        measured_seconds: Seconds of a step with a whole batch, extrapolated from the measured ones by their compute.
+        measured_peak: Peak memory of this process in bytes, with `measured_images` instead of a micro-batch.
+        estimated_peak: The estimate for the same.
+        evaluation_seconds: Seconds of one evaluation of the network when it samples one image.
+        device: The device of the measurements.
     """
 
     name: str
@@ -111,16 +114,16 @@ class DryRun:
 
     @property
     def hours(self) -> float | None:
-        """Of the whole run on such machines, without what is shown and saved on the way."""
+        """Hours of the whole run on such machines, without validation, samples and checkpoints."""
         return None if self.steps is None else self.steps * self.measured_seconds / 3600
 
     def to_json(self) -> str:
-        """Every field, and the two sums."""
+        """Return every field, the estimated peak and the hours as JSON."""
         sums = {"estimated_peak_of_a_process": self.memory.peak, "hours": self.hours}
         return json.dumps({**asdict(self), **sums}, indent=1)
 
     def to_text(self) -> str:
-        """A table."""
+        """Return a table."""
         memory = self.memory
         ranks = f"{self.processes} process" + ("es" if self.processes > 1 else "")
         lines = [
@@ -134,7 +137,7 @@ class DryRun:
         parts = {key.replace("_", " "): value for key, value in asdict(memory).items() if value}
         lines += [f"    {key:<19}{_with_unit(value, 'B')}" for key, value in parts.items()]
         lines += [
-            f"  measured             {STEPS} steps of {self.measured_images} images on {self.device}: "
+            f"  measured             {MEASURED_STEPS} steps of {self.measured_images} images on {self.device}: "
             f"{_with_unit(self.measured_peak, 'B')} at the peak ({_with_unit(self.estimated_peak, 'B')} estimated)",
             f"  seconds per step     {self.measured_seconds:.3g} with {ranks}",
         ]
@@ -144,62 +147,58 @@ class DryRun:
         return "\n".join(lines)
 
 
-class Nothing(Examples):
-    """Examples that are all zero: what a step costs does not depend on the values.
+class BlankImages(Examples):
+    """Images that are all zero: the cost of a step does not depend on the values.
 
     Args:
-        recipe: Whose shape and classes they have.
+        recipe: The recipe whose shape and classes they have.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.name, self.num_classes = "nothing", recipe.model.num_classes
+        self.name, self.num_classes = "blank", recipe.model.num_classes
         self.labels = torch.zeros(recipe.train.batch_size, dtype=torch.int64)  # (N,)
         self._shape = (recipe.model.in_channels, recipe.model.image_size, recipe.model.image_size)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the recipe's model."""
         return self._shape
 
     @property
     def autoencoder(self) -> AutoencoderConfig:
-        """None: nothing is decoded."""
         return AutoencoderConfig()
 
     def batch(
         self, indices: Sequence[int], draws: Sequence[np.random.Generator] | None = None, *, flip: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Zeros (B, C, H, W) and labels (B,)."""
         return torch.zeros(len(indices), *self._shape), self.labels[: len(indices)]
 
     def digest(self, into: hashlib._Hash) -> None:
-        """Nothing to add."""
+        pass
 
 
 def dry_run(recipe: Recipe) -> DryRun:
     """Count and estimate what a recipe needs, and measure a few of its steps on this machine.
 
     Args:
-        recipe: What would be trained. Its data is not looked at.
+        recipe: What would be trained. Its data is not loaded.
 
     Raises:
-        ValueError: The batch does not fit the processes and micro-batches, or the gradient iterates to a tolerance, so
-            that nobody knows beforehand what it costs.
+        ValueError: The batch does not divide among processes and micro-batches, or the gradient iterates to a
+            tolerance, so that its cost is unknown in advance.
     """
-    base = _resident()
+    base = psutil.Process().memory_info().rss
     count = processes().num_processes
     micro = recipe.train.micro_batch(count)
     if recipe.train.gradient == "implicit":
         raise ValueError("--dry-run cannot count the iterations of --gradient implicit, which iterates to a tolerance")
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(_of_batch(recipe, count), Nothing(recipe), Path(folder) / "run")
-        _timed(trainer)  # makes the moments, and lets the kernels be chosen
-        seconds = _timed(trainer).seconds
-        images = max(1, min(micro, 1 << int(np.log2(max(LONG / seconds, 1.0)))))
-        trainer.recipe = _of_batch(recipe, images * count)
-        timed = [_timed(trainer) for _ in range(STEPS)]
+        trainer = Trainer(_quiet(recipe), BlankImages(recipe), Path(folder) / "run")
+        _time_step(trainer, 0, 1)  # allocates the moments, and lets the kernels be chosen
+        seconds = _time_step(trainer, 1, 1).seconds
+        images = max(1, min(micro, 1 << int(np.log2(max(MAX_STEP_SECONDS / seconds, 1.0)))))
+        timed = [_time_step(trainer, 2 + i, images) for i in range(MEASURED_STEPS)]
     on_gpu = trainer.accelerator.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() if on_gpu else _largest_resident()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
     evaluation = _evaluation_seconds(trainer)
     kept, recomputed = _activations(trainer)
     held = backward_memory(trainer.model, recipe.schedule, trainer.objective, trainer.gradient)
@@ -209,7 +208,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     rate = sum(step.macs for step in timed) / sum(step.seconds for step in timed)  # MAC/s of one process
 
     def memory(images: int) -> Memory:
-        weights = cost.total_parameters * FLOAT
+        weights = cost.total_parameters * BYTES_PER_WEIGHT
         return Memory(
             base=0 if on_gpu else base,
             weights=weights,
@@ -221,7 +220,7 @@ def dry_run(recipe: Recipe) -> DryRun:
             activations_mean=images * kept.mean,
             recomputed=images * recomputed,
             backward=max(images * moment.kept + moment.made for moment in held),
-            temporary=2 * FLOAT * max(parameter.numel() for parameter in trainer.model.parameters()),
+            temporary=2 * BYTES_PER_WEIGHT * max(parameter.numel() for parameter in trainer.model.parameters()),
         )
 
     return DryRun(
@@ -248,25 +247,25 @@ class _Step:
     macs: float
 
 
-def _of_batch(recipe: Recipe, batch_size: int) -> Recipe:
-    quiet = {"validate_every": 0, "sample_every": 0, "tracker": "none"}
-    return replace(recipe, train=replace(recipe.train, **quiet, accumulate=1, batch_size=batch_size))
+def _quiet(recipe: Recipe) -> Recipe:
+    silent = {"validate_every": 0, "sample_every": 0, "tracker": "none"}
+    return replace(recipe, train=replace(recipe.train, **silent, accumulate=1))
 
 
-def _timed(trainer: Trainer) -> _Step:
-    before, start = trainer.progress.macs, time.perf_counter()
-    trainer.step()  # ends with a number on the host, so nothing is under way after it
-    macs = (trainer.progress.macs - before) / trainer.accelerator.num_processes
-    return _Step(time.perf_counter() - start, macs)
+def _time_step(trainer: Trainer, step: int, images: int) -> _Step:
+    """Time a step in which each process takes `images`."""
+    start = time.perf_counter()
+    result = trainer.step(Progress(step=step), micro_batch=images)  # ends with a number on the host: nothing is pending
+    return _Step(time.perf_counter() - start, result.macs / trainer.accelerator.num_processes)
 
 
 def _evaluation_seconds(trainer: Trainer) -> float:
     model, device = trainer.model.eval(), trainer.accelerator.device
-    x = torch.zeros(1, *Nothing(trainer.recipe).shape, device=device)  # (1, C, H, W)
+    x = torch.zeros(1, *trainer.data.shape, device=device)  # (1, C, H, W)
     t = torch.zeros(1, dtype=torch.int64, device=device)  # (1,)
     solver = functools.partial(solve, solver=Picard(), stop=Stop(ITERATIONS))
     seconds = []
-    for _ in range(STEPS):
+    for _ in range(MEASURED_STEPS):
         start = time.perf_counter()
         with torch.no_grad(), trainer.accelerator.autocast():
             model(x, t, solver=solver).value.sum().item()
@@ -275,7 +274,7 @@ def _evaluation_seconds(trainer: Trainer) -> float:
 
 
 def _activations(trainer: Trainer) -> tuple[TrainingMemory, float]:
-    """What an image's backward pass keeps, and the part of it that it makes again at a time."""
+    """Return what an image's backward pass keeps, and how much of the rest is recomputed at a time."""
     train, model = trainer.recipe.train, trainer.model
 
     def measured(checkpointing: Literal["none", "blocks", "iterations", "all"]) -> TrainingMemory:
@@ -303,17 +302,8 @@ def _steps(recipe: Recipe, step_macs: float) -> int | None:
     return min(limits, default=None)
 
 
-def _resident() -> int:
-    """Bytes of this process in memory now."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return _largest_resident()  # where the system does not say, what it has had at most so far
-    (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS:"))
-    return 1024 * int(line.split()[1])
-
-
-def _largest_resident() -> int:
-    """Bytes of this process in memory at its peak."""
+def _peak_rss() -> int:
+    """Return the peak memory of this process in bytes, which psutil does not know on Linux."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard and its kin, through accelerate's trackers."""
+"""Send figures and pictures to TensorBoard, Weights & Biases or trackio, through accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -19,55 +19,60 @@ from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
 
 TENSORBOARD = "tensorboard"  # also the name of its folder in the run's
-PROJECT = "fpdm"  # of the others
-IDENTITY = ".tracker"
+PROJECT = "fpdm"  # name of the project in the other trackers
+IDENTITY = ".tracker"  # file with the id by which they know the run
 
 
 def make_accelerator(config: TrainConfig, out: Path) -> Accelerator:
-    """The accelerator of a run, with its tracker.
+    """Return the accelerator of a run, with its tracker.
 
     Args:
         config: How to train.
         out: The run's folder.
 
     Raises:
-        ValueError: The tracker's library is not installed, or accelerate is to accumulate gradients by itself.
+        ValueError: The tracker's library is not installed, or accelerate was launched to accumulate gradients itself.
     """
     name = None if config.tracker == "none" else config.tracker
     if name is not None and name not in [str(known) for known in get_available_trackers()]:
         raise ValueError(
-            f"tracker is {name!r}, and its library is not installed; pip install {name}, or take the tracker 'none'"
+            f"tracker is {name!r}, and its library is not installed; pip install {name}, or give --tracker none"
         )
     launched = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
-    if launched != "1":  # the accelerator would divide every gradient by it once more
+    if launched != "1":  # accelerate would divide every gradient by it once more
         raise ValueError(
-            f"accelerate was launched with {launched} gradient accumulation steps; leave them at 1 there, and give "
-            f"fpdm train --accumulate {launched}"
+            f"accelerate was launched with {launched} gradient accumulation steps; expected 1; leave them out there, "
+            f"and give fpdm train --accumulate {launched}"
         )
     processes()
     return Accelerator(mixed_precision=config.mixed_precision, log_with=name, project_dir=out)
 
 
 class Tracker:
-    """Sends figures and pictures to the run's tracker, opened when the first comes. On the main process only.
+    """Sends figures and pictures to the run's tracker, which is opened when the first one comes.
+
+    To be used by the main process only.
 
     Args:
         accelerator: From `make_accelerator`.
-        recipe: Of the run.
-        out: Its folder.
-        resumed_at: The step that the run goes on from; what TensorBoard has of later ones it forgets.
+        recipe: The recipe of the run.
+        out: The run's folder.
+
+    Attributes:
+        resumed_at: The step at which the run was resumed; TensorBoard drops what it has of later steps.
     """
 
-    def __init__(self, accelerator: Accelerator, recipe: Recipe, out: Path, *, resumed_at: int) -> None:
-        self.accelerator, self.recipe, self.out, self.resumed_at = accelerator, recipe, out, resumed_at
+    def __init__(self, accelerator: Accelerator, recipe: Recipe, out: Path) -> None:
+        self.accelerator, self.recipe, self.out = accelerator, recipe, out
+        self.resumed_at = 0
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Send figures by name; what is nan is left out."""
+        """Send figures by name; those that are nan are left out."""
         self._open()
         self.accelerator.log({name: value for name, value in figures.items() if value == value}, step=step)
 
     def show(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Send a picture, (H, W, 3) uint8, where the tracker takes pictures."""
+        """Send a picture, (H, W, 3) uint8, if the tracker takes pictures."""
         self._open()
         for tracker in self.accelerator.trackers:
             layout = {"dataformats": "NHWC"} if tracker.name == TENSORBOARD else {}
@@ -75,7 +80,7 @@ class Tracker:
                 tracker.log_images({name: picture[None]}, step=step, **layout)
 
     def close(self) -> None:
-        """Write what is left. Not accelerate's `end_training`, which ends the process group too."""
+        """Write what is pending. accelerate's own `end_training` would end the process group too."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
         self.accelerator.trackers.clear()
@@ -85,14 +90,14 @@ class Tracker:
             return
         name = self.recipe.train.tracker
         if name == TENSORBOARD:
-            # The recipe as hyperparameters would make a run of its own of each resumed one.
+            # Hyperparameters are left out: with them each resumed run would become a run of its own.
             options = {"purge_step": self.resumed_at + 1}
             self.accelerator.init_trackers(TENSORBOARD, init_kwargs={name: options})
             return
         self.accelerator.init_trackers(PROJECT, asdict(self.recipe), {name: self._options()})
 
     def _options(self) -> dict[str, Any]:
-        """So that a resumed run goes on with the same curve."""
+        """Options that let a resumed run continue its own curve."""
         file = self.out / IDENTITY
         if not file.exists():
             write_atomically(file, uuid.uuid4().hex[:12])

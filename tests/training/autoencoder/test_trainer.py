@@ -21,7 +21,8 @@ from fpdm.runs.metrics_log import read_rows
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
-from tests.training.small import saved
+from fpdm.training.loop import StepResult
+from tests.training.small import make_old, saved
 
 SHAPE = AutoencoderShape(stage_channels=(4, 4), latent_channels=2, pad=1)
 TRAIN = AutoencoderTrainConfig(steps=7, batch_size=4, warmup=2, checkpoint_every=3, log_every=2)
@@ -81,14 +82,14 @@ def test_a_killed_training_ends_as_one_never_stopped(tmp_path: Path, monkeypatch
         pass
 
     trainer = AutoencoderTrainer(recipe(), data(), tmp_path / "killed", device=torch.device("cpu"))
-    step = trainer._step
+    step = trainer.step
 
-    def dying() -> object:
-        if trainer.progress.step == 5:
+    def dying(progress: Progress, *, measure: bool) -> StepResult:
+        if progress.step == 5:
             raise Killed
-        return step()
+        return step(progress, measure=measure)
 
-    monkeypatch.setattr(trainer, "_step", dying)
+    monkeypatch.setattr(trainer, "step", dying)
     with pytest.raises(Killed):
         trainer.train()
     resumed = train(tmp_path / "killed")
@@ -97,7 +98,10 @@ def test_a_killed_training_ends_as_one_never_stopped(tmp_path: Path, monkeypatch
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     rows = [
-        [{key: value for key, value in row.items() if key != "seconds"} for row in read_rows(path / "metrics.jsonl")]
+        [
+            {key: value for key, value in row.items() if "seconds" not in key}
+            for row in read_rows(path / "metrics.jsonl")
+        ]
         for path in (tmp_path / "whole", tmp_path / "killed")
     ]
     assert rows[0] == rows[1]
@@ -106,14 +110,14 @@ def test_a_killed_training_ends_as_one_never_stopped(tmp_path: Path, monkeypatch
 
 def test_a_signal_saves_and_the_same_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = AutoencoderTrainer(recipe(), data(), tmp_path, device=torch.device("cpu"))
-    step = trainer._step
+    step = trainer.step
 
-    def interrupted() -> object:
-        if trainer.progress.step == 1:
+    def interrupted(progress: Progress, *, measure: bool) -> StepResult:
+        if progress.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step()
+        return step(progress, measure=measure)
 
-    monkeypatch.setattr(trainer, "_step", interrupted)
+    monkeypatch.setattr(trainer, "step", interrupted)
     with pytest.raises(Interrupted, match="SIGTERM at step 2"):
         trainer.train()
     assert train(tmp_path).resumed_at == 2
@@ -132,7 +136,7 @@ def test_the_averaged_weights_are_those_of_the_checkpoint(tmp_path: Path) -> Non
 
 def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
-    with pytest.raises(ValueError, match=r"another training \(train.kl_weight: 1e-06 -> 0.5\)"):
+    with pytest.raises(ValueError, match=r"a run of another recipe \(train.kl_weight: 1e-06 -> 0.5\)"):
         train(tmp_path, kl_weight=0.5)
     other = replace(recipe(), images="def")
     with pytest.raises(ValueError, match="images: abc -> def"):
@@ -147,7 +151,7 @@ def test_steps_without_a_finite_gradient_are_skipped_and_then_end_it(
     trainer = AutoencoderTrainer(recipe(steps=30), data(), tmp_path, device=torch.device("cpu"))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     batch = trainer._batch
-    monkeypatch.setattr(trainer, "_batch", lambda: (batch()[0] * float("nan"), batch()[1]))
+    monkeypatch.setattr(trainer, "_batch", lambda first: (batch(first)[0] * float("nan"), batch(first)[1]))
     with pytest.raises(RunError, match="10 steps in a row had no finite gradient"):
         trainer.train()
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
@@ -199,6 +203,28 @@ def test_a_recipe_is_the_same_after_json(tmp_path: Path) -> None:
 def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, content: str) -> None:
     name = "training.json" if content else "README.md"
     (tmp_path / name).write_text(content or "mine")
-    with pytest.raises(ValueError, match="is damaged" if content else r"other files \(README.md, say\)"):
+    with pytest.raises(ValueError, match="is damaged" if content else r"other files \(such as README.md\)"):
         AutoencoderTrainer(recipe(), data(), tmp_path).train()
     assert (tmp_path / name).read_text() == (content or "mine")
+
+
+def test_an_old_training_is_refused_if_unfinished_and_has_nothing_left_if_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "finished")
+    make_old(tmp_path / "finished")
+    assert train(tmp_path / "finished").resumed_at == 7
+    trainer = AutoencoderTrainer(recipe(), data(), tmp_path / "unfinished", device=torch.device("cpu"))
+    step = trainer.step
+
+    def full(progress: Progress, *, measure: bool) -> StepResult:
+        if progress.step == 5:
+            raise OSError(28, "No space left on device")
+        return step(progress, measure=measure)
+
+    monkeypatch.setattr(trainer, "step", full)
+    with pytest.raises(RunError, match="step-000000003"):
+        trainer.train()
+    make_old(tmp_path / "unfinished")
+    with pytest.raises(ValueError, match=r"unfinished run of fpdm 0\.1\.0, .*; finish it with that version, or train"):
+        train(tmp_path / "unfinished")

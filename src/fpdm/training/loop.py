@@ -1,0 +1,378 @@
+"""A training loop that may be killed at any moment: the same call resumes it, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fpdm.errors import Interrupted, RunError
+from fpdm.files import lock, write_atomically
+from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, METRICS
+from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe
+from fpdm.runs.progress import Progress
+from fpdm.signals import stop_signals
+from fpdm.training.timer import StepTimer
+
+MAX_CONSECUTIVE_SKIPS = 10  # steps in a row without a finite gradient, after which the run ends
+
+
+class StepResult(NamedTuple):
+    """The outcome of one optimiser step.
+
+    Attributes:
+        metrics: Measurements by name, nan where a step did not measure.
+        macs: Multiply-accumulates, over all processes.
+        finite: Whether the gradient was finite; otherwise the weights were left as they were.
+        detail: More about the step, for the message should the run diverge.
+    """
+
+    metrics: Mapping[str, float]
+    macs: float
+    finite: bool
+    detail: str = ""
+
+
+class SavedState(NamedTuple):
+    """What a checkpoint holds besides the progress.
+
+    Attributes:
+        tensors: Tensors by file and name.
+        files: Texts by file.
+        values: Values for `state.json`.
+    """
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    files: Mapping[str, str]
+    values: Mapping[str, Any]
+
+
+class Limits(Protocol):
+    """The settings of a training that the loop needs; both training configurations have them."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def keep(self) -> int: ...
+    @property
+    def log_every(self) -> int: ...
+    def share_done(self, progress: Progress) -> float: ...
+    def rate(self, progress: Progress) -> float: ...
+
+
+class Trainable(Protocol):
+    """What a `TrainingLoop` trains."""
+
+    def step(self, progress: Progress, *, measure: bool) -> StepResult:
+        """Make the optimiser step that follows `progress`; with `measure`, take the expensive measurements too."""
+        ...
+
+    def summarize(self, window: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Return the row of the metrics log for the steps since the last one."""
+        ...
+
+    def recipe_json(self) -> str:
+        """Return the recipe as JSON."""
+        ...
+
+    def recipe_changes(self, saved: Path) -> list[str]:
+        """Return what a resumed run may not change of the saved recipe, one "field: old -> new" each.
+
+        Raises:
+            ValueError: The file does not hold a recipe.
+        """
+        ...
+
+    def state(self) -> SavedState:
+        """Return what a checkpoint is to hold. All processes call this."""
+        ...
+
+    def load_state(self, found: checkpoint.Checkpoint) -> None:
+        """Restore what `state` gave.
+
+        Raises:
+            CheckpointError: It does not fit.
+        """
+        ...
+
+
+class Callback:
+    """Shows or records something while a run trains; the training is the same, bit for bit, without it.
+
+    `on_log` and `on_save` are called by the main process only, the other methods by all processes.
+    """
+
+    def on_train_begin(self, progress: Progress) -> None:
+        """Prepare for a run that starts, or resumes, at `progress`."""
+
+    def on_log(self, progress: Progress, figures: Mapping[str, float]) -> None:
+        """Take in a row of the metrics log."""
+
+    def on_step_end(self, progress: Progress) -> None:
+        """Follow an optimiser step. It comes before the step's checkpoint, so that nothing is shown twice."""
+
+    def on_save(self, progress: Progress) -> None:
+        """Follow a checkpoint."""
+
+    def on_train_end(self, progress: Progress) -> None:
+        """Follow the last step. It comes before the last checkpoint, and is called again for a finished run."""
+
+    def close(self) -> None:
+        """Release what is held, however the run ended."""
+
+
+class TrainingLoop:
+    """Trains something step by step in a folder: checkpoints, resuming, signals, metrics log, progress bar.
+
+    Args:
+        trainable: What to train.
+        limits: When to end, to save and to log.
+        out: The run's folder; an interrupted run in it is resumed.
+        name: The name of the run in the progress bar.
+        recipe_file: Name of the recipe's file, in the folder and in each checkpoint.
+        shown: Names of the metrics that the progress bar shows.
+        callbacks: What else is shown and recorded.
+        accelerator: The processes that train together; None for this one alone.
+
+    Attributes:
+        progress: How far the run has come.
+        resumed_at: The step at which `run` started.
+    """
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        limits: Limits,
+        out: Path,
+        *,
+        name: str,
+        recipe_file: str,
+        shown: Sequence[str],
+        callbacks: Sequence[Callback] = (),
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.trainable, self.limits, self.out = trainable, limits, out
+        self.name, self.recipe_file, self.shown = name, recipe_file, shown
+        self.callbacks = list(callbacks)
+        self.accelerator = accelerator if accelerator is not None and accelerator.num_processes > 1 else None
+        self.is_main = accelerator is None or accelerator.is_main_process
+        self.progress, self.resumed_at = Progress(), 0
+        self._logged = Progress()  # at the last row of the metrics log, or where the run was resumed
+        self._window: list[Mapping[str, float]] = []  # metrics since that row
+
+    def run(self) -> Progress:
+        """Train to the end; nothing is done if the run is there already.
+
+        Raises:
+            ValueError: Another process holds the folder, or it holds a run of another recipe, or an unfinished one
+                that this version cannot resume.
+            CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
+            Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was saved.
+            RunError: The training diverged, the disk is full, or another process is gone.
+        """
+        with lock(self.out) if self.is_main else nullcontext():
+            self.resume()
+            try:
+                self._train()
+            except OSError as error:
+                raise RunError(f"cannot save step {self.progress.step}: {error}; {self._last_good()}") from error
+            except RuntimeError as error:
+                if self.accelerator is None or not _disconnected(error):
+                    raise
+                raise RunError(
+                    f"process {self.accelerator.process_index} lost another one at step {self.progress.step}, and the "
+                    f"run cannot go on without it; {self._last_good()}"
+                ) from error
+        return self.progress
+
+    def resume(self) -> None:
+        """Restore the newest whole checkpoint, if there is one, and drop what was logged after it.
+
+        Raises:
+            ValueError: The folder holds a run of another recipe, or an unfinished one of an older version.
+            CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
+        """
+        root, recipe = self.out / CHECKPOINTS, self.out / self.recipe_file
+        found = checkpoint.latest(root)
+        known = recipe if found is None else found.path / self.recipe_file  # the latter is verified
+        changed = self.trainable.recipe_changes(known) if known.exists() else []
+        if changed:
+            raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder")
+        if found is not None:
+            self._restore(found)
+        self.resumed_at = self.progress.step
+        if self.is_main:
+            checkpoint.sweep(root)
+            drop_rows_after(self.out / METRICS, self.progress.step)
+            write_atomically(recipe, self.trainable.recipe_json())
+
+    def step(self, *, measure: bool = False) -> StepResult:
+        """Make one optimiser step and count it.
+
+        Raises:
+            RunError: The gradient has had no finite value for too many steps.
+        """
+        before = self.progress
+        result = self.trainable.step(before, measure=measure)
+        self._window.append(result.metrics)
+        self.progress = replace(
+            before,
+            step=before.step + 1,
+            macs=before.macs + result.macs,
+            skipped=before.skipped + (not result.finite),
+            skipped_in_a_row=0 if result.finite else before.skipped_in_a_row + 1,
+        )
+        if self.progress.skipped_in_a_row >= MAX_CONSECUTIVE_SKIPS:
+            detail = f", {result.detail}" if result.detail else ""
+            raise RunError(
+                f"diverged: {MAX_CONSECUTIVE_SKIPS} steps in a row had no finite gradient (step {self.progress.step}"
+                f"{detail}); try a lower learning rate; {self._last_good()}"
+            )
+        return result
+
+    def save(self) -> None:
+        """Save a checkpoint of the current step, unless there is one, and delete old ones."""
+        tensors, files, values = self.trainable.state()
+        if self.is_main:
+            root, step = self.out / CHECKPOINTS, self.progress.step
+            if not checkpoint.is_whole(root, step):
+                files = {**files, self.recipe_file: self.trainable.recipe_json()}
+                window = [{name: json_safe(value) for name, value in row.items()} for row in self._window]
+                checkpoint.save(root, step, tensors, files, {**asdict(self.progress), **values, "window": window})
+            checkpoint.prune(root, self.limits.keep, step)
+            for callback in self.callbacks:
+                callback.on_save(self.progress)
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
+    def _train(self) -> None:
+        every, timer = self.limits.checkpoint_every, StepTimer()
+        with stop_signals() as received, timer.listening(), self._showing() as bar:
+            while self.limits.share_done(self.progress) < 1.0:
+                # In trouble, say how large the residual is.
+                measure = self._logs(self.progress.step + 1) or self.progress.skipped_in_a_row > 0
+                timer.start()
+                self.step(measure=measure)
+                self.progress = replace(self.progress, seconds=self.progress.seconds + self._elapsed(timer.stop()))
+                self._log(bar)
+                for callback in self.callbacks:
+                    callback.on_step_end(self.progress)
+                if every and self.progress.step % every == 0:
+                    self.save()
+                if self._any(bool(received)):
+                    self.save()
+                    number = received[0] if received else signal.SIGTERM
+                    raise Interrupted(
+                        f"stopped by {signal.Signals(number).name} at step {self.progress.step}; a checkpoint is "
+                        "saved, and the same command resumes the run",
+                        number,
+                    )
+            for callback in self.callbacks:
+                callback.on_train_end(self.progress)
+            self.save()
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        old = found.state["format"] < checkpoint.FORMAT
+        if old and self.limits.share_done(found.progress) < 1.0:
+            raise ValueError(
+                f"{self.out} holds an unfinished run of fpdm {checkpoint.OLD_FORMATS[found.state['format']]}, which "
+                "took the images in another order; finish it with that version, or train anew in another folder"
+            )
+        self.trainable.load_state(found)
+        self.progress = found.progress
+        if not old:
+            self._window = [
+                {name: float("nan") if value is None else value for name, value in row.items()}
+                for row in found.state["window"]
+            ]
+
+    def _log(self, bar: tqdm[Any]) -> None:
+        if self._logs(self.progress.step):
+            steps = self.progress.step - self._logged.step
+            figures = {
+                **self.trainable.summarize(self._window),
+                "learning_rate": self.limits.rate(self.progress),
+                "seconds_per_step": (self.progress.seconds - self._logged.seconds) / steps,
+            }
+            if self.is_main:
+                append_row(self.out / METRICS, {**asdict(self.progress), **figures})
+                for callback in self.callbacks:
+                    callback.on_log(self.progress, figures)
+                bar.set_postfix_str(self._postfix(figures))
+            self._logged = self.progress
+            self._window.clear()
+        bar.update(1)
+
+    def _logs(self, step: int) -> bool:
+        return step % self.limits.log_every == 0
+
+    def _elapsed(self, seconds: float) -> float:
+        """Return what the main process measured, where the clock decides on the end and the learning rate.
+
+        The others' steps include the time that they wait while the main process shows something.
+        """
+        return self._sum(seconds if self.is_main else 0.0) if self.limits.seconds else seconds
+
+    def _any(self, flag: bool) -> bool:
+        """Whether any process says so: signals reach them at different times, and all must leave at the same step."""
+        return self._sum(float(flag)) > 0.0
+
+    def _sum(self, value: float) -> float:
+        if self.accelerator is None:
+            return value
+        total = self.accelerator.reduce(torch.tensor([value], dtype=torch.float64, device=self.accelerator.device))
+        assert isinstance(total, Tensor)
+        return total.item()
+
+    @contextmanager
+    def _showing(self) -> Iterator[tqdm[Any]]:
+        self._logged = self.progress
+        for callback in self.callbacks:
+            callback.on_train_begin(self.progress)
+        try:
+            with tqdm(
+                total=self.limits.steps or None,
+                initial=self.progress.step,
+                desc=self.name,
+                unit=" steps",
+                dynamic_ncols=True,
+                disable=None if self.is_main else True,  # None: only on a terminal
+            ) as bar:
+                yield bar
+        finally:
+            for callback in self.callbacks:
+                callback.close()
+
+    def _postfix(self, figures: Mapping[str, float]) -> str:
+        words = [f"{name} {figures[name]:.3g}" for name in self.shown if np.isfinite(figures[name])]
+        done, steps = self.limits.share_done(self.progress), self.limits.steps
+        if done > (self.progress.step / steps if steps else 0.0):  # another limit is nearer than the bar's
+            words.append(f"{max(self.progress.seconds * (1 / done - 1), 0.0):.0f} s left")
+        return ", ".join(words)
+
+    def _last_good(self) -> str:
+        return f"last good checkpoint: {checkpoint.last_good(self.out / CHECKPOINTS)}"
+
+
+def means(window: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return each metric's mean over steps."""
+    return {name: float(np.mean([row[name] for row in window])) for name in window[-1]}
+
+
+def _disconnected(error: RuntimeError) -> bool:
+    """Whether the processes no longer reach each other; gloo has no error class for that."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)

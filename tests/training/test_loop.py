@@ -1,0 +1,194 @@
+"""The training loop by itself, over a counter that stands for a network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from fpdm.errors import RunError
+from fpdm.runs.checkpoint import Checkpoint
+from fpdm.runs.metrics_log import read_rows
+from fpdm.runs.progress import Progress
+from fpdm.runs.train_config import TrainConfig
+from fpdm.training.loop import MAX_CONSECUTIVE_SKIPS, Callback, SavedState, StepResult, TrainingLoop, means
+
+
+class Counter:
+    """Counts its steps in a tensor, and remembers which of them were measured."""
+
+    def __init__(self, *, recipe: str = "{}", bad: Sequence[int] = ()) -> None:
+        self.recipe, self.bad = recipe, bad
+        self.count = torch.zeros(())
+        self.measured: list[int] = []
+
+    def step(self, progress: Progress, *, measure: bool) -> StepResult:
+        if measure:
+            self.measured.append(progress.step)
+        self.count = self.count + 1
+        return StepResult({"loss": float(progress.step)}, 10.0, progress.step not in self.bad, "count 3")
+
+    def summarize(self, window: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return means(window)
+
+    def recipe_json(self) -> str:
+        return self.recipe
+
+    def recipe_changes(self, saved: Path) -> list[str]:
+        return [] if saved.read_text() == self.recipe else ["a: 1 -> 2"]
+
+    def state(self) -> SavedState:
+        return SavedState({"counter.safetensors": {"count": self.count}}, {"note.txt": "hello"}, {"word": "more"})
+
+    def load_state(self, found: Checkpoint) -> None:
+        assert found.state["word"] == "more"
+        self.count = found.tensors("counter.safetensors")["count"]
+
+
+class Recorder(Callback):
+    """Writes down what it is told of."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_train_begin(self, progress: Progress) -> None:
+        self.seen.append(f"begin {progress.step}")
+
+    def on_log(self, progress: Progress, figures: Mapping[str, float]) -> None:
+        self.seen.append(f"log {progress.step} {figures['loss']:g}")
+
+    def on_step_end(self, progress: Progress) -> None:
+        self.seen.append(f"step {progress.step}")
+
+    def on_save(self, progress: Progress) -> None:
+        self.seen.append(f"save {progress.step}")
+
+    def on_train_end(self, progress: Progress) -> None:
+        self.seen.append(f"end {progress.step}")
+
+    def close(self) -> None:
+        self.seen.append("close")
+
+
+def loop(out: Path, counter: Counter | None = None, *callbacks: Callback, **changes: object) -> TrainingLoop:
+    settings = {"steps": 5, "checkpoint_every": 2, "log_every": 3, "warmup": 0, **changes}
+    limits = TrainConfig(**settings)  # type: ignore[arg-type]
+    return TrainingLoop(
+        counter or Counter(),
+        limits,
+        out,
+        name="counter",
+        recipe_file="recipe.json",
+        shown=("loss",),
+        callbacks=callbacks,
+    )
+
+
+def test_callbacks_are_told_in_order(tmp_path: Path) -> None:
+    recorder = Recorder()
+    loop(tmp_path, None, recorder).run()
+    assert recorder.seen == [
+        *("begin 0", "step 1", "step 2", "save 2", "log 3 1", "step 3", "step 4", "save 4", "step 5"),
+        *("end 5", "save 5", "close"),
+    ]
+
+
+def test_callbacks_are_closed_when_the_run_fails(tmp_path: Path) -> None:
+    class Failing(Recorder):
+        def on_step_end(self, progress: Progress) -> None:
+            raise OSError(28, "No space left on device")
+
+    failing = Failing()
+    with pytest.raises(RunError, match=r"cannot save step 1: .*No space left.*; last good checkpoint: none"):
+        loop(tmp_path, None, failing).run()
+    assert failing.seen[-1] == "close"
+
+
+def test_resumed_run_has_the_state_the_rows_and_the_window_of_the_first(tmp_path: Path) -> None:
+    loop(tmp_path, steps=4).run()  # steps 3 is in the log, and 4 in the window
+    (tmp_path / "metrics.jsonl").open("a").write(json.dumps({"step": 6, "loss": 9.0}) + "\n")
+    counter, recorder = Counter(), Recorder()
+    again = loop(tmp_path, counter, recorder, steps=6)
+    assert again.run().step == 6
+    assert again.resumed_at == 4
+    assert counter.count == 6
+    assert recorder.seen[:3] == ["begin 4", "step 5", "log 6 4"]  # the mean over the steps from 3, 4 and 5
+    assert [(row["step"], row["loss"]) for row in read_rows(tmp_path / "metrics.jsonl")] == [(3, 1.0), (6, 4.0)]
+    newest = tmp_path / "checkpoints" / "step-000000006"
+    assert (newest / "note.txt").read_text() == "hello"
+    assert (newest / "recipe.json").read_text() == "{}"
+
+
+def test_other_recipes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    loop(tmp_path).run()
+    with pytest.raises(ValueError, match=r"holds a run of another recipe \(a: 1 -> 2\); choose another folder"):
+        loop(tmp_path, Counter(recipe="[]")).run()
+    assert (tmp_path / "recipe.json").read_text() == "{}"
+
+
+def test_steps_are_measured_when_they_are_logged_and_in_trouble(tmp_path: Path) -> None:
+    counter = Counter(bad=[3, 4])
+    done = loop(tmp_path, counter, steps=10, log_every=10).run()
+    assert counter.measured == [4, 5, 9]
+    assert (done.skipped, done.skipped_in_a_row, done.macs) == (2, 0, 100.0)
+
+
+def test_divergence_names_the_step_and_what_the_step_says(tmp_path: Path) -> None:
+    counter = Counter(bad=range(3, 100))
+    last = 3 + MAX_CONSECUTIVE_SKIPS
+    with pytest.raises(
+        RunError, match=rf"diverged: .* \(step {last}, count 3\); .* last good checkpoint: .*-0000000{last - 1}"
+    ):
+        loop(tmp_path, counter, steps=100).run()
+
+
+class OtherProcess:
+    """An accelerator of two processes, as one that is not the main one sees it; the main one always sends 2."""
+
+    num_processes, process_index, is_main_process, device = 2, 1, False, torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+
+    def reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.sent += tensor.tolist()
+        return tensor + 2.0
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+
+def test_a_training_limited_by_the_clock_goes_by_the_main_processs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seconds decide the end and the learning rate, so all processes must have the same."""
+    monkeypatch.setattr(TrainingLoop, "_any", lambda *_: False)
+    other, limits = OtherProcess(), TrainConfig(steps=0, seconds=6.0, log_every=100)
+    found = TrainingLoop(
+        Counter(),
+        limits,
+        tmp_path,
+        name="",
+        recipe_file="recipe.json",
+        shown=(),
+        accelerator=other,  # type: ignore[arg-type]
+    )
+    assert found.run() == Progress(3, 6.0, 30.0)
+    assert other.sent == [0.0, 0.0, 0.0]
+    assert not [*tmp_path.iterdir()]  # the main process writes
+
+
+def test_the_bar_shows_finite_metrics_and_the_time_left_where_the_steps_do_not_say(tmp_path: Path) -> None:
+    found = loop(tmp_path, steps=0, seconds=100.0)
+    found.progress = Progress(step=7, seconds=20.0)
+    assert found._postfix({"loss": 0.12345}) == "loss 0.123, 80 s left"
+    assert found._postfix({"loss": math.nan}) == "80 s left"
+    found = loop(tmp_path, steps=10, macs=10.0)
+    found.progress = Progress(step=7, seconds=20.0, macs=5.0)
+    assert found._postfix({"loss": 0.5}) == "loss 0.5"
+    found.progress = Progress(step=7, seconds=20.0, macs=8.0)
+    assert found._postfix({"loss": 0.5}) == "loss 0.5, 5 s left"
