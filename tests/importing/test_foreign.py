@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from fpdm.importing.foreign import ForeignCheckpoint, read_foreign_checkpoint
 from fpdm.importing.layouts import Hints, convert
-from tests.importing import made
+from tests.importing import foreign_checkpoints
 
 HEADS = Hints(heads=3)
 
@@ -35,7 +35,11 @@ class Evil:
 @pytest.mark.parametrize("place", ["args", "model", "bare"])
 def test_a_malicious_file_is_refused_without_running_it(tmp_path: Path, place: str, legacy: bool) -> None:
     evil, trace = Evil(tmp_path / "trace"), tmp_path / "trace"
-    content: Any = evil if place == "bare" else {**made.training_checkpoint(made.dit(1), {}), place: evil}
+    content: Any = (
+        evil
+        if place == "bare"
+        else {**foreign_checkpoints.training_checkpoint(foreign_checkpoints.dit(1), {}), place: evil}
+    )
     torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)  # noqa: TID251
     with pytest.raises(ValueError, match=r"a.pt cannot be read as weights only: it contains \S*open") as error:
         read_foreign_checkpoint(str(tmp_path / "a.pt"))
@@ -46,21 +50,28 @@ def test_a_malicious_file_is_refused_without_running_it(tmp_path: Path, place: s
 
 
 def test_a_training_checkpoint_has_two_sets_of_weights(tmp_path: Path) -> None:
-    args = made.namespace(model="DiT-S/2", vae="mse", lr=1e-4)
-    path = made.save(tmp_path / "0007000.pt", made.training_checkpoint(made.dit(2), args))
+    args = foreign_checkpoints.namespace(model="DiT-S/2", vae="mse", lr=1e-4)
+    path = foreign_checkpoints.save(
+        tmp_path / "0007000.pt", foreign_checkpoints.training_checkpoint(foreign_checkpoints.dit(2), args)
+    )
     averaged, raw = read_foreign_checkpoint(str(path)), read_foreign_checkpoint(str(path), "model")
     assert (averaged.steps, averaged.args["vae"]) == (7000, "mse")
     name = "blocks.1.attn.qkv.weight"
     assert torch.equal(raw.tensors[name], 2 * averaged.tensors[name])
-    assert torch.equal(averaged.tensors[name], made.dit(2)[name])
-    half = made.save(tmp_path / "half.pt", {"model": made.dit(2)})
+    assert torch.equal(averaged.tensors[name], foreign_checkpoints.dit(2)[name])
+    half = foreign_checkpoints.save(tmp_path / "half.pt", {"model": foreign_checkpoints.dit(2)})
     with pytest.raises(ValueError, match="no ema weights; expected --weights model"):
         read_foreign_checkpoint(str(half))
     assert read_foreign_checkpoint(str(half), "model").tensors.keys() == averaged.tensors.keys()
 
 
 def test_an_object_other_than_a_namespace_is_refused(tmp_path: Path) -> None:
-    path = made.save(tmp_path / "a.pt", made.training_checkpoint(made.dit(1), made.namespace(where=Path("x"))))
+    path = foreign_checkpoints.save(
+        tmp_path / "a.pt",
+        foreign_checkpoints.training_checkpoint(
+            foreign_checkpoints.dit(1), foreign_checkpoints.namespace(where=Path("x"))
+        ),
+    )
     with pytest.raises(ValueError, match="it contains pathlib"):
         read_foreign_checkpoint(str(path))
     # What is let in while reading is not let in afterwards.
@@ -68,10 +79,12 @@ def test_an_object_other_than_a_namespace_is_refused(tmp_path: Path) -> None:
 
 
 def test_all_forms_of_a_file_are_the_same(tmp_path: Path) -> None:
-    weights = made.dit(2)
+    weights = foreign_checkpoints.dit(2)
     save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "a.safetensors")
-    made.save(tmp_path / "bare.pt", OrderedDict(weights))
-    made.save(tmp_path / "wrapped.pt", {f"module._orig_mod.{name}": value for name, value in weights.items()})
+    foreign_checkpoints.save(tmp_path / "bare.pt", OrderedDict(weights))
+    foreign_checkpoints.save(
+        tmp_path / "wrapped.pt", {f"module._orig_mod.{name}": value for name, value in weights.items()}
+    )
     torch.save(weights, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)  # noqa: TID251
     for name in ("a.safetensors", "bare.pt", "wrapped.pt", "legacy.pt"):
         tensors = read_foreign_checkpoint(str(tmp_path / name)).tensors
@@ -98,7 +111,7 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes, says: str) -> N
 
 
 def test_a_truncated_checkpoint(tmp_path: Path) -> None:
-    path = made.save(tmp_path / "a.pt", made.dit(1))
+    path = foreign_checkpoints.save(tmp_path / "a.pt", foreign_checkpoints.dit(1))
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(ValueError, match="cannot be read as weights only"):
         read_foreign_checkpoint(str(path))
@@ -115,7 +128,7 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
 )
 def test_files_with_other_things(tmp_path: Path, content: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        convert(read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", content))), HEADS)
+        convert(read_foreign_checkpoint(str(foreign_checkpoints.save(tmp_path / "a.pt", content))), HEADS)
 
 
 @pytest.mark.parametrize(
@@ -135,22 +148,22 @@ def test_files_with_other_things(tmp_path: Path, content: Any, says: str) -> Non
     ],
 )
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Any], says: str) -> None:
-    weights = {name: value for name, value in {**made.dit(2), **change}.items() if value is not None}
+    weights = {name: value for name, value in {**foreign_checkpoints.dit(2), **change}.items() if value is not None}
     with pytest.raises(ValueError, match=says) as error:
-        convert(read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", weights))), HEADS)
+        convert(read_foreign_checkpoint(str(foreign_checkpoints.save(tmp_path / "a.pt", weights))), HEADS)
     assert "\n" not in str(error.value)
     assert "a.pt" in str(error.value)
 
 
 def test_an_fpdm_that_lacks_its_injection(tmp_path: Path) -> None:
-    weights = made.fpdm()
+    weights = foreign_checkpoints.fpdm()
     del weights["block_fixed_point_projection_fc2.weight"]
     with pytest.raises(ValueError, match=r"does not fit the authors' FPDM: block_fixed_point_projection_fc2.weight is"):
-        convert(read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", weights))), HEADS)
+        convert(read_foreign_checkpoint(str(foreign_checkpoints.save(tmp_path / "a.pt", weights))), HEADS)
 
 
 def test_heads_must_be_said_where_the_width_does_not() -> None:
-    source = read_from_memory(made.dit(2))
+    source = read_from_memory(foreign_checkpoints.dit(2))
     with pytest.raises(ValueError, match=r"\(width 24\) do not say how many heads it has; give --heads"):
         convert(source, Hints())
     with pytest.raises(ValueError, match="not divisible by both heads"):
@@ -162,11 +175,11 @@ def test_heads_must_be_said_where_the_width_does_not() -> None:
 
 
 def read_from_memory(weights: dict[str, torch.Tensor]) -> ForeignCheckpoint:
-    return ForeignCheckpoint("made", Path("made.pt"), "", weights)
+    return ForeignCheckpoint("made", Path("foreign_checkpoints.pt"), "", weights)
 
 
 def test_narrow_weights_become_float32() -> None:
-    weights = {name: value.bfloat16() for name, value in made.dit(2).items()}
+    weights = {name: value.bfloat16() for name, value in foreign_checkpoints.dit(2).items()}
     converted = convert(read_from_memory(weights), HEADS)
     assert {value.dtype for value in converted.weights.values()} == {torch.float32}
     assert "The weights were converted from bfloat16 to float32." in converted.notes
@@ -182,7 +195,7 @@ def test_narrow_weights_become_float32() -> None:
     ],
 )
 def test_other_models_of_diffusers(tmp_path: Path, change: dict[str, Any], says: str) -> None:
-    made.diffusers_model().save_pretrained(tmp_path)
+    foreign_checkpoints.diffusers_model().save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
     with pytest.raises(ValueError, match=says):
@@ -190,7 +203,7 @@ def test_other_models_of_diffusers(tmp_path: Path, change: dict[str, Any], says:
 
 
 def test_blocks_with_embedders_of_their_own_are_refused(tmp_path: Path) -> None:
-    model = made.diffusers_model()
+    model = foreign_checkpoints.diffusers_model()
     with torch.no_grad():
         model.transformer_blocks[2].norm1.emb.timestep_embedder.linear_2.bias[3] += 1e-6
     model.save_pretrained(tmp_path)
@@ -199,7 +212,7 @@ def test_blocks_with_embedders_of_their_own_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_pipelines_schedule(tmp_path: Path) -> None:
-    made.diffusers_model().save_pretrained(tmp_path / "transformer")
+    foreign_checkpoints.diffusers_model().save_pretrained(tmp_path / "transformer")
     scheduler = tmp_path / "scheduler" / "scheduler_config.json"
     scheduler.parent.mkdir()
     scheduler.write_text('{"beta_start": 0.001, "beta_end": 0.01, "prediction_type": "v_prediction"}')
@@ -233,22 +246,32 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_sparse_weights_are_refused(tmp_path: Path) -> None:
-    weights = {**made.dit(1), "blocks.0.attn.proj.weight": torch.zeros(24, 24).to_sparse()}
+    weights = {**foreign_checkpoints.dit(1), "blocks.0.attn.proj.weight": torch.zeros(24, 24).to_sparse()}
     with pytest.raises(ValueError, match=r"blocks.0.attn.proj.weight is stored as torch.sparse_coo"):
-        read_foreign_checkpoint(str(made.save(tmp_path / "a.pt", weights)))
+        read_foreign_checkpoint(str(foreign_checkpoints.save(tmp_path / "a.pt", weights)))
 
 
 @pytest.mark.parametrize(
     ("weights", "args", "says"),
     [
-        (made.dit(3), {"model": "DiT-S/2"}, r"3 blocks, not 12; width and patch size \(24, 2\), not \(384, 2\)"),
-        (made.fpdm(2, 1), {"fixed_point_pre_depth": 2, "fixed_point_post_depth": 2}, "1 post blocks, not 2"),
+        (
+            foreign_checkpoints.dit(3),
+            {"model": "DiT-S/2"},
+            r"3 blocks, not 12; width and patch size \(24, 2\), not \(384, 2\)",
+        ),
+        (
+            foreign_checkpoints.fpdm(2, 1),
+            {"fixed_point_pre_depth": 2, "fixed_point_post_depth": 2},
+            "1 post blocks, not 2",
+        ),
     ],
 )
 def test_a_checkpoint_that_has_lost_blocks_is_refused(
     tmp_path: Path, weights: dict[str, Any], args: dict[str, Any], says: str
 ) -> None:
-    path = made.save(tmp_path / "a.pt", made.training_checkpoint(weights, made.namespace(**args)))
+    path = foreign_checkpoints.save(
+        tmp_path / "a.pt", foreign_checkpoints.training_checkpoint(weights, foreign_checkpoints.namespace(**args))
+    )
     with pytest.raises(ValueError, match=says):
         convert(read_foreign_checkpoint(str(path)), HEADS)
 
@@ -266,7 +289,7 @@ def test_a_checkpoint_that_has_lost_blocks_is_refused(
 def test_a_configuration_that_does_not_fit_its_weights_is_refused(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
-    made.diffusers_model().save_pretrained(tmp_path)
+    foreign_checkpoints.diffusers_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     convert(read_foreign_checkpoint(str(tmp_path)), Hints())
     (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))

@@ -16,7 +16,7 @@ from fpdm.fixed_point.solvers import Picard
 from fpdm.importing.foreign import ForeignCheckpoint, read_foreign_checkpoint
 from fpdm.importing.layouts import Converted, Hints, convert
 from fpdm.models.transformer import DiffusionTransformer
-from tests.importing import made
+from tests.importing import foreign_checkpoints
 from tests.oracle import authors
 
 HEADS = Hints(heads=3)
@@ -24,7 +24,7 @@ ITERATIONS = 4
 
 
 def in_memory(weights: Mapping[str, Tensor], **more: object) -> ForeignCheckpoint:
-    return ForeignCheckpoint("made", Path("made.pt"), "0" * 64, weights, **more)  # type: ignore[arg-type]
+    return ForeignCheckpoint("made", Path("foreign_checkpoints.pt"), "0" * 64, weights, **more)  # type: ignore[arg-type]
 
 
 def inputs(size: authors.Size, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +54,7 @@ def assert_same(got: Tensor, want: Tensor, tolerance: float = 1e-8) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_dit(depth: int) -> None:
-    weights = made.dit(depth)
+    weights = foreign_checkpoints.dit(depth)
     x, t, y = inputs(made.SIZE)
     converted = convert(in_memory(weights), HEADS)
     assert converted.schedule.prediction == "epsilon"
@@ -65,7 +65,7 @@ def test_dit(depth: int) -> None:
 @pytest.mark.parametrize(("pre", "post"), [(1, 1), (2, 1), (0, 3), (12, 0)])
 @pytest.mark.parametrize("outside", [False, True])
 def test_fpdm(pre: int, post: int, outside: bool) -> None:
-    weights = made.fpdm(pre, post)
+    weights = foreign_checkpoints.fpdm(pre, post)
     x, t, y = inputs(made.SIZE)
     converted = convert(in_memory(weights), replace(HEADS, timestep_everywhere=outside))
     assert converted.schedule.prediction == "v"
@@ -89,25 +89,25 @@ def test_fpdm(pre: int, post: int, outside: bool) -> None:
 def test_shapes_are_read_off_the_weights(size: authors.Size) -> None:
     x, t, _ = inputs(size)
     y = torch.tensor([0, size.classes, 0])  # (B,)
-    weights = made.fpdm(size=size)
+    weights = foreign_checkpoints.fpdm(size=size)
     want = authors.fpdm(in_float64(weights), size, 1, 1, x, t, y, iterations=ITERATIONS)
     assert_same(ours(convert(in_memory(weights), HEADS), x, t, y), want)
 
 
 def test_what_a_checkpoint_says_of_itself() -> None:
     said = {"fixed_point_pre_post_timestep_conditioning": True, "predict_v": True, "use_zero_terminal_snr": False}
-    converted = convert(in_memory(made.fpdm(), args=said), HEADS)
+    converted = convert(in_memory(foreign_checkpoints.fpdm(), args=said), HEADS)
     assert converted.shape.timestep_everywhere
     assert (converted.schedule.prediction, converted.schedule.zero_terminal_snr) == ("v", False)
     with pytest.raises(ValueError, match="prediction is epsilon, but the checkpoint says v; leave --prediction out"):
-        convert(in_memory(made.fpdm(), args=said), replace(HEADS, prediction="epsilon"))
+        convert(in_memory(foreign_checkpoints.fpdm(), args=said), replace(HEADS, prediction="epsilon"))
     with pytest.raises(ValueError, match="flow matching"):
-        convert(in_memory(made.fpdm(), args={"flow": True}), HEADS)
+        convert(in_memory(foreign_checkpoints.fpdm(), args={"flow": True}), HEADS)
 
 
 def test_unsupervised_training_knows_one_row_only() -> None:
     size = replace(made.SIZE, classes=1)
-    weights = made.fpdm(size=size)
+    weights = foreign_checkpoints.fpdm(size=size)
     converted = convert(in_memory(weights, args={"unsupervised": True}), HEADS)
     assert converted.shape.num_classes == 0
     x, t, _ = inputs(size)
@@ -118,7 +118,7 @@ def test_unsupervised_training_knows_one_row_only() -> None:
 @pytest.mark.parametrize("pipeline", [False, True])
 @pytest.mark.parametrize("name", ["DiTTransformer2DModel", "Transformer2DModel"])
 def test_diffusers(tmp_path: Path, name: str, pipeline: bool) -> None:
-    model = made.diffusers_model()
+    model = foreign_checkpoints.diffusers_model()
     folder = tmp_path / "transformer" if pipeline else tmp_path
     model.save_pretrained(folder)
     config = folder / "config.json"
@@ -145,7 +145,7 @@ def test_diffusers(tmp_path: Path, name: str, pipeline: bool) -> None:
 @pytest.mark.parametrize("kind", ["fpdm", "dit"])
 def test_the_full_shape_of_xl_2(kind: str) -> None:
     size = authors.Size(width=1152, heads=16, patch=2, side=32, channels=4, out=8, classes=1000, mlp=4608)
-    weights = made.fpdm(size=size) if kind == "fpdm" else made.dit(28, size)
+    weights = foreign_checkpoints.fpdm(size=size) if kind == "fpdm" else foreign_checkpoints.dit(28, size)
     converted = convert(in_memory(weights), Hints())
     assert sum(value.numel() for value in converted.weights.values()) == {"fpdm": 86_500_256, "dit": 674_834_720}[kind]
     x, t, y = (tensor[:1] for tensor in inputs(size, torch.float32))

@@ -16,7 +16,7 @@ from fpdm.importing.foreign import read_foreign_checkpoint
 from fpdm.importing.layouts import Hints, convert
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.run import load_run
-from tests.importing import made
+from tests.importing import foreign_checkpoints
 from tests.oracle import authors
 
 PIXELS = authors.Size(width=24, heads=3, patch=4, side=8, channels=1, out=2, classes=5, mlp=96)
@@ -29,7 +29,10 @@ def fpdm(*words: object) -> int:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     args = {"vae": "mse", "lr": 2e-4, "global_batch_size": 64, "fixed_point_no_grad_max_iters": 5}
-    return made.save(tmp_path / "DiT-tiny.pt", made.training_checkpoint(made.dit(3), made.namespace(**args)))
+    return foreign_checkpoints.save(
+        tmp_path / "DiT-tiny.pt",
+        foreign_checkpoints.training_checkpoint(foreign_checkpoints.dit(3), foreign_checkpoints.namespace(**args)),
+    )
 
 
 def test_an_imported_model_is_a_run_and_a_model_of_the_hub(
@@ -95,7 +98,7 @@ def test_mistakes_leave_nothing(capsys: pytest.CaptureFixture[str], file: Path, 
 
 
 def test_an_imported_model_of_pixels_is_sampled_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = made.save(tmp_path / "a.pt", made.dit(3, PIXELS))
+    file = foreign_checkpoints.save(tmp_path / "a.pt", foreign_checkpoints.dit(3, PIXELS))
     assert fpdm("import", file, "--out", tmp_path / "model", "--heads", 3) == 0
     assert "latents" not in capsys.readouterr().out
     for sampler in ("ddim", "ddpm"):

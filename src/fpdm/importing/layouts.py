@@ -30,7 +30,7 @@ HEADS = {shape.width: shape.heads for shape in (preset(f"dit-{size}/2") for size
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user knows about a checkpoint that does not say so itself; None picks the usual value.
+    """Facts about a checkpoint that the checkpoint itself does not state; None picks the usual value.
 
     Attributes:
         heads: Number of attention heads.
