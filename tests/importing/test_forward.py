@@ -55,23 +55,31 @@ def assert_same(got: Tensor, want: Tensor, tolerance: float = 1e-8) -> None:
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_dit(depth: int) -> None:
     weights = foreign_checkpoints.dit(depth)
-    x, t, y = inputs(made.SIZE)
+    x, t, y = inputs(foreign_checkpoints.SIZE)
     converted = convert(in_memory(weights), HEADS)
     assert converted.schedule.prediction == "epsilon"
     assert not converted.schedule.zero_terminal_snr
-    assert_same(ours(converted, x, t, y), authors.dit(in_float64(weights), made.SIZE, depth, x, t, y))
+    assert_same(ours(converted, x, t, y), authors.dit(in_float64(weights), foreign_checkpoints.SIZE, depth, x, t, y))
 
 
 @pytest.mark.parametrize(("pre", "post"), [(1, 1), (2, 1), (0, 3), (12, 0)])
 @pytest.mark.parametrize("outside", [False, True])
 def test_fpdm(pre: int, post: int, outside: bool) -> None:
     weights = foreign_checkpoints.fpdm(pre, post)
-    x, t, y = inputs(made.SIZE)
+    x, t, y = inputs(foreign_checkpoints.SIZE)
     converted = convert(in_memory(weights), replace(HEADS, timestep_everywhere=outside))
     assert converted.schedule.prediction == "v"
     assert converted.schedule.zero_terminal_snr
     want = authors.fpdm(
-        in_float64(weights), made.SIZE, pre, post, x, t, y, iterations=ITERATIONS, timestep_outside=outside
+        in_float64(weights),
+        foreign_checkpoints.SIZE,
+        pre,
+        post,
+        x,
+        t,
+        y,
+        iterations=ITERATIONS,
+        timestep_outside=outside,
     )
     assert_same(ours(converted, x, t, y), want)
 
@@ -79,10 +87,10 @@ def test_fpdm(pre: int, post: int, outside: bool) -> None:
 @pytest.mark.parametrize(
     "size",
     [
-        replace(made.SIZE, out=4),
-        replace(made.SIZE, channels=1, out=1, patch=4),
-        replace(made.SIZE, mlp=36),
-        replace(made.SIZE, classes=1, patch=1),
+        replace(foreign_checkpoints.SIZE, out=4),
+        replace(foreign_checkpoints.SIZE, channels=1, out=1, patch=4),
+        replace(foreign_checkpoints.SIZE, mlp=36),
+        replace(foreign_checkpoints.SIZE, classes=1, patch=1),
     ],
     ids=["fixed variance", "pixels", "narrow MLP", "one class"],
 )
@@ -106,7 +114,7 @@ def test_what_a_checkpoint_says_of_itself() -> None:
 
 
 def test_unsupervised_training_knows_one_row_only() -> None:
-    size = replace(made.SIZE, classes=1)
+    size = replace(foreign_checkpoints.SIZE, classes=1)
     weights = foreign_checkpoints.fpdm(size=size)
     converted = convert(in_memory(weights, args={"unsupervised": True}), HEADS)
     assert converted.shape.num_classes == 0
@@ -126,7 +134,7 @@ def test_diffusers(tmp_path: Path, name: str, pipeline: bool) -> None:
     converted = convert(read_foreign_checkpoint(str(tmp_path)), Hints())
     shape = converted.shape
     assert (shape.frequency_shift, shape.norm_eps, shape.mlp_norm_eps) == (1.0, 1e-6, 1e-5)
-    x, t, y = inputs(made.SIZE)
+    x, t, y = inputs(foreign_checkpoints.SIZE)
     with torch.no_grad():
         want = model.double()(x, timestep=t, class_labels=y).sample  # (B, 2C, H, W)
     # Both compute the sinusoids in float32, and the rest in float64.
