@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fpdm.data.sources.named import load
-from fpdm.evaluation.extractor import extractor
+from fpdm.evaluation.extractor import train_extractor
 
 
 class Classifier(nn.Module):
@@ -27,6 +27,6 @@ class Classifier(nn.Module):
         return self.body(grey).mean(dim=(2, 3))  # (B, F)
 
 
-judge = extractor(load("fashion-mnist", "train"), load("fashion-mnist", "test"))
+judge = train_extractor(load("fashion-mnist", "train"), load("fashion-mnist", "test"))
 torch.jit.script(Classifier(judge.network.body).eval()).save(sys.argv[1])
 print(f"{judge.name}: saved as {sys.argv[1]}")

@@ -5,20 +5,16 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from fpdm.compare import comparison as compare_module
 from fpdm.compare import results_cache as rows_module
-from fpdm.compare.comparison import compare
+from fpdm.compare.comparison import compare, redraw
 from fpdm.compare.results import Comparison, Result
 from fpdm.compare.settings import Settings
 from fpdm.data.config import DataConfig
-from fpdm.data.images import ImageSet
 from fpdm.data.loading import load_dataset
-from fpdm.data.splits import Splits
-from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
+from fpdm.evaluation.evaluator import Evaluator
 from fpdm.runs.data_card import DataCard
 from fpdm.runs.recipes import make_recipe
 from fpdm.training.trainer import Trainer
@@ -113,6 +109,31 @@ def test_a_report_is_written(first: tuple[Path, Comparison]) -> None:
     assert list(out.glob("*.png"))
 
 
+def test_a_report_is_redrawn_from_what_is_kept_without_a_model(
+    first: tuple[Path, Comparison], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, found = first
+    for name in ("compare.json", "images.png"):
+        shutil.copy(out / name, tmp_path / name)
+    monkeypatch.setattr(compare_module, "load_run", lambda *_, **__: pytest.fail("a model is loaded"))
+    assert redraw(tmp_path).rows == found.rows
+    drawn = {path.name for path in out.iterdir() if path.is_file()}
+    assert {path.name for path in tmp_path.iterdir()} == drawn > {"report.html", "distance.png"}
+    for name in drawn:
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
+    (tmp_path / "images.png").unlink()
+    with pytest.raises(ValueError, match=r"there is no images\.png"):
+        redraw(tmp_path)
+
+
+def test_the_images_of_rows_are_in_their_files(first: tuple[Path, Comparison]) -> None:
+    out, found = first
+    assert {path.suffix for path in (out / "rows").iterdir()} == {".json"}
+    assert found.images is not None
+    kinds = [row.kind for row in found.images.rows]
+    assert kinds == ["samples"] * 4 + ["real"] + ["nearest"] * 2
+
+
 def test_the_table_says_what_it_measures(first: tuple[Path, Comparison]) -> None:
     _, found = first
     text = found.to_text()
@@ -196,75 +217,6 @@ def test_plans_are_chosen_on_other_images_and_noise_than_are_reported(
     assert set(seeds) == {(12, 6), (20, 5)}
     assert chosen == [12] * 12
     assert measured == [20] * 2
-
-
-def test_choosing_uses_validation_and_reporting_the_test_split() -> None:
-    def constant(value: int) -> ImageSet:
-        rng = torch.Generator().manual_seed(value)
-        images = (value + torch.randint(0, 20, (90, 1, 8, 8), generator=rng)).to(torch.uint8)
-        return ImageSet("digits", images, torch.arange(90) % 10, 10)
-
-    train = load_dataset(DataConfig("digits")).splits.train
-    judge = Evaluator(Splits(train, constant(40), constant(200)))
-    near_validation, near_test = constant(40).images, constant(200).images
-    assert judge.choosing_distance(near_validation) < judge.choosing_distance(near_test)
-    assert judge.measure(near_test, seed=0).distance.value < judge.measure(near_validation, seed=0).distance.value
-
-
-def test_memorised_images_show() -> None:
-    judge = Evaluator(DATA.splits)
-    copies = judge.measure(DATA.splits.train.images[:60], seed=0)
-    fresh = judge.measure(DATA.splits.validation.images[:60], seed=0)
-    assert copies.novelty < 0.05 < 0.5 < fresh.novelty < 2.0
-    shown = judge.nearest_training(DATA.splits.train.images[7:9])
-    assert torch.equal(shown, DATA.splits.train.images[7:9])
-
-
-def test_real_images_with_the_labels_of_generated_ones() -> None:
-    data = DATA.splits.train
-    labels = [*range(10), 3, 3, 0]
-    images = with_labels(data, labels)
-    for label, image in zip(labels, images, strict=True):
-        same = (data.images == image).flatten(1).all(dim=1)
-        assert (data.labels[same] == label).any()
-    assert len(np.unique(images.numpy(), axis=0)) == len(labels)
-
-
-def test_classes_are_judged_in_the_proportions_that_they_have() -> None:
-    """A model that draws as the data are drawn comes near the floor, however uneven the classes are."""
-    one, other = (part[:, None] for part in (torch.zeros(1), torch.full((1,), 200.0)))
-    rng = torch.Generator().manual_seed(0)
-
-    def uneven(ones: int, others: int) -> ImageSet:
-        labels = torch.tensor([0] * ones + [1] * others)
-        means = torch.where(labels == 0, one, other).view(-1, 1, 1, 1)
-        noise = torch.randint(0, 50, (len(labels), 1, 8, 8), generator=rng)
-        return ImageSet("uneven", (means + noise).to(torch.uint8), labels, 2)
-
-    splits = Splits(uneven(180, 20), uneven(45, 5), uneven(90, 10))
-    judge = Evaluator(splits)
-    labels = judge.labels(100)
-    assert labels.count(1) == 10
-    assert judge.labels(37) == labels[:37]
-    assert judge.floor_images(150) == 150
-    assert 195 <= judge.floor_images(1000) <= 200  # all of one class are used up
-    floor, _ = judge.floor(100)
-    drawn_alike = judge.measure(with_labels(uneven(90, 10), labels), seed=0).distance.value
-    in_turn = judge.measure(with_labels(uneven(90, 90), [0, 1] * 50), seed=0).distance.value
-    assert drawn_alike < 5 * floor
-    assert in_turn > 10 * drawn_alike
-
-
-def test_splits_too_small_to_judge_by_are_refused_before_anything_is_trained() -> None:
-    images = torch.randint(0, 255, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-
-    def part(count: int) -> ImageSet:
-        return ImageSet("few", images[:count], torch.zeros(count, dtype=torch.int64), 0)
-
-    with pytest.raises(ValueError, match="test split of 'few' has 3 images; expected 4 or more"):
-        check_measurable(Splits(part(8), part(2), part(3)))
-    with pytest.raises(ValueError, match="validation split of 'few' has 1 images; expected 2 or more"):
-        check_measurable(Splits(part(8), part(1), part(4)))
 
 
 def test_unconditional_data_and_runs(tmp_path: Path, runs: list[Path]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fpdm.compare.diagnostics import IMAGES, ITERATIONS, _losses, residuals, study
+from fpdm.compare.diagnostics import IMAGES, ITERATIONS, _losses, diagnose, residuals
 from fpdm.fixed_point.solve import Solution
 from fpdm.models.config import as_dit
 from fpdm.models.transformer import DiffusionTransformer
@@ -52,8 +52,8 @@ def test_a_stack_has_no_residuals() -> None:
     assert residuals(stack, data(), (999,)) == ()
 
 
-def test_study_of_an_unconditional_run_without_metrics(tmp_path: Path) -> None:
-    found = study("one", tmp_path, run(num_classes=0), data())
+def test_diagnosis_of_an_unconditional_run_without_metrics(tmp_path: Path) -> None:
+    found = diagnose("one", tmp_path, run(num_classes=0), data())
     assert found.losses == ()
     assert len(found.residuals) == len(found.residual_timesteps) == 10
     assert found.residual_timesteps[0] == 999

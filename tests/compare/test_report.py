@@ -111,6 +111,14 @@ def test_every_number_of_every_row_is_in_the_tables(tmp_path: Path, drawn: list[
             assert word in plan or word in results.all("figcaption")[0].text
 
 
+def test_a_measure_without_a_field_of_its_own_has_a_column(tmp_path: Path, drawn: list[Plot]) -> None:
+    base = comparison(3, (140,), ("ddim",))
+    rows = tuple(replace(row, measures={"density": 0.5 + i} if i else {}) for i, row in enumerate(base.rows))
+    found = cells(section(report(replace(base, rows=rows), tmp_path), "All results").all("table")[0])
+    shown = [found["140 block passes", row.model]["density"].text for row in rows]
+    assert shown == ["–", "1.50", "2.50"]
+
+
 def test_the_lowest_is_bold_and_those_that_overlap_are_marked(tmp_path: Path, drawn: list[Plot]) -> None:
     base = comparison(3, (140,), ("ddim",))
     bounds = {0: (1.0, 0.9, 1.1), 1: (1.2, 1.05, 1.3), 2: (2.0, 1.9, 2.1)}
@@ -160,8 +168,8 @@ def test_a_floor_of_fewer_images_says_of_how_many(tmp_path: Path, drawn: list[Pl
     base = comparison(2, (140,), ("ddim",))
     rows = tuple(replace(row, floor_images=300) for row in base.rows)
     page = report(replace(base, rows=rows), tmp_path)
-    words = "real training images have, as many as were generated or the 300 that there are"
-    assert words.replace(" have", "").capitalize() in section(page, "The answer").all("p")[1].text
+    words = "real training images, as many as were generated or all 300 available"
+    assert words.capitalize() in section(page, "The answer").all("p")[1].text
     assert words in section(page, "Quality under a budget").text
     assert words in section(page, "How to read and repeat this").text
 

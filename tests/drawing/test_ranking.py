@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fpdm.drawing.ranking import Estimate, Standing, verdict
+from fpdm.drawing.ranking import Estimate, Ranking, verdict
 
 
-def sentences(*standings: tuple[int, dict[str, tuple[float, float, float]]]) -> list[str]:
+def sentences(*rankings: tuple[int, dict[str, tuple[float, float, float]]]) -> list[str]:
     """The verdict over (budget, {model: (value, low, high)})."""
-    made = [Standing.of(budget, [Estimate(name, *v) for name, v in models.items()]) for budget, models in standings]
+    made = [Ranking.of(budget, [Estimate(name, *v) for name, v in models.items()]) for budget, models in rankings]
     return verdict(made, quantity="Fréchet distance")
 
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from fpdm.data.images import ImageSet, to_float
 from fpdm.data.sources import named as sources
 from fpdm.data.sources.named import load
-from fpdm.evaluation.extractor import _key, extractor
+from fpdm.evaluation.extractor import _key, train_extractor
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
 from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings, _moved
@@ -43,13 +43,13 @@ def held_out():
 
 @pytest.fixture(scope="module")
 def classifier(train, held_out, tmp_path_factory):
-    return extractor(train, held_out, settings=QUICK, cache=tmp_path_factory.mktemp("cache"))
+    return train_extractor(train, held_out, settings=QUICK, cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
 def autoencoder(train, held_out, tmp_path_factory):
     data = without_classes(train), without_classes(held_out)
-    return extractor(*data, settings=QUICK, cache=tmp_path_factory.mktemp("cache"))
+    return train_extractor(*data, settings=QUICK, cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(params=["classifier", "autoencoder"])
@@ -186,7 +186,7 @@ def test_training_neither_uses_nor_changes_the_process_s_random_numbers(splits, 
     np.random.seed(99)  # noqa: NPY002
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     with torch.no_grad():
-        again = extractor(*splits, settings=QUICK, cache=tmp_path)
+        again = train_extractor(*splits, settings=QUICK, cache=tmp_path)
         assert not torch.is_grad_enabled()
     assert same(again, first)
     assert again.identity == first.identity
@@ -196,7 +196,7 @@ def test_training_neither_uses_nor_changes_the_process_s_random_numbers(splits, 
 
 def test_another_seed_is_another_extractor(splits, tmp_path):
     short = replace(QUICK, steps=2)
-    one, other = (extractor(*splits, settings=replace(short, seed=seed), cache=tmp_path) for seed in (0, 1))
+    one, other = (train_extractor(*splits, settings=replace(short, seed=seed), cache=tmp_path) for seed in (0, 1))
     assert other.identity != one.identity
     with pytest.raises(ValueError, match="use one extractor"):
         frechet_distance(*(GaussianStatistics.of(e.features(splits[1].images)) for e in (one, other)))
@@ -207,12 +207,12 @@ def test_fewer_than_two_classes_are_the_autoencoder_s(train, held_out, tmp_path)
     kinds = {0: AutoencoderNetwork, 1: AutoencoderNetwork, 2: ClassifierNetwork}
     for number, kind in kinds.items():
         data = [replace(part, labels=part.labels % max(number, 1), num_classes=number) for part in (train, held_out)]
-        assert isinstance(extractor(*data, settings=tiny, cache=tmp_path).network, kind)
+        assert isinstance(train_extractor(*data, settings=tiny, cache=tmp_path).network, kind)
 
 
 def test_without_a_folder_each_kind_has_its_own(splits, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = extractor(*splits, settings=replace(QUICK, steps=1))
+    found = train_extractor(*splits, settings=replace(QUICK, steps=1))
     folder = tmp_path / "fpdm" / ("classifiers" if splits[0].num_classes else "autoencoders")
     assert len(list(folder.glob("*.safetensors"))) == 1
     assert folder.name == f"{found.network.kind}s"
@@ -237,12 +237,12 @@ def test_the_cache_is_taken_only_for_the_same_data_and_settings(train, held_out,
         (train, held_out, replace(tiny, learning_rate=0.02)),
     ]
     cases += [(without_classes(a), without_classes(b), s) for a, b, s in (cases[0], cases[1], cases[3], cases[4])]
-    first = [extractor(a, b, settings=s, cache=tmp_path) for a, b, s in cases]
+    first = [train_extractor(a, b, settings=s, cache=tmp_path) for a, b, s in cases]
     assert len(list(tmp_path.glob("*.safetensors"))) == len(list(tmp_path.glob("*.json"))) == len(cases)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        second = [extractor(a, b, settings=s, cache=tmp_path) for a, b, s in cases]
+        second = [train_extractor(a, b, settings=s, cache=tmp_path) for a, b, s in cases]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
     for a, b in zip(first, second, strict=True):
         assert (a.identity, a.score) == (b.identity, b.score)
@@ -278,12 +278,12 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_cache_is_made_again_with_a_word(splits, tmp_path, damage):
     tiny = replace(QUICK, steps=2)
-    good = extractor(*splits, settings=tiny, cache=tmp_path)
+    good = train_extractor(*splits, settings=tiny, cache=tmp_path)
     (weights,), (about,) = tmp_path.glob("*.safetensors"), tmp_path.glob("*.json")
     before = weights.read_bytes(), json.loads(about.read_text())
     DAMAGE[damage](weights, about)
     with pytest.warns(UserWarning, match="is damaged .* trained again"):
-        again = extractor(*splits, settings=tiny, cache=tmp_path)
+        again = train_extractor(*splits, settings=tiny, cache=tmp_path)
     assert same(again, good)
     assert (weights.read_bytes(), json.loads(about.read_text())) == before
 
@@ -291,7 +291,7 @@ def test_a_damaged_cache_is_made_again_with_a_word(splits, tmp_path, damage):
 def test_a_cache_that_cannot_be_written_is_done_without(train, held_out, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match="could not be kept"):
-        found = extractor(train, held_out, settings=replace(QUICK, steps=1), cache=tmp_path / "file")
+        found = train_extractor(train, held_out, settings=replace(QUICK, steps=1), cache=tmp_path / "file")
     assert isinstance(found.features(held_out.images), Features)
 
 
@@ -307,9 +307,9 @@ def test_the_name_says_what_the_features_are(classifier, autoencoder):
 def test_splits_of_different_data_are_refused(train, held_out, tmp_path):
     other = ImageSet("photos", torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4).long(), 10)
     with pytest.raises(ValueError, match=r"'digits' has images of \(1, 8, 8\).*'photos' of \(3, 8, 8\)"):
-        extractor(train, other, cache=tmp_path)
+        train_extractor(train, other, cache=tmp_path)
     with pytest.raises(ValueError, match=r"in 10 classes.*in 0"):
-        extractor(train, without_classes(held_out), cache=tmp_path)
+        train_extractor(train, without_classes(held_out), cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_few_images_take_few_steps(classes):
 def test_any_shape_and_fewer_images_than_a_batch(classes, shape, tmp_path):
     data = noise(7, shape, classes)
     settings = replace(ExtractorSettings.for_images(data), steps=2)
-    found = extractor(data, data, settings=settings, cache=tmp_path)
+    found = train_extractor(data, data, settings=settings, cache=tmp_path)
     values = found.features(data.images).values
     assert values.shape == (7, settings.widths[-1])
     statistics = GaussianStatistics.of(found.features(data.images))
@@ -379,7 +379,7 @@ def test_equal_images_have_finite_features(classes, tmp_path):
     data = ImageSet(
         "grey", torch.full((6, 1, 8, 8), 128, dtype=torch.uint8), torch.arange(6) % max(classes, 1), classes
     )
-    found = extractor(data, data, settings=replace(QUICK, steps=20), cache=tmp_path)
+    found = train_extractor(data, data, settings=replace(QUICK, steps=20), cache=tmp_path)
     assert np.isfinite(found.score)
     assert found.features(noise(5, (1, 8, 8), 0).images).values.shape == (5, 16)
 
@@ -422,7 +422,7 @@ def test_the_default_extractors_know_their_data_and_see_damage(name, classes, ac
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     train, test = (load(name, split) for split in ("train", "test"))
     splits = (train, test) if classes else (without_classes(train), without_classes(test))
-    found = extractor(*splits, cache=tmp_path)
+    found = train_extractor(*splits, cache=tmp_path)
     assert found.score >= accuracy if classes else found.score <= error
     values = found.features(train.images[:5000]).values  # (N, F)
     scaled = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)).fit(values, train.labels[:5000])

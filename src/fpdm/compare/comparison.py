@@ -1,4 +1,4 @@
-"""Runs compared at the same budgets: each with its best plan, from the same noise and labels, finished row by row."""
+"""Compare runs at the same budgets: each with its best plan, from the same noise and labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fpdm import __version__
-from fpdm.compare.diagnostics import study
+from fpdm.compare.diagnostics import diagnose
+from fpdm.compare.image_sheet import read_image_sheet, report_sheets, write_image_sheet
 from fpdm.compare.report import write_report
-from fpdm.compare.results import Comparison
-from fpdm.compare.results_cache import Case, Rows
+from fpdm.compare.results import FILE, Comparison, ImageRow, Result, read_comparison
+from fpdm.compare.results_cache import NamedRun, ResultsCache
 from fpdm.compare.search import possible_iterations
 from fpdm.compare.settings import SHOWN, Settings
 from fpdm.data.config import UNKNOWN, DataConfig
@@ -25,7 +26,6 @@ from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, load_dataset, load_images
 from fpdm.data.manifest import read_manifest
-from fpdm.drawing.sheets import Row, Sheet
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
 from fpdm.runs.data_card import read_data_card
@@ -43,78 +43,98 @@ def compare(
     autoencoder: str = "",
     command: str = "",
 ) -> Comparison:
-    """Sample every run at every budget with the plan that suits it best, judge, and write the report.
+    """Sample every run at every budget with its best plan, measure the images, and write the report.
 
-    A plan is chosen on validation images and noise of its own; what is reported is of the test split and other noise.
-    Rows are kept in `out/rows` as they are finished, and a comparison that was interrupted goes on from them.
+    Plans are chosen on validation images. Results are measured on the test split, with other noise. Each result is kept
+    in `out/rows` as soon as it is computed, and an interrupted comparison continues from there.
 
     Args:
-        folders: Runs, trained on the same images or on latents of them, which are decoded and judged as images.
-        out: Where `compare.json`, `report.html` and the pictures go.
-        settings: How to compare.
-        data: Where the images are now, if they have moved since.
+        folders: Folders of runs that were trained on the same images, or on latents of them.
+        out: Folder for `compare.json`, `images.png`, `report.html` and the figures.
+        settings: How to compare the runs.
+        data: Path of the images, if they are no longer where the runs recorded them.
         data_root: Folder with the data set's own files.
-        autoencoder: Where the autoencoder of the latents is now, if it has moved since.
-        command: What was called, for the report.
+        autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        command: The command line, for the report.
 
     Raises:
-        ValueError: Runs on different data, images that are not those trained on, or a budget that does
-            not pay for a step of a model.
+        ValueError: The runs were trained on different data, the images are not those that a run was trained on, or a
+            budget is below one step of a model.
     """
-    cases = _cases(folders, autoencoder)
-    for case in cases:  # raises before anything long begins
+    runs = _load_runs(folders, autoencoder)
+    for one in runs:  # raises before anything long starts
         for budget in settings.budgets:
             for sampler in settings.samplers:
-                settings.choices.check(case.run, budget, sampler, settings.guidance)
-    conditional = any(case.run.recipe.data.conditional for case in cases)
-    known = [_images_of(case.run) for case in cases]
+                settings.choices.check(one.run, budget, sampler, settings.guidance)
+    conditional = any(one.run.recipe.data.conditional for one in runs)
+    known = [_images_of(one.run) for one in runs]
     config = next((one for one in known if one.source != UNKNOWN), known[0])
     config = replace(config, source=data or config.source, conditional=conditional)
     dataset = load_images(config, root=data_root)
-    for case in cases:
-        _check_images(case, config, dataset)
+    for one in runs:
+        _check_images(one, config, dataset)
     check_measurable(dataset.splits)
-    judge = Evaluator(dataset.splits)
-    rows = Rows(out / "rows", judge, dataset.sha256, settings)
-    chosen = [(case, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for case in cases]
+    evaluator = Evaluator(dataset.splits)
+    cache = ResultsCache(out / "rows", evaluator, dataset.sha256, settings)
+    chosen = [(one, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for one in runs]
     swept = [
-        (case, budget, iterations)
-        for case in cases
+        (one, budget, iterations)
+        for one in runs
         for budget in settings.budgets
-        for iterations in possible_iterations(case.run, budget, settings.sweep)
+        for iterations in possible_iterations(one.run, budget, settings.sweep)
     ]
-    found, sweep, strips = [], [], {}
-    with tqdm(total=len(chosen) + len(swept), desc="comparing", unit=" rows", disable=None, dynamic_ncols=True) as bar:
-        for case, budget, sampler in chosen:
-            bar.set_postfix_str(f"{case.name}, {budget} passes, {sampler}")
-            result, strips[case.name, budget, sampler] = rows.chosen(case, budget, sampler)
-            found.append(result)
+    results: list[Result] = []
+    sweep: list[Result] = []
+    samples: dict[tuple[str, int, str], Tensor] = {}
+    total = len(chosen) + len(swept)
+    with tqdm(total=total, desc="comparing", unit=" results", disable=None, dynamic_ncols=True) as bar:
+        for one, budget, sampler in chosen:
+            bar.set_postfix_str(f"{one.name}, {budget} passes, {sampler}")
+            found = cache.with_best_plan(one, budget, sampler)
+            results.append(found.result)
+            samples[one.name, budget, sampler] = found.images
             bar.update()
-        plans = {(one.model, one.budget): one for one in found if one.sampler == settings.samplers[0]}
-        for case, budget, iterations in swept:
-            bar.set_postfix_str(f"{case.name}, {budget} passes, {iterations} iterations")
-            best = plans[case.name, budget]
+        plans = {(one.model, one.budget): one for one in results if one.sampler == settings.samplers[0]}
+        for one, budget, iterations in swept:
+            bar.set_postfix_str(f"{one.name}, {budget} passes, {iterations} iterations")
+            best = plans[one.name, budget]
             plan = Plan(budget, iterations, best.sampler, best.grid, reuse=best.reuse, guidance=settings.guidance)
-            sweep.append(rows.of_plan(case, plan, settings.sweep_images).result)
+            sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
             bar.update()
-    reference = f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}"
-    result = Comparison(
+    images = _images(results, samples, evaluator)
+    comparison = Comparison(
         command,
         config.source,
-        judge.extractor.name,
-        reference,
+        evaluator.extractor.name,
+        f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}",
         _versions(),
         asdict(settings),
-        tuple(study(case.name, case.folder, case.run, _watched(case.run, dataset)) for case in cases),
-        tuple(found),
+        tuple(diagnose(one.name, one.folder, one.run, _held_out(one.run, dataset)) for one in runs),
+        tuple(results),
         tuple(sweep),
+        write_image_sheet(out, images),
     )
-    write_atomically(out / "compare.json", result.to_json())
-    write_report(result, _sheets(result, strips, judge), out)
-    return result
+    write_atomically(out / FILE, comparison.to_json())
+    write_report(comparison, report_sheets(comparison, images), out)
+    return comparison
 
 
-def _cases(folders: Sequence[Path], autoencoder: str) -> list[Case]:
+def redraw(folder: Path) -> Comparison:
+    """Write the report of a comparison again, from its `compare.json` and image sheet.
+
+    Args:
+        folder: A folder made by `compare`.
+
+    Raises:
+        ValueError: There is no comparison in the folder, or one of the two files is damaged.
+    """
+    comparison = read_comparison(folder)
+    images = read_image_sheet(folder, comparison.images) if comparison.images else {}
+    write_report(comparison, report_sheets(comparison, images), folder)
+    return comparison
+
+
+def _load_runs(folders: Sequence[Path], autoencoder: str) -> list[NamedRun]:
     runs = [load_run(folder, autoencoder=autoencoder) for folder in folders]
     sources = {
         f"{data.source}, {data.channels} x {data.size} x {data.size}" if data.is_folder else data.source
@@ -122,15 +142,15 @@ def _cases(folders: Sequence[Path], autoencoder: str) -> list[Case]:
         if data.source != UNKNOWN
     }
     if len(sources) > 1:
-        raise ValueError(f"the runs were trained on different data ({'; '.join(sorted(sources))}); they do not compare")
+        raise ValueError(f"the runs were trained on different data ({'; '.join(sorted(sources))}); expected the same")
     shapes = {run.image_shape for run in runs}  # loads the autoencoders
     if len(shapes) > 1:
-        raise ValueError(f"the runs make images of different shapes ({sorted(shapes)}); they do not compare")
-    return [Case(*one) for one in zip(_names(folders, runs), folders, runs, strict=True)]
+        raise ValueError(f"the runs make images of different shapes ({sorted(shapes)}); expected the same")
+    return [NamedRun(*one) for one in zip(_names(folders, runs), folders, runs, strict=True)]
 
 
 def _names(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
-    """What to call the runs: all by their recipes if these tell them apart, else by their folders."""
+    """Name all runs by their recipes if these differ, else by their folders."""
     for names in ([run.recipe.name for run in runs], [folder.absolute().name for folder in folders]):
         if len(set(names)) == len(names):
             return names
@@ -138,14 +158,13 @@ def _names(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
 
 
 def _images_of(run: Run) -> DataConfig:
-    """The images that a run was trained on, or on the latents of."""
+    """Return the images that a run, or its latents, came from."""
     data = run.recipe.data
     if not run.recipe.autoencoder.source:
         return data
     if data.source == UNKNOWN:
         raise ValueError(
-            f"{run.recipe.name} was imported, and the latents to measure its loss on are not known; judge it by fpdm "
-            "evaluate"
+            f"{run.recipe.name} was imported, and the latents to measure its loss on are not known; use fpdm evaluate"
         )
     if not data.is_cache:
         raise ValueError(
@@ -154,50 +173,43 @@ def _images_of(run: Run) -> DataConfig:
     return read_manifest(data.source).data
 
 
-def _check_images(case: Case, config: DataConfig, dataset: Dataset[ImageSet]) -> None:
-    """Raise if a run was trained on others than these images; warn if it was on those that it is judged by."""
-    data, record = case.run.recipe.data, read_data_card(case.folder)
+def _check_images(one: NamedRun, config: DataConfig, dataset: Dataset[ImageSet]) -> None:
+    """Raise if a run was trained on other images; warn if it was trained on those that it is measured against."""
+    data, record = one.run.recipe.data, read_data_card(one.folder)
     if data.is_cache:
         if read_manifest(data.source).kind != "named":
             warnings.warn(
-                f"{case.folder} was trained on the latents of all images of {config.source}, those included that it is "
-                "now judged by",
+                f"{one.folder} was trained on the latents of all images of {config.source}, including those that it is "
+                "now measured against",
                 RuntimeWarning,
                 stacklevel=3,
             )
     elif record is not None and data.conditional == config.conditional and record.sha256 != dataset.sha256:
         raise ValueError(
-            f"{case.folder} was trained on other images than {config.source} has now ({record.to_text()}, then); "
+            f"{one.folder} was trained on other images than {config.source} has now ({record.to_text()}, then); "
             "put them back, or say where they are with --data"
         )
 
 
-def _watched(run: Run, dataset: Dataset[ImageSet]) -> Examples:
-    """What a run's loss is measured on: images, or latents, that it was not trained on if some were held out."""
+def _held_out(run: Run, dataset: Dataset[ImageSet]) -> Examples:
+    """Return images or latents to measure a run's loss on, held out from training if there are any."""
     if not run.recipe.data.is_cache:
         return dataset.splits.validation
     latents = load_dataset(run.recipe.data).splits
     return next(part for part in (latents.validation, latents.test, latents.train) if len(part))
 
 
-def _sheets(result: Comparison, strips: dict[tuple[str, int, str], Tensor], judge: Evaluator) -> list[Sheet]:
-    """For each budget the models' first images beneath one another; at the largest, the nearest training images too."""
-    sampler = result.rows[0].sampler
-    sheets = []
-    budgets = sorted({row.budget for row in result.rows})
-    for budget in budgets:
-        rows = [row for row in result.rows if (row.budget, row.sampler) == (budget, sampler)]
-        pictures = [Row(f"{r.model}\n{r.steps} x {r.iterations}", strips[r.model, budget, sampler]) for r in rows]
-        pictures.append(Row("real\n(test images)", with_labels(judge.splits.test, judge.labels(SHOWN))))
-        sheets.append(
-            Sheet(f"{budget} block passes, as steps x iterations: the same noise and class in every column", pictures)
-        )
-    pairs = []
-    for model in dict.fromkeys(row.model for row in result.rows):
-        images = strips[model, budgets[-1], sampler]
-        pairs += [Row(model, images), Row("nearest\ntraining images", judge.nearest_training(images))]
-    sheets.append(Sheet(f"nearest training images, in features, to those of {budgets[-1]} block passes", pairs))
-    return sheets
+def _images(
+    results: Sequence[Result], samples: dict[tuple[str, int, str], Tensor], evaluator: Evaluator
+) -> dict[ImageRow, Tensor]:
+    """Collect the rows of the image sheet: all samples, real images, and nearest neighbours at the largest budget."""
+    images = {ImageRow("samples", *key): shown for key, shown in samples.items()}
+    images[ImageRow("real")] = with_labels(evaluator.splits.test, evaluator.labels(SHOWN))
+    largest, sampler = max(row.budget for row in results), results[0].sampler
+    for model in dict.fromkeys(row.model for row in results):
+        nearest = evaluator.nearest_training(samples[model, largest, sampler])
+        images[ImageRow("nearest", model, largest, sampler)] = nearest
+    return images
 
 
 def _versions() -> dict[str, str]:

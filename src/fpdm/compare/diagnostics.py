@@ -1,4 +1,4 @@
-"""What there is to know of a trained model besides its images: how it was trained, its memory, losses and residuals."""
+"""Diagnose a trained model: how it was trained, its memory, losses and residuals."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fpdm.sampling.timesteps import trailing
 from fpdm.training.memory import training_memory
 from fpdm.training.validation import evaluate_loss
 
-TIMESTEPS, ITERATIONS, IMAGES = 10, 26, 32  # of the table of residuals; 26 are a DiT-XL's blocks between first and last
+TIMESTEPS, ITERATIONS, IMAGES = 10, 26, 32  # of the residuals; 26 is the number of middle blocks of DiT-XL
 _ROWS = 400  # of the loss curve
 
 
-def study(name: str, folder: Path, run: Run, data: Examples) -> Trained:
-    """Everything about a run that a comparison shows beside its images.
+def diagnose(name: str, folder: Path, run: Run, data: Examples) -> Trained:
+    """Collect what a comparison shows of a run besides its images.
 
     Args:
-        name: What it is called there.
+        name: Its name in the comparison.
         folder: The run's folder.
         run: The run.
-        data: Images or latents, as the run works on, that it was not trained on.
+        data: Images or latents that the run was not trained on.
     """
     config, schedule = run.recipe.train, run.recipe.schedule
     memory = training_memory(run.model, schedule, config.make_objective(), config.make_gradient())
@@ -59,9 +59,11 @@ def study(name: str, folder: Path, run: Run, data: Examples) -> Trained:
 
 @torch.no_grad()
 def residuals(run: Run, data: Examples, timesteps: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-    """The mean relative change of each iteration (columns) at each timestep (rows), on noised images, solved afresh.
+    """Measure how much each iteration changes the iterate, on noised images and from a cold start.
 
-    None for a model that leaves the number of iterations no choice.
+    Returns:
+        Mean relative change by timestep (rows) and iteration (columns); empty for a model whose number of iterations is
+        fixed.
     """
     if not run.model.cost().middle.adjustable:
         return ()
@@ -89,7 +91,7 @@ def residuals(run: Run, data: Examples, timesteps: tuple[int, ...]) -> tuple[tup
 
 
 def _losses(folder: Path, last: int) -> tuple[tuple[int, float, float], ...]:
-    """(step, MACs, loss) from the run's metrics, thinned to a few hundred means; none if the file is gone."""
+    """(step, MACs, loss) from the run's metrics, averaged down to a few hundred rows; empty if the file is missing."""
     rows = [row for row in read_rows(folder / METRICS) if row["step"] <= last and row["loss"] is not None]
     stride = -(-len(rows) // _ROWS) or 1
     groups = [rows[start : start + stride] for start in range(0, len(rows), stride)]

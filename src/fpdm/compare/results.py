@@ -1,47 +1,55 @@
-"""What a comparison finds, as frozen dataclasses that JSON holds: `compare.json`, and what the report is made from."""
+"""The results of a comparison: written to `compare.json`, read back from it, and shown by the report."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+FILE = "compare.json"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row of `compare.json`: a model under a budget and a sampler, judged on the test split.
+    """One row of the results: a model under a budget and a sampler, measured on the test split.
 
     Attributes:
-        model: The recipe's name, with the run's folder where names repeat.
+        model: Name of the recipe, or the run's folder where names repeat.
         run: The run's folder.
-        parameters: Of the model.
-        sampler: How it stepped.
-        grid: Its timesteps.
-        budget: Block passes that could be spent.
-        iterations: Per step.
+        parameters: Number of parameters of the model.
+        sampler: Name of the sampler.
+        grid: Name of the timestep grid.
+        budget: Block passes that could be spent per image.
+        iterations: Fixed-point iterations per step.
         steps: Sampling steps.
-        allocation: Of the iterations over the steps.
-        reuse: Whether solves started from the last step's solution.
-        guidance: Its scale.
-        candidates: Plans that were tried on the validation split before this one was taken; 1 if there was no choice.
-        passes: Block passes that were spent, mean per image.
+        allocation: How the iterations are spread over the steps.
+        reuse: Whether each solve starts from the last step's solution.
+        guidance: Scale of classifier-free guidance.
+        candidates: Plans tried on the validation split before this one was chosen; 1 if there was no choice.
+        passes: Block passes spent, mean per image.
         macs: Multiply-accumulates per image.
-        seconds: Per image, on this machine.
+        seconds: Seconds per image on this machine.
         distance: Fréchet distance in the features of `Comparison.features`.
         distance_low: Lower end of its 95 % bootstrap interval.
-        distance_high: Upper end.
-        distance_floor: The distance of `floor_images` real training images.
+        distance_high: Upper end of that interval.
+        distance_floor: Fréchet distance of `floor_images` real training images.
         kid: Kernel distance (squared MMD, cubic kernel) in the same features.
         kid_low: Lower end of its 95 % bootstrap interval.
-        kid_high: Upper end.
-        kid_floor: Their kernel distance.
-        floor_images: `images`, or all that there are in the test split's class proportions if these are fewer.
-        precision: Share of generated images within the real ones' manifold (Kynkäänniemi et al. 2019).
-        recall: Share of real images within the generated ones' manifold.
-        novelty: Median distance to the nearest training image over that of the test images; near 0 is memorising.
-        images: How many were generated.
-        seed: Of the noise; image i has the same in every row.
-        choosing_distance: What its plan had on the validation images, which it was chosen by; None in a sweep.
+        kid_high: Upper end of that interval.
+        kid_floor: Kernel distance of `floor_images` real training images.
+        floor_images: Number of training images that the floors are computed from: `images`, or all that there are in
+            the class proportions of the test split if these are fewer.
+        precision: Share of generated images within the manifold of the real ones (Kynkäänniemi et al. 2019).
+        recall: Share of real images within the manifold of the generated ones.
+        novelty: Median distance to the nearest training image, relative to that of the test images; near 0 means
+            memorised.
+        images: Number of generated images.
+        seed: Seed of the noise. Image i starts from the same noise in every row.
+        choosing_distance: Fréchet distance to the validation images, by which the plan was chosen; None in a sweep.
+        measures: Values of measures without a field of their own, by name.
     """
 
     model: str
@@ -74,28 +82,30 @@ class Result:
     images: int
     seed: int
     choosing_distance: float | None = None
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model of the comparison, and how it came to be.
+    """A model of the comparison and its training.
 
     Attributes:
         model: As `Result.model`.
         run: The run's folder.
-        recipe: Every setting, as `Recipe.to_json` has it.
-        parameters: Of the model.
-        steps: It was trained for.
-        seconds: It was trained for, on the machine that trained it.
-        macs: Multiply-accumulates it was trained for, a backward pass counted as two forward ones.
-        images_seen: Training images, repetitions counted.
-        saved_bytes: Kept for the backward pass by a training step of 1 image, mean over draws of the iterations.
-        saved_bytes_max: The most over the draws.
+        recipe: Every setting, as in `Recipe.to_json`.
+        parameters: Number of parameters.
+        steps: Training steps.
+        seconds: Training time on the machine that trained it.
+        macs: Multiply-accumulates of the training; a backward pass counts as two forward passes.
+        images_seen: Training images, repetitions included.
+        saved_bytes: Memory that a training step keeps per image for the backward pass, mean over the random numbers of
+            iterations.
+        saved_bytes_max: The largest value over those numbers.
         losses: Rows of (step, MACs so far, training loss).
-        validation: Rows of (timestep, mean loss on validation images at it), averaged weights.
-        residuals: By timestep (rows, the noisiest first) and iteration (from the first): the mean relative change; no
-            rows for a model that does not iterate.
-        residual_timesteps: The timesteps of `residuals`.
+        validation: Rows of (timestep, mean loss on validation images), with averaged weights.
+        residuals: Mean relative change by timestep (rows, noisiest first) and iteration (columns); empty for a model
+            that does not iterate.
+        residual_timesteps: The timesteps of the rows of `residuals`.
     """
 
     model: str
@@ -115,19 +125,50 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
+class ImageRow:
+    """The content of one row of the image sheet.
 
     Attributes:
-        command: What was called, for a reader to repeat.
-        data: The data set's name or folder.
-        features: The features that distances are measured in.
-        reference: The images that samples are compared with.
-        versions: Of this package, Python, PyTorch, and the machine's kind, by name.
-        settings: How it was compared, as `Settings`.
-        models: What was compared.
-        rows: One for each model, budget and sampler, with the plan that was chosen.
-        sweep: Rows over the number of iterations, everything else equal, for the models that iterate; may be empty.
+        kind: "samples" of a result, the "nearest" training image to each of them, or "real" test images.
+        model: Model of the result.
+        budget: Budget of the result.
+        sampler: Sampler of the result.
+    """
+
+    kind: Literal["samples", "nearest", "real"]
+    model: str = ""
+    budget: int = 0
+    sampler: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSheet:
+    """The image sheet beside `compare.json`: one lossless PNG with the first images of every result.
+
+    Attributes:
+        columns: Number of images per row.
+        rows: The rows, from top to bottom.
+    """
+
+    columns: int
+    rows: tuple[ImageRow, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results of `compare`.
+
+    Attributes:
+        command: The command that made it.
+        data: Name or folder of the data.
+        features: Features that distances are measured in.
+        reference: Real images that samples are compared with.
+        versions: Versions of this package, Python and PyTorch, and the kind of machine, by name.
+        settings: How the runs were compared, as in `Settings`.
+        models: The models.
+        rows: One result per model, budget and sampler, with the plan that was chosen.
+        sweep: Results over the number of iterations with everything else equal, for models that iterate; may be empty.
+        images: What the image sheet shows; None for a comparison without one.
     """
 
     command: str
@@ -139,13 +180,35 @@ class Comparison:
     models: tuple[Trained, ...]
     rows: tuple[Result, ...]
     sweep: tuple[Result, ...] = ()
+    images: ImageSheet | None = None
 
     def to_json(self) -> str:
-        """As `compare.json`."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+        """Return the content of `compare.json`."""
+        values = asdict(self)
+        for row in (*values["rows"], *values["sweep"]):
+            if not row["measures"]:
+                del row["measures"]
+        if self.images is None:
+            del values["images"]
+        return json.dumps(values, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Comparison:
+        """Read the content of `compare.json`, also as earlier versions wrote it.
+
+        Raises:
+            ValueError: The text is damaged, or is not that of a comparison.
+        """
+        values = msgspec.json.decode(text, type=dict[str, Any])
+        for row in (*_dicts(values.get("rows")), *_dicts(values.get("sweep"))):
+            row.setdefault("floor_images", row.get("images"))
+        found = msgspec.convert(values, cls)
+        if not found.rows or not found.models:
+            raise ValueError("it has no rows or no models")
+        return found
 
     def to_text(self) -> str:
-        """A table for the terminal."""
+        """Return a table for the terminal."""
         width = max(len(row.model) for row in self.rows) + 1
         lines = [
             f"Fréchet distance to {self.reference} in {self.features}; lower is better (not FID)",
@@ -159,3 +222,23 @@ class Comparison:
             for r in self.rows
         ]
         return "\n".join(lines)
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read the comparison in a folder.
+
+    Raises:
+        ValueError: There is none, or it is damaged or not a comparison.
+    """
+    path = folder / FILE
+    expected = "expected a folder made by fpdm compare --out"
+    try:
+        return Comparison.from_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"there is no {FILE} in {folder}; {expected}") from None
+    except ValueError as error:  # of msgspec, and of a file that is no UTF-8
+        raise ValueError(f"{path} is no comparison: {error}; {expected}") from error
+
+
+def _dicts(values: object) -> list[dict[str, Any]]:
+    return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []

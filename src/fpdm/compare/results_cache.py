@@ -1,54 +1,38 @@
-"""The rows of a comparison: each is made once, kept in a file of its own, and taken from there later."""
+"""The cache of a comparison's results: each is computed once, kept in a file of its own, and read from it later."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fpdm.compare.results import Result
 from fpdm.compare.search import Trial, search
 from fpdm.compare.settings import SHOWN, Settings
 from fpdm.data.labels import balanced_labels
-from fpdm.drawing.images import save_png, tile
+from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.evaluation.evaluator import Evaluator
 from fpdm.files import write_atomically
 from fpdm.runs.run import Run
 from fpdm.sampling.budget import Budget
+from fpdm.sampling.images import SamplingCost, draw_images
 from fpdm.sampling.plan import Plan
 
-_VERSION = 1  # raise it when rows mean something else, so that none of before is taken up
+_VERSION = 1  # raise it when the meaning of results changes, so that older ones are not used
+_FIELDS = {one.name for one in fields(Result)}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Images of a plan and what they cost.
-
-    Attributes:
-        images: (N, C, H, W) uint8.
-        passes: Block passes per image.
-        macs: Multiply-accumulates per image.
-        seconds: Per image.
-    """
-
-    images: Tensor
-    passes: float
-    macs: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Case:
-    """A run with the name that it has in the comparison."""
+class NamedRun:
+    """A run with its name in the comparison."""
 
     name: str
     folder: Path
@@ -56,36 +40,45 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A row and its first images, (SHOWN, C, H, W) uint8."""
+class CachedResult:
+    """A result and its first images, (SHOWN, C, H, W) uint8."""
 
     result: Result
     images: Tensor
 
 
-class Rows:
-    """Makes rows, and keeps each in a file as soon as it is made.
+class ResultsCache:
+    """Computes results and keeps each in a file as soon as it is done.
 
-    A row's file is named after everything that its figures depend on, so that it serves later comparisons too and none
+    A file is named after a hash of everything that its result depends on, so it also serves later comparisons, and none
     that it does not fit.
+
+    Args:
+        folder: The folder of the files; created if needed.
+        evaluator: Measures the images.
+        data_sha256: Hash of the images that results are measured against.
+        settings: How the runs are compared.
     """
 
-    def __init__(self, folder: Path, judge: Evaluator, data_sha256: str, settings: Settings) -> None:
-        self.folder, self.judge, self.settings = folder, judge, settings
+    def __init__(self, folder: Path, evaluator: Evaluator, data_sha256: str, settings: Settings) -> None:
+        self.folder, self.evaluator, self.settings = folder, evaluator, settings
         folder.mkdir(parents=True, exist_ok=True)
-        self.fixed: dict[str, Any] = {"version": _VERSION, "data": data_sha256, "extractor": judge.extractor.identity}
-        if len(set(judge.class_sizes)) > 1:
-            self.fixed["class_sizes"] = judge.class_sizes
+        self.fixed: dict[str, Any] = {
+            "version": _VERSION,
+            "data": data_sha256,
+            "extractor": evaluator.extractor.identity,
+        }
+        if len(set(evaluator.class_sizes)) > 1:
+            self.fixed["class_sizes"] = evaluator.class_sizes
 
-    def chosen(self, case: Case, budget: int, sampler: str) -> tuple[Result, Tensor]:
-        """The row of a run with the plan that is best on validation images, and its first images."""
-        s = self.settings
-        trials = self._trials(case, budget, sampler)
-        kept = self.of_plan(case, trials[0].plan, s.images_at(budget))
-        row = replace(kept.result, candidates=len(trials), choosing_distance=trials[0].distance)
-        return row, kept.images
+    def with_best_plan(self, run: NamedRun, budget: int, sampler: str) -> CachedResult:
+        """Return the result of a run with the plan that is best on the validation images."""
+        trials = self._trials(run, budget, sampler)
+        found = self.with_plan(run, trials[0].plan, self.settings.images_at(budget))
+        result = replace(found.result, candidates=len(trials), choosing_distance=trials[0].distance)
+        return CachedResult(result, found.images)
 
-    def _trials(self, case: Case, budget: int, sampler: str) -> list[Trial]:
+    def _trials(self, run: NamedRun, budget: int, sampler: str) -> list[Trial]:
         s = self.settings
         asked = {
             "choices": asdict(s.choices),
@@ -95,46 +88,47 @@ class Rows:
             "images": s.choosing_images,
             "seed": s.seed + 1,
         }
-        path = self._path(case, f"{budget}-{sampler}-choice", asked)
+        path = self._path(run, f"{budget}-{sampler}-choice", asked)
         if (known := _read_json(path)) is not None and None not in (trial["distance"] for trial in known["trials"]):
             return [Trial(Plan(**trial["plan"]), trial["distance"]) for trial in known["trials"]]
 
-        labels = self._labels(case.run, s.choosing_images)
+        labels = self._labels(run.run, s.choosing_images)
 
         def distance(plan: Plan) -> float:
-            drawn = draw(case.run, plan, labels, seed=s.seed + 1, batch_size=s.batch_size)
-            return self.judge.choosing_distance(drawn.images)
+            images, _ = draw(run.run, plan, labels, seed=s.seed + 1, batch_size=s.batch_size)
+            return self.evaluator.choosing_distance(images)
 
-        trials = search(case.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
+        trials = search(run.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
         listed = [asdict(trial) for trial in trials]
-        write_atomically(path, json.dumps({"run": case.name, "asked": asked, "trials": listed}, indent=1))
+        write_atomically(path, json.dumps({"run": run.name, "asked": asked, "trials": listed}, indent=1))
         return trials
 
-    def of_plan(self, case: Case, plan: Plan, num_images: int) -> Kept:
-        """The row of a run with this plan."""
+    def with_plan(self, run: NamedRun, plan: Plan, num_images: int) -> CachedResult:
+        """Return the result of a run with this plan."""
         asked = {"plan": asdict(plan), "images": num_images, "seed": self.settings.seed}
-        path = self._path(case, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
-        picture = path.with_suffix(".png")
-        if (known := _read_json(path)) is not None and picture.exists():
-            here = {"model": case.name, "run": str(case.folder), "floor_images": self.judge.floor_images(num_images)}
-            return Kept(Result(**{**known["result"], **here}), _read_strip(picture, case.run.image_shape[0]))
-        labels = self._labels(case.run, num_images)
-        drawn = draw(case.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
-        result = self._result(case, plan, drawn)
-        save_png(tile(drawn.images[:SHOWN], SHOWN, gap=0), picture)
-        write_atomically(path, json.dumps({"asked": asked, "result": asdict(result)}, indent=1))
-        return Kept(result, drawn.images[:SHOWN])
+        path = self._path(run, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
+        if (known := _read_json(path)) is not None:
+            shown = _read_images(path, known, run.run.image_shape[0])
+            if shown is not None:
+                floor_images = self.evaluator.floor_images(num_images)
+                here = {"model": run.name, "run": str(run.folder), "floor_images": floor_images}
+                return CachedResult(Result(**{**known["result"], **here}), shown)
+        labels = self._labels(run.run, num_images)
+        images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
+        result, shown = self._result(run, plan, images, cost), images[:SHOWN]
+        picture = base64.b64encode(images_to_png(shown, SHOWN)).decode()
+        write_atomically(path, json.dumps({"asked": asked, "result": asdict(result), "images": picture}, indent=1))
+        return CachedResult(result, shown)
 
-    def _result(self, case: Case, plan: Plan, drawn: Drawn) -> Result:
-        seed = self.settings.seed
-        cost = case.run.model.cost()
-        budget = Budget.of(plan.budget, cost)
-        measures = self.judge.measure(drawn.images, seed=seed)
-        floor, kernel_floor = self.judge.floor(len(drawn.images))
+    def _result(self, run: NamedRun, plan: Plan, images: Tensor, cost: SamplingCost) -> Result:
+        model = run.run.model.cost()
+        budget = Budget.of(plan.budget, model)
+        n, seed = len(images), self.settings.seed
+        values = {**self.evaluator.measure(images, seed=seed), **self.evaluator.floor(n)}
         return Result(
-            model=case.name,
-            run=str(case.folder),
-            parameters=cost.total_parameters,
+            model=run.name,
+            run=str(run.folder),
+            parameters=model.total_parameters,
             sampler=plan.sampler,
             grid=plan.grid,
             budget=plan.budget,
@@ -144,67 +138,59 @@ class Rows:
             reuse=plan.reuse,
             guidance=plan.guidance,
             candidates=1,
-            passes=drawn.passes,
-            macs=drawn.macs,
-            seconds=drawn.seconds,
-            distance=measures.distance.value,
-            distance_low=measures.distance.low,
-            distance_high=measures.distance.high,
-            distance_floor=floor,
-            floor_images=self.judge.floor_images(len(drawn.images)),
-            kid=measures.kernel.value,
-            kid_low=measures.kernel.low,
-            kid_high=measures.kernel.high,
-            kid_floor=kernel_floor,
-            precision=measures.manifold.precision,
-            recall=measures.manifold.recall,
-            novelty=measures.novelty,
-            images=len(drawn.images),
+            passes=cost.passes / n,
+            macs=cost.macs / n,
+            seconds=cost.seconds / n,
+            floor_images=self.evaluator.floor_images(n),
+            images=n,
             seed=seed,
+            measures={name: value for name, value in values.items() if name not in _FIELDS},
+            **{name: value for name, value in values.items() if name in _FIELDS},  # type: ignore[arg-type]
         )
 
     def _labels(self, run: Run, count: int) -> list[int]:
         classes = run.model.shape.num_classes
-        # An imported model may have been trained on other classes than it is judged by.
+        # An imported model may have been trained on other classes than those of the images.
         return (
-            self.judge.labels(count)
-            if classes == len(self.judge.class_sizes)
+            self.evaluator.labels(count)
+            if classes == len(self.evaluator.class_sizes)
             else balanced_labels(range(count), classes)
         )
 
-    def _path(self, case: Case, name: str, asked: dict[str, Any]) -> Path:
-        made_by = {"weights": case.run.weights}
-        if case.run.autoencoder.sha256:
-            made_by["autoencoder"] = case.run.autoencoder.sha256
+    def _path(self, run: NamedRun, name: str, asked: dict[str, Any]) -> Path:
+        made_by = {"weights": run.run.weights}
+        if run.run.autoencoder.sha256:
+            made_by["autoencoder"] = run.run.autoencoder.sha256
         text = json.dumps({**self.fixed, **made_by, **asked}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        slug = re.sub(r"[^\w.-]+", "-", f"{case.run.recipe.name}-{name}")
+        slug = re.sub(r"[^\w.-]+", "-", f"{run.run.recipe.name}-{name}")
         return self.folder / f"{slug}-{digest}.json"
 
 
-def draw(run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: int) -> Drawn:
-    """Images 0, 1, ... of a run under a plan, one for each label."""
-    sampler, num_images = run.sampler(plan, seed=seed), len(labels)
-    made, passes, macs, seconds = [], 0.0, 0.0, 0.0
-    for start in range(0, num_images, batch_size):
-        indices = range(start, min(start + batch_size, num_images))
-        batch = sampler(indices, labels[indices.start : indices.stop])
-        made.append(batch.pixels)
-        passes, macs = passes + batch.passes * len(indices), macs + batch.macs * len(indices)
-        seconds += batch.seconds
-    return Drawn(torch.cat(made), passes / num_images, macs / num_images, seconds / num_images)
+def draw(run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: int) -> tuple[Tensor, SamplingCost]:
+    """Draw the images 0, 1, ... of a run, one for each label: (N, C, H, W) uint8, and their cost."""
+    batches: list[Tensor] = []
+    cost = draw_images(
+        run.sampler(plan, seed=seed),
+        range(len(labels)),
+        labels,
+        batch_size=batch_size,
+        keep=lambda _, pixels: batches.append(pixels),
+    )
+    return torch.cat(batches), cost
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # a damaged row is made again
+    except (FileNotFoundError, json.JSONDecodeError):  # a damaged file is written again
         return None
 
 
-def _read_strip(path: Path, channels: int) -> Tensor:
-    with Image.open(path) as image:
-        array = np.asarray(image.convert("RGB"))  # (H, SHOWN * W, 3)
-    height = array.shape[0]
-    images = array.reshape(height, SHOWN, -1, 3).transpose(1, 3, 0, 2)  # (SHOWN, 3, H, W)
-    return torch.from_numpy(images[:, :channels].copy())  # (SHOWN, C, H, W)
+def _read_images(path: Path, known: dict[str, Any], channels: int) -> Tensor | None:
+    """The first images of a result, (SHOWN, C, H, W); None if they are lost. Earlier versions kept a PNG beside it."""
+    try:
+        data = base64.b64decode(known["images"]) if "images" in known else path.with_suffix(".png").read_bytes()
+        return images_from_png(data, SHOWN)[:, :channels]
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,10 +1,12 @@
-"""Where pictures go: into the page, and into files beside it."""
+"""Figures of a page: drawn into the page, and kept as PNGs in a folder beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fpdm.drawing.images import strip
 from fpdm.drawing.page import Block, Figure, Fold, Gallery, Strip
@@ -12,30 +14,51 @@ from fpdm.drawing.plots import Plot, render
 from fpdm.drawing.sheets import Sheet, draw_sheet
 from fpdm.drawing.text import shortened, slug
 
-SHOWN = 3  # sheets; further ones are folded away
-PIXELS = 2e6  # of all images in the page together, so that it stays small
-LEAST, MOST = 72, 128  # pixels that an image takes on the page
+SHOWN = 3  # sheets; further ones are folded
+PIXELS = 2e6  # of all images in the page together, to keep it small
+LEAST, MOST = 72, 128  # width of an image on the page, in pixels
+T = TypeVar("T")
 
 
-class Album:
-    """Draws pictures for a page, and keeps each as a PNG in a folder too.
+@dataclass(frozen=True)
+class Drawing:
+    """A plot with its words.
+
+    Attributes:
+        name: Name of its file.
+        plot: The plot.
+        alt: Description for readers who do not see it.
+        caption: Text below it.
+    """
+
+    name: str
+    plot: Plot
+    alt: str
+    caption: str
+
+
+class FigureWriter:
+    """Draws figures for a page and keeps each as a PNG too.
 
     Args:
-        folder: Which must exist.
+        folder: An existing folder for the PNGs.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._taken: set[str] = set()
 
-    def figure(self, name: str, plot: Plot, *, alt: str, caption: str) -> Figure:
-        """A plot; its form for white paper is the one that is kept, under `name`."""
-        picture = render(plot)
-        picture.light.save(self._path(name))
-        return Figure(picture, alt, caption)
+    def draw(self, data: T, figures: Iterable[Callable[[T], Sequence[Drawing]]]) -> list[Block]:
+        """Draw the plots that the functions `figures` make of `data`; the files hold the form for white paper."""
+        blocks: list[Block] = []
+        for drawing in (drawing for figure in figures for drawing in figure(data)):
+            picture = render(drawing.plot)
+            picture.light.save(self._path(drawing.name))
+            blocks.append(Figure(picture, drawing.alt, drawing.caption))
+        return blocks
 
     def sheets(self, sheets: Sequence[Sheet]) -> list[Block]:
-        """Sheets of images, the later ones folded away; each is kept under the beginning of its title."""
+        """Draw sheets of images, later ones folded. A file is named after the title of its sheet up to a colon."""
         count = sum(sheet.columns * len(sheet.rows) for sheet in sheets)
         blocks: list[Block] = []
         for i, sheet in enumerate(sheets):

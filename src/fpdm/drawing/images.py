@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
@@ -53,15 +54,38 @@ def save_png(image: np.ndarray, path: Path) -> None:
 
 
 def tile(images: Tensor, columns: int, *, gap: int) -> np.ndarray:
-    """(N, C, H, W) uint8 as one picture with `gap` pixels of white between images, (h, w, 3) uint8."""
-    array = to_array(images)  # (N, H, W, 3)
-    n, h, w, _ = array.shape
+    """Arrange images (N, C, H, W) uint8 in a grid (h, w, 3) uint8, with `gap` white pixels between them."""
+    # Not torchvision's make_grid: it adds a margin, narrows a grid of few images and treats a single one differently.
+    n, _, h, w = images.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
-    for i in range(n):
-        top, left = i // columns * (h + gap), i % columns * (w + gap)
-        sheet[top : top + h, left : left + w] = array[i]
-    return sheet
+    cells = np.full((rows * columns, h + gap, w + gap, 3), 255, np.uint8)
+    cells[:n, :h, :w] = to_array(images)
+    grid = cells.reshape(rows, columns, h + gap, w + gap, 3).swapaxes(1, 2)  # (rows, h + gap, columns, w + gap, 3)
+    return grid.reshape(rows * (h + gap), columns * (w + gap), 3)[: rows * (h + gap) - gap, : columns * (w + gap) - gap]
+
+
+def images_to_png(images: Tensor, columns: int) -> bytes:
+    """Encode images (N, C, H, W) uint8 as one PNG without loss, `columns` of them in a row."""
+    grid = tile(images, columns, gap=0)
+    return Png.of(Image.fromarray(grid[..., 0] if images.shape[1] == 1 else grid), grid.shape[1]).data
+
+
+def images_from_png(data: bytes, columns: int, rows: int = 1) -> Tensor:
+    """Decode the images of `images_to_png`: (rows * columns, C, H, W) uint8.
+
+    Raises:
+        ValueError: The file is damaged or not a PNG, or its size is not a multiple of the numbers of images.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            grid = np.atleast_3d(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")))
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a damaged PNG
+        raise ValueError(str(error)) from error
+    height, width, channels = grid.shape
+    if height % rows or width % columns:
+        raise ValueError(f"it is {width} x {height}; expected {columns} x {rows} images of equal size")
+    cells = grid.reshape(rows, height // rows, columns, width // columns, channels).transpose(0, 2, 4, 1, 3)
+    return torch.from_numpy(cells.reshape(rows * columns, channels, height // rows, width // columns).copy())
 
 
 def enlarged(images: Tensor) -> Tensor:

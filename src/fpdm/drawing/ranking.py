@@ -40,7 +40,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Ranking:
     """The order at one budget.
 
     Attributes:
@@ -54,7 +54,7 @@ class Standing:
     others: tuple[Estimate, ...]
 
     @classmethod
-    def of(cls, budget: int, estimates: Sequence[Estimate]) -> Standing:
+    def of(cls, budget: int, estimates: Sequence[Estimate]) -> Ranking:
         """Order the estimates, of which there is at least one."""
         best, *others = sorted(estimates, key=lambda estimate: estimate.value)
         return cls(budget, best, tuple(others))
@@ -65,19 +65,19 @@ class Standing:
         return tuple(other for other in self.others if not self.best.clearly_below(other))
 
 
-def verdict(standings: Sequence[Standing], *, quantity: str) -> list[str]:
+def verdict(rankings: Sequence[Ranking], *, quantity: str) -> list[str]:
     """Which is lowest at which budgets, and whether that is clear, in at most four sentences.
 
     Where intervals overlap there is no clear difference, whatever the values are.
 
     Args:
-        standings: One for each budget, in order.
+        rankings: One for each budget, in order.
         quantity: What the values are, as "Fréchet distance".
     """
-    compared = [standing for standing in standings if standing.others]
-    alone = [standing for standing in standings if not standing.others]
-    clear = [standing for standing in compared if not standing.rivals]
-    unclear = [standing for standing in compared if standing.rivals]
+    compared = [ranking for ranking in rankings if ranking.others]
+    alone = [ranking for ranking in rankings if not ranking.others]
+    clear = [ranking for ranking in compared if not ranking.rivals]
+    unclear = [ranking for ranking in compared if ranking.rivals]
     sentences = []
     if compared:
         sentences.append(_lowest(compared, quantity))
@@ -92,49 +92,47 @@ def verdict(standings: Sequence[Standing], *, quantity: str) -> list[str]:
         sentences.append(f"{where} interval lies below all others; next is {_next(clear)}.")
     if unclear:
         sentences.append(f"There is no clear difference {_even(unclear, compared)}: the intervals overlap.")
-    for name, mine in _stretches(alone, lambda standing: standing.best.name):
+    for name, mine in _stretches(alone, lambda ranking: ranking.best.name):
         name = shortened(name, LONGEST)
         what = f"only {name} was measured, with" if compared else f"block passes {name} has a {quantity} of"
         sentences.append(f"At {_budgets(mine)} {what} {_values(mine)}.")
     return sentences
 
 
-def _lowest(standings: Sequence[Standing], quantity: str) -> str:
+def _lowest(rankings: Sequence[Ranking], quantity: str) -> str:
     parts = []
-    for name, mine in _stretches(standings, lambda standing: standing.best.name):
+    for name, mine in _stretches(rankings, lambda ranking: ranking.best.name):
         name = shortened(name, LONGEST)
         first = f"At {_budgets(mine)} block passes {name} has the lowest {quantity}, {_values(mine)}"
         parts.append(f"at {_budgets(mine)} it is {name}, with {_values(mine)}" if parts else first)
     return "; ".join(parts) + "."
 
 
-def _next(standings: Sequence[Standing]) -> str:
+def _next(rankings: Sequence[Ranking]) -> str:
     parts = []
-    for name, mine in _stretches(standings, lambda standing: standing.others[0].name):
-        where = f" at {_budgets(mine)}" if len(mine) < len(standings) else ""
-        parts.append(
-            f"{shortened(name, LONGEST)}{where} with {listing([str(standing.others[0]) for standing in mine])}"
-        )
+    for name, mine in _stretches(rankings, lambda ranking: ranking.others[0].name):
+        where = f" at {_budgets(mine)}" if len(mine) < len(rankings) else ""
+        parts.append(f"{shortened(name, LONGEST)}{where} with {listing([str(ranking.others[0]) for ranking in mine])}")
     return "; ".join(parts)
 
 
-def _even(standings: Sequence[Standing], compared: Sequence[Standing]) -> str:
+def _even(rankings: Sequence[Ranking], compared: Sequence[Ranking]) -> str:
     parts = []
-    for names, mine in _stretches(standings, lambda standing: [rival.name for rival in standing.rivals]):
+    for names, mine in _stretches(rankings, lambda ranking: [rival.name for rival in ranking.rivals]):
         where = f" at {_budgets(mine)}" if len(mine) < len(compared) else ""
         names = [shortened(name, LONGEST) for name in names]
         parts.append(f"to {listing(names) if len(names) < 4 else f'{len(names)} other models'}{where}")
     return listing(parts)
 
 
-def _stretches(standings: Sequence[Standing], key: Callable[[Standing], T]) -> Iterator[tuple[T, list[Standing]]]:
+def _stretches(rankings: Sequence[Ranking], key: Callable[[Ranking], T]) -> Iterator[tuple[T, list[Ranking]]]:
     """Neighbours that are alike, together."""
-    return ((what, list(group)) for what, group in groupby(standings, key=key))
+    return ((what, list(group)) for what, group in groupby(rankings, key=key))
 
 
-def _budgets(standings: Sequence[Standing]) -> str:
-    return listing([f"{standing.budget:,}" for standing in standings])
+def _budgets(rankings: Sequence[Ranking]) -> str:
+    return listing([f"{ranking.budget:,}" for ranking in rankings])
 
 
-def _values(standings: Sequence[Standing]) -> str:
-    return listing([str(standing.best) for standing in standings])
+def _values(rankings: Sequence[Ranking]) -> str:
+    return listing([str(ranking.best) for ranking in rankings])

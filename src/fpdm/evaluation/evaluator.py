@@ -1,11 +1,10 @@
-"""What images are judged by: distances, precision and recall in one extractor's features, with floors beside them."""
+"""Measure generated images against a data set's real ones, in the features of one extractor."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,107 +12,78 @@ from torch import Tensor
 from fpdm.data.images import ImageSet
 from fpdm.data.labels import proportional_labels
 from fpdm.data.splits import Splits
-from fpdm.evaluation.bootstrap import Interval
-from fpdm.evaluation.extractor import Extractor, extractor
-from fpdm.evaluation.features import Features
-from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance, frechet_interval
-from fpdm.evaluation.kid import kernel_distance, kernel_interval
-from fpdm.evaluation.nearest import Nearest, nearest
-from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
-
-_NEIGHBOUR = 3  # of precision and recall
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What is known of a set of generated images.
-
-    Attributes:
-        distance: Fréchet distance to the test images.
-        kernel: Kernel distance to them.
-        manifold: Precision and recall against as many test images.
-        novelty: Median distance to the nearest training image over that of the test images.
-    """
-
-    distance: Interval
-    kernel: Interval
-    manifold: PrecisionRecall
-    novelty: float
+from fpdm.evaluation.extractor import Extractor, train_extractor
+from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
+from fpdm.evaluation.measure import RealFeatures
+from fpdm.evaluation.measures import MEASURES
+from fpdm.evaluation.nearest import nearest
+from fpdm.evaluation.precision_recall import NEIGHBOUR
 
 
 class Evaluator:
-    """Judges images by a data set's splits.
+    """Measures generated images against the splits of a data set.
 
     Args:
-        splits: The extractor is trained on the first; plans are chosen by the second, results reported on the third.
+        splits: Trains the extractor on the training split, chooses plans by the validation split, and reports results
+            on the test split.
 
     Attributes:
-        extractor: Whose features.
-        splits: As given.
+        extractor: Computes the features.
+        real: Features of the real images.
+        splits: The splits as given.
     """
 
-    def __init__(self, splits: Splits) -> None:
+    def __init__(self, splits: Splits[ImageSet]) -> None:
         self.splits = splits
-        self.extractor: Extractor = extractor(splits.train, splits.test)
+        self.extractor: Extractor = train_extractor(splits.train, splits.test)
+        self.real = RealFeatures(self.extractor, splits)
 
     @functools.cached_property
-    def train(self) -> Features:
-        """Of the training images."""
-        return self.extractor.features(self.splits.train.images)
+    def _validation(self) -> GaussianStatistics:
+        return self._statistics(self.splits.validation.images)
 
     @functools.cached_property
-    def test(self) -> Features:
-        """Of the test images."""
-        return self.extractor.features(self.splits.test.images)
+    def _test(self) -> GaussianStatistics:
+        return GaussianStatistics.of(self.real.test)
 
-    @functools.cached_property
-    def _chooser(self) -> GaussianStatistics:
-        return GaussianStatistics.of(self.extractor.features(self.splits.validation.images))
-
-    @functools.cached_property
-    def _reference(self) -> GaussianStatistics:
-        return GaussianStatistics.of(self.test)
-
-    @functools.cached_property
-    def _unseen(self) -> float:
-        # Not 0, which it is where most test images are copies of training images.
-        return max(float(nearest(self.test, self.train).distances.median()), 1e-12)
+    def _statistics(self, images: Tensor) -> GaussianStatistics:
+        return GaussianStatistics.of(self.extractor.features(images))
 
     def choosing_distance(self, images: Tensor) -> float:
-        """Fréchet distance of images (N, C, H, W) to the validation images."""
-        return frechet_distance(GaussianStatistics.of(self.extractor.features(images)), self._chooser)
+        """Return the Fréchet distance of images (N, C, H, W) to the validation images."""
+        return frechet_distance(self._statistics(images), self._validation)
 
     def distance(self, images: Tensor) -> float:
-        """Fréchet distance of images (N, C, H, W) to the test images."""
-        return frechet_distance(GaussianStatistics.of(self.extractor.features(images)), self._reference)
+        """Return the Fréchet distance of images (N, C, H, W) to the test images."""
+        return frechet_distance(self._statistics(images), self._test)
 
-    def measure(self, images: Tensor, *, seed: int) -> Measures:
-        """Everything that is reported of generated images (N, C, H, W) uint8; `seed` is the bootstrap's."""
-        made = self.extractor.features(images)
-        # Precision and recall depend on the numbers of images: equal ones, spread over the test split.
-        n = min(len(images), len(self.test.values))
-        fewer = Features(made.values[:n], made.extractor)
-        real = Features(self.test.values[torch.arange(n) * len(self.test.values) // n], self.test.extractor)
-        return Measures(
-            frechet_interval(made, self._reference, seed=seed),
-            kernel_interval(made, self.test, seed=seed),
-            precision_recall(fewer, real, k=_NEIGHBOUR),
-            float(nearest(made, self.train).distances.median()) / self._unseen,
-        )
+    def measure(self, images: Tensor, *, seed: int) -> dict[str, float]:
+        """Compute every measure of `MEASURES`.
+
+        Args:
+            images: Generated images, (N, C, H, W) uint8.
+            seed: Seed of the bootstrap.
+
+        Returns:
+            The values by the names that they are recorded under.
+        """
+        generated = self.extractor.features(images)
+        found = (measure.compute(generated, self.real, seed) for measure in MEASURES)
+        return {name: value for values in found for name, value in values.items()}
 
     @functools.cached_property
     def class_sizes(self) -> tuple[int, ...]:
-        """Images of each class in the test split; empty without classes."""
+        """Number of test images of each class; empty for data without classes."""
         test = self.splits.test
         return tuple(test.labels.bincount(minlength=test.num_classes).tolist()) if test.num_classes else ()
 
     def labels(self, count: int) -> list[int]:
-        """What to generate to be judged, in the test split's proportions, and what real images stand beside it."""
+        """Return `count` labels in the proportions of the test split, for generated images and the real ones shown."""
         return proportional_labels(count, self.class_sizes)
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  (a judge lives as long as its comparison)
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (an evaluator lives as long as its comparison)
     def floor_images(self, count: int) -> int:
-        """How many training images there are with the first of `count` labels, none taken twice; `count` at most."""
+        """Return how many different training images there are for the first of `count` labels, `count` at most."""
         left = self.splits.train.labels.bincount(minlength=max(len(self.class_sizes), 1)).tolist()
         for place, label in enumerate(self.labels(count)):
             if not left[label]:
@@ -121,33 +91,34 @@ class Evaluator:
             left[label] -= 1
         return count
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  (a judge lives as long as its comparison)
-    def floor(self, count: int) -> tuple[float, float]:
-        """The Fréchet and the kernel distance of `floor_images(count)` training images."""
-        real = self.extractor.features(with_labels(self.splits.train, self.labels(self.floor_images(count))))
-        return frechet_distance(GaussianStatistics.of(real), self._reference), kernel_distance(real, self.test)
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (an evaluator lives as long as its comparison)
+    def floor(self, count: int) -> dict[str, float]:
+        """Return what the measures with a floor give for `floor_images(count)` training images."""
+        training = self.extractor.features(with_labels(self.splits.train, self.labels(self.floor_images(count))))
+        found = (measure.floor(training, self.real) for measure in MEASURES if measure.floor)
+        return {name: value for values in found for name, value in values.items()}
 
     def nearest_training(self, images: Tensor) -> Tensor:
-        """The training image nearest to each image in feature space: (N, C, H, W) uint8."""
-        found: Nearest = nearest(self.extractor.features(images), self.train)
+        """Return the training image nearest to each image in feature space, (N, C, H, W) uint8."""
+        found = nearest(self.extractor.features(images), self.real.train)
         return self.splits.train.images[found.indices]  # (N, C, H, W)
 
 
 def check_measurable(splits: Splits[ImageSet]) -> None:
-    """Check, before an extractor is trained, that there are images enough for plans to be chosen and for `measure`.
+    """Check that there are enough images to choose plans and to measure, before an extractor is trained.
 
     Raises:
-        ValueError: The validation or the test split has too few.
+        ValueError: The validation or the test split has too few images.
     """
-    for what, part, least in (("validation", splits.validation, 2), ("test", splits.test, _NEIGHBOUR + 1)):
+    for what, part, least in (("validation", splits.validation, 2), ("test", splits.test, NEIGHBOUR + 1)):
         if len(part) < least:
             raise ValueError(
-                f"the {what} split of {part.name!r} has {len(part)} images; expected {least} or more to judge by: "
+                f"the {what} split of {part.name!r} has {len(part)} images; expected {least} or more to measure with; "
                 "add images"
             )
 
 
 def with_labels(data: ImageSet, labels: Sequence[int]) -> Tensor:
-    """Real images with these labels: (N, C, H, W) uint8, some twice if there are too few."""
+    """Return real images with these labels, (N, C, H, W) uint8; some repeat if there are too few."""
     images_of = {label: itertools.cycle(torch.nonzero(data.labels == label).flatten().tolist()) for label in {*labels}}
     return data.images[[next(images_of[label]) for label in labels]]  # (N, C, H, W)

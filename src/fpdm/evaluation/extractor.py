@@ -93,7 +93,7 @@ class Extractor:
         return Features(torch.cat(batches).double(), self.identity)
 
 
-def extractor(
+def train_extractor(
     train: ImageSet, held_out: ImageSet, *, settings: ExtractorSettings | None = None, cache: Path | str | None = None
 ) -> Extractor:
     """Train an extractor on `train`, or take it from the cache: a classifier if there are classes, else an autoencoder.

@@ -1,7 +1,8 @@
-"""The Fréchet distance between two sets of images, seen through an extractor's features as two Gaussians."""
+"""The Fréchet distance between two sets of images, as Gaussians fitted to their features."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fpdm.evaluation.bootstrap import Bootstrap, Interval
 from fpdm.evaluation.features import Features, check_comparable
+from fpdm.evaluation.measure import Measure, RealFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,3 +169,20 @@ def _frechet(a: GaussianStatistics, b: GaussianStatistics) -> float:
     cross = torch.linalg.eigvalsh((product + product.T) / 2.0).clamp_min(0.0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2.0 * cross
     return max(float(distance), 0.0)
+
+
+@functools.lru_cache(maxsize=1)
+def _statistics_of_test(real: RealFeatures) -> GaussianStatistics:
+    return GaussianStatistics.of(real.test)
+
+
+def _measure(generated: Features, real: RealFeatures, seed: int) -> dict[str, float]:
+    found = frechet_interval(generated, _statistics_of_test(real), seed=seed)
+    return {"distance": found.value, "distance_low": found.low, "distance_high": found.high}
+
+
+def _floor(training: Features, real: RealFeatures) -> dict[str, float]:
+    return {"distance_floor": frechet_distance(GaussianStatistics.of(training), _statistics_of_test(real))}
+
+
+FRECHET = Measure(_measure, _floor)

@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of images: the squared maximum mean discrepancy of their features."""
+"""The kernel distance (KID) between two sets of images: the squared maximum mean discrepancy of their features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from fpdm.evaluation.blocks import rows_of_a_block
 from fpdm.evaluation.bootstrap import Bootstrap, Interval
 from fpdm.evaluation.features import Features, check_comparable
+from fpdm.evaluation.measure import Measure, RealFeatures
 
 
 def kernel_distance(generated: Features, reference: Features) -> float:
@@ -102,3 +103,15 @@ def _kernel_sums(x: Tensor, counts: Tensor) -> Tensor:
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     """k(x_i, y_j), (n, m), of `x` (n, F) and `y` (m, F)."""
     return (x @ y.T).div_(x.shape[1]).add_(1.0).pow_(3)  # (n, m)
+
+
+def _measure(generated: Features, real: RealFeatures, seed: int) -> dict[str, float]:
+    found = kernel_interval(generated, real.test, seed=seed)
+    return {"kid": found.value, "kid_low": found.low, "kid_high": found.high}
+
+
+def _floor(training: Features, real: RealFeatures) -> dict[str, float]:
+    return {"kid_floor": kernel_distance(training, real.test)}
+
+
+KID = Measure(_measure, _floor)

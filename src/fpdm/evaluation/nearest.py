@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from fpdm.evaluation.blocks import distance_blocks
 from fpdm.evaluation.features import Features, check_comparable
+from fpdm.evaluation.measure import Measure, RealFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,3 +37,23 @@ def nearest(query: Features, training: Features) -> Nearest:
         raise ValueError(f"{len(query.values)} and {len(training.values)} images; expected at least one in each set")
     found = [block.min(dim=1) for block in distance_blocks(query.values, training.values)]
     return Nearest(torch.cat([f.indices for f in found]), torch.cat([f.values for f in found]))
+
+
+@functools.lru_cache(maxsize=1)
+def _median_of_test(real: RealFeatures) -> float:
+    # Never 0, which the median is if most test images are copies of training images.
+    return max(float(nearest(real.test, real.train).distances.median()), 1e-12)
+
+
+def _measure(generated: Features, real: RealFeatures, seed: int) -> dict[str, float]:
+    return {"novelty": float(nearest(generated, real.train).distances.median()) / _median_of_test(real)}
+
+
+NOVELTY = Measure(
+    _measure,
+    explanation=(
+        "Novelty",
+        "is the median distance of generated images to their nearest training image, divided by the same median of "
+        "the test images: 1 means as far away as unseen images, near 0 means memorised.",
+    ),
+)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from fpdm.evaluation.blocks import distance_blocks
 from fpdm.evaluation.features import Features, check_comparable
+from fpdm.evaluation.measure import Measure, RealFeatures
+
+NEIGHBOUR = 3  # the radius of a ball is the distance to this nearest neighbour
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class PrecisionRecall:
     recall: float
 
 
-def precision_recall(generated: Features, reference: Features, k: int = 3) -> PrecisionRecall:
+def precision_recall(generated: Features, reference: Features, k: int = NEIGHBOUR) -> PrecisionRecall:
     """Precision and recall by nearest neighbours (Kynkäänniemi et al. 2019, eq. 1 and 2).
 
     A set's manifold is the union of balls around its images, each as far as the image's `k`-th nearest neighbour in the
@@ -55,3 +58,23 @@ def _covered(points: Tensor, images: Tensor, k: int) -> float:
     radius = torch.cat(radii)  # (M,)
     inside = [(block <= radius).any(dim=1) for block in distance_blocks(points, images)]  # of (n,)
     return float(torch.cat(inside).double().mean())
+
+
+def _measure(generated: Features, real: RealFeatures, seed: int) -> dict[str, float]:
+    # Both values depend on the numbers of images, so equal numbers are taken; the test images are spread evenly.
+    m = len(real.test.values)
+    n = min(len(generated.values), m)
+    few = Features(generated.values[:n], generated.extractor)  # (n, F)
+    test = Features(real.test.values[torch.arange(n) * m // n], real.test.extractor)  # (n, F)
+    found = precision_recall(few, test)
+    return {"precision": found.precision, "recall": found.recall}
+
+
+PRECISION_RECALL = Measure(
+    _measure,
+    explanation=(
+        "Precision and recall",
+        "are the share of generated images that lie within the manifold of the real ones, and the share of real "
+        "images within that of the generated ones (Kynkäänniemi et al. 2019).",
+    ),
+)

@@ -1,4 +1,4 @@
-"""The sections of a report that are about the models themselves: size, memory, convergence, training, settings."""
+"""The sections of a report about the models: size and memory, convergence, training, settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from fpdm.compare.report_view import View
 from fpdm.compare.results import Trained
-from fpdm.drawing.figures import Album
-from fpdm.drawing.numbers import MISSING, Unit, decimals, duration, fixed, short, unit
-from fpdm.drawing.page import Block, Cell, Code, Figure, Fold, Group, Section, Table
+from fpdm.drawing.figures import Drawing, FigureWriter
+from fpdm.drawing.numbers import MISSING, Unit, decimals, duration, fixed, short, smoothed, unit
+from fpdm.drawing.page import Block, Cell, Code, Fold, Group, Section, Table
 from fpdm.drawing.plots import Curve, Curves, DotPanel, Dots, HeatMap, HeatMaps, Panel
 from fpdm.drawing.text import listing, shortened
 
@@ -21,10 +22,9 @@ POINTS = 400  # of a loss curve
 _PLAIN = Unit(1.0, "")
 
 
-def models_section(models: Sequence[Trained], album: Album) -> Section:
-    """Parameters, training, memory: a table, and dots where there is more than one model."""
-    table = _models_table(models)
-    return Section("Models", [table] if len(models) == 1 else [table, _models_figure(models, album)])
+def models_section(view: View, figures: FigureWriter) -> Section:
+    """List the models' parameters, training and memory."""
+    return Section("Models", [_models_table(view.comparison.models), *figures.draw(view, (models_figure,))])
 
 
 def _models_table(models: Sequence[Trained]) -> Table:
@@ -51,15 +51,19 @@ def _models_table(models: Sequence[Trained]) -> Table:
         ("validation loss", number(_validation_loss)),
     ]
     return Table(
-        "What the models are and what their training took. Saved is what a training step keeps of one image for the "
-        "backward pass, on average and at most over the draws of the iterations; small print is the share of the "
-        "largest. The final loss is the mean over the last twentieth of the training.",
+        "Size of the models and cost of their training. Saved memory is what a training step keeps per image for the "
+        "backward pass, mean and largest over the random numbers of iterations; small print gives the share of the "
+        "largest model. The final loss is the mean over the last twentieth of the training.",
         [title for title, _ in columns],
         [Group([[write(one) for _, write in columns] for one in models])],
     )
 
 
-def _models_figure(models: Sequence[Trained], album: Album) -> Figure:
+def models_figure(view: View) -> list[Drawing]:
+    """Draw size, memory and training of the models, if there are several."""
+    models = view.comparison.models
+    if len(models) == 1:
+        return []
     names, size, saved = [one.model for one in models], _size_unit(models), _saved_unit(models)
     panels = [
         DotPanel(_size_label(size), [one.parameters / size.factor for one in models]),
@@ -70,13 +74,15 @@ def _models_figure(models: Sequence[Trained], album: Album) -> Figure:
         ),
         DotPanel("training steps", [one.steps for one in models]),
     ]
-    return album.figure(
-        "models",
-        Dots(panels, names),
-        alt=f"Parameters, saved memory and training steps of {listing(names)}.",
-        caption="Size, memory and training. Of the memory a dot is the mean over the draws of the iterations, and its "
-        "line reaches to the most.",
-    )
+    return [
+        Drawing(
+            "models",
+            Dots(panels, names),
+            alt=f"Parameters, saved memory and training steps of {listing(names)}.",
+            caption="Size, memory and training. For the memory, a dot is the mean over the random numbers of "
+            "iterations and its line reaches to the largest.",
+        )
+    ]
 
 
 def _size_unit(models: Sequence[Trained]) -> Unit:
@@ -91,11 +97,16 @@ def _saved_unit(models: Sequence[Trained]) -> Unit:
     return unit((one.saved_bytes_max for one in models), "B")
 
 
-def convergence_section(models: Sequence[Trained], album: Album) -> Section:
-    """Residuals by timestep and iteration; empty if no model iterates."""
-    iterating = [one for one in models if one.residuals]
+def convergence_section(view: View, figures: FigureWriter) -> Section:
+    """Show how fast the fixed points converge; empty if no model iterates."""
+    return Section("Convergence", figures.draw(view, (residuals_figure,)))
+
+
+def residuals_figure(view: View) -> list[Drawing]:
+    """Draw residuals by timestep and iteration."""
+    iterating = [one for one in view.comparison.models if one.residuals]
     if not iterating:
-        return Section("Convergence", [])
+        return []
     maps = [
         HeatMap(
             one.model,
@@ -106,62 +117,73 @@ def convergence_section(models: Sequence[Trained], album: Album) -> Section:
         for one in iterating
     ]
     last = [row[-1] for one in iterating for row in one.residuals]
-    figure = album.figure(
-        "residuals",
-        HeatMaps(maps, "timestep", "iteration", "relative change"),
-        alt=f"Residual by timestep and iteration of {listing([one.model for one in iterating])}; after the last "
-        f"iteration from {min(last):.1g} to {max(last):.1g}.",
-        caption="How much an iteration still changes the fixed point's iterate, |z − z′| / |z|, by timestep (the "
-        "noisiest at the top) and iteration, with one scale of colours for all models. A row that darkens quickly "
-        "converges quickly; a small change says nothing of the quality of the images.",
-    )
-    return Section("Convergence", [figure])
+    return [
+        Drawing(
+            "residuals",
+            HeatMaps(maps, "timestep", "iteration", "relative change"),
+            alt=f"Residual by timestep and iteration of {listing([one.model for one in iterating])}; after the last "
+            f"iteration from {min(last):.1g} to {max(last):.1g}.",
+            caption="How much an iteration still changes the iterate of the fixed point, |z − z′| / |z|, by timestep "
+            "(noisiest at the top) and iteration, on one colour scale for all models. A row that darkens quickly "
+            "converges quickly. A small change says nothing about the quality of the images.",
+        )
+    ]
 
 
-def training_section(models: Sequence[Trained], names: Sequence[str], album: Album) -> Section:
-    """Losses, of the models that have any; `names` are those of all models, so that each looks as elsewhere."""
-    logged, checked = [one for one in models if one.losses], [one for one in models if one.validation]
-    blocks: list[Block] = []
-    if logged:
-        macs = unit((one.losses[-1][1] for one in logged), "MACs")
-        panels = [
-            Panel("training steps", [_loss_curve(one, 0, 1.0) for one in logged]),
-            Panel(f"training {macs.name}", [_loss_curve(one, 1, macs.factor) for one in logged]),
-        ]
-        figure = album.figure(
+def training_section(view: View, figures: FigureWriter) -> Section:
+    """Show the losses of the models that recorded any."""
+    return Section("Training", figures.draw(view, (loss_figure, validation_figure)))
+
+
+def loss_figure(view: View) -> list[Drawing]:
+    """Draw the training loss over steps and compute."""
+    logged = [one for one in view.comparison.models if one.losses]
+    if not logged:
+        return []
+    macs = unit((one.losses[-1][1] for one in logged), "MACs")
+    panels = [
+        Panel("training steps", [_loss_curve(one, 0, 1.0) for one in logged]),
+        Panel(f"training {macs.name}", [_loss_curve(one, 1, macs.factor) for one in logged]),
+    ]
+    return [
+        Drawing(
             "loss",
-            Curves(panels, names, names, "training loss", logarithmic=True),
+            Curves(panels, view.names, view.names, "training loss", logarithmic=True),
             alt=f"Training loss over steps and over multiply-accumulates; final: {_each(logged, _final_loss)}.",
-            caption="Training loss over steps and over compute, smoothed, with the recorded values faintly behind. "
-            "Losses of models with different weightings do not compare.",
+            caption="Training loss over steps and over compute, smoothed; the recorded values are faint. Losses of "
+            "models with different weightings cannot be compared.",
         )
-        blocks.append(figure)
-    if checked:
-        curves = [Curve(one.model, *map(list, zip(*sorted(one.validation), strict=True))) for one in checked]
-        panel = Panel("timestep (larger is noisier)", curves, linear=True)
-        figure = album.figure(
+    ]
+
+
+def validation_figure(view: View) -> list[Drawing]:
+    """Draw the validation loss over timesteps."""
+    checked = [one for one in view.comparison.models if one.validation]
+    if not checked:
+        return []
+    curves = [Curve(one.model, *map(list, zip(*sorted(one.validation), strict=True))) for one in checked]
+    panel = Panel("timestep (larger is noisier)", curves, linear=True)
+    return [
+        Drawing(
             "validation",
-            Curves([panel], names, names, "validation loss", logarithmic=True),
+            Curves([panel], view.names, view.names, "validation loss", logarithmic=True),
             alt=f"Loss on validation images by timestep; mean: {_each(checked, _validation_loss)}.",
-            caption="Loss of the averaged weights on validation images, by timestep.",
+            caption="Loss on validation images by timestep, with averaged weights.",
         )
-        blocks.append(figure)
-    return Section("Training", blocks)
+    ]
 
 
 def _loss_curve(one: Trained, column: int, factor: float) -> Curve:
-    """The losses over steps (column 0) or compute (1), and their moving mean over a twenty-fifth of them."""
+    """The losses over steps (column 0) or compute (1), smoothed."""
     values = np.array([loss for *_, loss in one.losses])  # (n,)
-    window = np.ones(max(1, len(values) // 25))  # (w,)
-    weight = np.convolve(np.ones(len(values)), window, "same")  # (n,), less at the ends
-    smooth = np.convolve(values, window, "same") / weight  # (n,)
     chosen = slice(None, None, -(-len(values) // POINTS))
     x = [row[column] / factor for row in one.losses[chosen]]
-    return Curve(one.model, x, smooth[chosen].tolist(), raw=values[chosen].tolist())
+    return Curve(one.model, x, smoothed(values)[chosen].tolist(), raw=values[chosen].tolist())
 
 
-def settings_section(models: Sequence[Trained], comparison: dict[str, Any]) -> Section:
-    """The settings in which models differ, then every setting of each, and `comparison`, those of comparing them."""
+def settings_section(view: View, figures: FigureWriter) -> Section:
+    """List the settings in which the models differ, then every setting of each and of the comparison."""
+    models, comparison = view.comparison.models, view.comparison.settings
     flat = [{"run": one.run, **dict(_flattened(one.recipe))} for one in models]
     fields = [field for field in dict.fromkeys(field for settings in flat for field in settings) if field != "name"]
     differing = [field for field in fields if len({settings.get(field, MISSING) for settings in flat}) > 1]
@@ -169,7 +191,7 @@ def settings_section(models: Sequence[Trained], comparison: dict[str, Any]) -> S
     if differing:
         rows = [[field, *(settings.get(field, MISSING) for settings in flat)] for field in differing]
         names = [shortened(one.model, 48) for one in models]
-        caption = f"The {len(differing)} settings in which the models differ; {len(fields) - len(differing)} are alike."
+        caption = f"The {len(differing)} settings that differ; {len(fields) - len(differing)} are equal."
         blocks.append(Table(caption, ["setting", *names], [Group(rows)], words=names))
     blocks += [Fold(f"Every setting of {one.model}", [_json(one.recipe)]) for one in models]
     if comparison:
