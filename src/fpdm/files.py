@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the hash to know one by."""
+"""Write files atomically, hash them, and lock folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write bytes, or a text as UTF-8, so that a reader, or a kill at any moment, finds the old content or the new."""
+    """Replace a file's content, so that at any moment it has its old content or the new. Text is written as UTF-8."""
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -34,19 +34,19 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
-    """Hold a folder against a second process that would write to it; it is made if need be.
+    """Lock a folder against other processes that would write to it; create it if it does not exist.
 
     Raises:
-        ValueError: Another process holds it.
+        ValueError: Another process holds the lock.
     """
     out.mkdir(parents=True, exist_ok=True)
-    # The system frees the lock of a process that dies, so none goes stale.
+    # The system releases the lock of a process that dies, so a lock never goes stale.
     lock, holder = FileLock(out / ".lock"), out / ".holder"
     try:
         lock.acquire(timeout=0)
     except Timeout:
         who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        raise ValueError(f"{out} is in use by {who}; wait for it, or choose another folder") from None
+        raise ValueError(f"{out} is in use by {who}; wait until it has finished, or choose another folder") from None
     try:
         if holder.exists():
             dead = holder.read_text(encoding="utf-8")
@@ -59,5 +59,5 @@ def lock(out: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Where the project keeps what can be made or fetched again: $XDG_CACHE_HOME/fpdm, by default ~/.cache/fpdm."""
+    """Return the folder for files that can be made again: $XDG_CACHE_HOME/fpdm, by default ~/.cache/fpdm."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpdm"

@@ -1,4 +1,4 @@
-"""The signals that ask a run to stop."""
+"""Handle the signals that ask a run to stop."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals(*, at_once: bool = False) -> Iterator[list[int]]:
-    """Collect the signals that ask a run to stop, so that the step under way can end.
+    """Collect the signals that ask a run to stop, so that the current step can finish.
 
     Args:
-        at_once: Raise KeyboardInterrupt at each as well, where nothing under way is worth its end.
+        at_once: Raise KeyboardInterrupt as well, where nothing needs to finish.
     """
     received: list[int] = []
 
@@ -21,7 +21,7 @@ def stop_signals(*, at_once: bool = False) -> Iterator[list[int]]:
         if at_once:
             raise KeyboardInterrupt
 
-    # Clusters announce the end of a job's time by SIGTERM or, where they are asked to, SIGUSR1.
+    # Clusters announce the end of a job's time by SIGTERM or, on request, by SIGUSR1.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     old = {number: signal.signal(number, receive) for number in numbers}
     try:

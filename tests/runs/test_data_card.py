@@ -81,7 +81,7 @@ def test_images_may_change_until_there_is_a_run(tmp_path: Path) -> None:
     keep(tmp_path, recipe(), first)
     keep(tmp_path, recipe(), other)
     (tmp_path / "recipe.json").write_text(recipe().to_json())
-    with pytest.raises(ValueError, match=r"were 3 images to train on.* and now there are 4 images .* another folder"):
+    with pytest.raises(ValueError, match=r"from 3 images to train on.* to 4 images .* another folder"):
         keep(tmp_path, recipe(), first)
     relabelled = dataset(0, 1, 1)  # as many, but others
     with pytest.raises(ValueError, match="have changed since"):

@@ -16,7 +16,7 @@ from fpdm.models.config import TransformerConfig
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
-from fpdm.runs.run import Run
+from fpdm.runs.run import Run, load_run
 from fpdm.runs.train_config import TrainConfig
 from fpdm.sampling.images import ImageSampler
 from fpdm.sampling.plan import Plan
@@ -103,3 +103,13 @@ def test_an_autoencoder_of_other_latents_is_refused(tmp_path: Path) -> None:
     tiny(tmp_path, latent_channels=3)
     with pytest.raises(ValueError, match="has latents of 3 channels; the model makes 4"):
         latent_run(AutoencoderConfig(str(tmp_path))).sampler(PLAN)
+
+
+RECORDED = sorted(Path(__file__).parents[2].glob("results/**/checkpoints"))
+
+
+@pytest.mark.parametrize("checkpoints", RECORDED, ids=lambda path: str(path.parent.relative_to(path.parents[3])))
+def test_recorded_runs_load(checkpoints: Path) -> None:
+    run = load_run(checkpoints.parent)
+    assert run.progress.step > 0
+    assert all(torch.isfinite(parameter).all() for parameter in run.model.parameters())

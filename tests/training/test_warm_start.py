@@ -77,9 +77,18 @@ def test_what_cannot_be_begun_with_leaves_nothing(dit: Path, tmp_path: Path) -> 
     (tmp_path / "foreign" / "diffusion_pytorch_model.safetensors").touch()
     for wrong, says in (
         (begun_with(tmp_path / "none"), "expected a run, or a folder with a config.json"),
-        (begun_with(tmp_path / "foreign"), "a DiTTransformer2DModel, not one of ours; fpdm import makes it one"),
-        (replace(begun_with(dit), start=WarmStart(str(dit), init_sha256="f" * 64)), "the recipe's have ffffffffffff"),
-        (replace(begun_with(dit), schedule=epsilon), "predicts v, this one is to predict epsilon; give --prediction v"),
+        (
+            begun_with(tmp_path / "foreign"),
+            "it is a DiTTransformer2DModel; expected one of ours; convert it with fpdm import",
+        ),
+        (
+            replace(begun_with(dit), start=WarmStart(str(dit), init_sha256="f" * 64)),
+            "expected ffffffffffff, as the recipe says",
+        ),
+        (
+            replace(begun_with(dit), schedule=epsilon),
+            "predicts v; expected epsilon, as the recipe says; give --prediction v",
+        ),
         (replace(begun_with(dit), model=replace(SHAPE, heads=4)), "heads is 2, here 4"),
     ):
         with pytest.raises(ValueError, match=says):

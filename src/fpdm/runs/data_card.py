@@ -1,4 +1,4 @@
-"""What a run is trained on, kept in its folder: counts, class names and a hash to know the images by, and a picture."""
+"""Record the images that a run is trained on: counts, class names, a hash and a contact sheet."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fpdm.files import lock, write_atomically
 from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, SKIPPED
 from fpdm.runs.recipe import Recipe, differences
 
-_COLUMNS, _WIDEST = 8, 2048  # images across in the picture; pixels across
+_COLUMNS, _MAX_WIDTH = 8, 2048  # of the contact sheet: images, pixels
 
 
 @dataclass(frozen=True)
 class DataCard:
-    """The images of a run, as `data.json` has them.
+    """Description of the images of a run, as in `data.json`.
 
     Attributes:
-        source: As `DataConfig.source`.
-        train: Images to train on.
-        validation: Images to choose by.
-        test: Images to judge by.
-        classes: The classes' names in the order of their labels; none if there are no classes.
-        sha256: As `Dataset.sha256`.
+        source: The source, as `DataConfig.source`.
+        train: Number of training images.
+        validation: Number of validation images.
+        test: Number of test images.
+        classes: Names of the classes in the order of their labels; none if there are no classes.
+        sha256: Hash of all images and labels, as `Dataset.sha256`.
     """
 
     source: str
@@ -41,21 +41,21 @@ class DataCard:
 
     @classmethod
     def of(cls, source: str, dataset: Dataset) -> DataCard:
-        """The record of a data set that was loaded from `source`."""
+        """Describe a data set that was loaded from `source`."""
         splits = dataset.splits
         sizes = len(splits.train), len(splits.validation), len(splits.test)
         return cls(source, *sizes, dataset.classes, dataset.sha256)
 
     def to_text(self) -> str:
-        """The sizes in half a line."""
+        """Return the sizes of the splits in words."""
         return f"{self.train} images to train on, {self.validation} to validate, {self.test} to test"
 
 
 def read_data_card(run: Path) -> DataCard | None:
-    """The record in a run's folder; None if there is none.
+    """Read the data card in a run's folder; None if there is none.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The file is damaged.
     """
     path = run / DATA
     if not path.exists():
@@ -64,35 +64,36 @@ def read_data_card(run: Path) -> DataCard | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         return DataCard(**{**values, "classes": tuple(values["classes"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); move it away, and training makes it anew") from error
+        raise ValueError(f"{path} is damaged ({error}); delete it, and training writes a new one") from error
 
 
 def check_data_card(run: Path, recipe: Recipe, record: DataCard) -> None:
-    """Check that a run that is gone on with has the images that it was begun with.
+    """Check that a run is resumed with the images that it was started with.
 
-    A run of another recipe passes: it is for the trainer to refuse.
+    A run of another recipe passes, because the trainer refuses it.
 
     Raises:
-        ValueError: They have changed.
+        ValueError: The images have changed.
     """
     before = read_data_card(run)
     if before is None or before.sha256 == record.sha256 or not _holds(run, recipe):
         return
     raise ValueError(
-        f"the images of {record.source} have changed since {run} was begun: there were {before.to_text()}, and now "
-        f"there are {record.to_text()}, or others; put them back, or choose another folder for a new run"
+        f"the images of {record.source} have changed since {run} was started, from {before.to_text()} to "
+        f"{record.to_text()} (others, even if their number is the same); restore them, or choose another folder "
+        "for a new run"
     )
 
 
 def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Dataset) -> None:
-    """Write `data.json`, `data.png` and `skipped.txt` into the folder of a run, unless it has them or is another's.
+    """Write `data.json`, `data.png` and `skipped.txt` into a run's folder, unless it has them or holds another run.
 
-    Latents have no picture, and of what was skipped their cache has the list.
+    Latents get no picture, and their cache has its own list of skipped files.
 
     Args:
         run: The folder.
-        recipe: What is to be trained in it.
-        record: Of the images, and checked.
+        recipe: What will be trained in it.
+        record: The data card of the images, already checked.
         dataset: The images.
 
     Raises:
@@ -115,12 +116,12 @@ def _holds(run: Path, recipe: Recipe) -> bool:
 
 
 def contact_sheet(data: ImageSet) -> np.ndarray:
-    """Up to 64 images, fewer if they are large, as evenly of all classes as there are: (h, w, 3) uint8."""
+    """Draw up to 64 images, fewer if they are large, balanced over the classes: (h, w, 3) uint8."""
     labels = data.labels.numpy()  # (N,)
     place = np.zeros(len(labels), np.int64)  # (N,), of an image within its class
     for label in np.unique(labels):
         place[labels == label] = np.arange((labels == label).sum())
-    columns = max(1, min(_COLUMNS, _WIDEST // data.shape[2]))
+    columns = max(1, min(_COLUMNS, _MAX_WIDTH // data.shape[2]))
     chosen = np.lexsort((labels, place))[: columns**2]  # (n,)
     chosen = chosen[np.argsort(labels[chosen], kind="stable")]  # (n,)
     return tile(enlarged(data.images[chosen]), columns, gap=4)

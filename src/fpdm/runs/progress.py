@@ -1,4 +1,4 @@
-"""How far a run has come, and what its steps measure."""
+"""How far a run has come."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Progress:
     """How far a run has come; saved with every checkpoint.
 
     Attributes:
-        step: Optimiser steps done, skipped ones included.
+        step: Number of optimiser steps done, including skipped ones.
         seconds: Seconds of training steps.
         macs: Multiply-accumulates of training, over all processes.
-        skipped: Steps without a finite gradient.
-        skipped_in_a_row: Those at the end.
+        skipped: Number of steps skipped because the gradient was not finite.
+        skipped_in_a_row: Number of skipped steps since the last that was not.
     """
 
     step: int = 0
@@ -22,22 +22,3 @@ class Progress:
     macs: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What a step measured on the images of its process.
-
-    Attributes:
-        loss: What was minimised.
-        mse: The unweighted mean squared error on v.
-        grad_norm: Before clipping, of the gradient averaged over the processes.
-        iterations: Of the middle, mean per image.
-        residual: The fixed point's largest; nan where it was not measured.
-    """
-
-    loss: float
-    mse: float
-    grad_norm: float
-    iterations: float
-    residual: float

@@ -1,4 +1,4 @@
-"""Samples of a run as PNG files: finished where they were interrupted, exactly as many as asked for."""
+"""Sample a run to a folder of PNG files; the same call completes an interrupted one."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ SETTINGS, GRID = "sampling.json", "grid.png"
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was drawn.
+    """Summary of a call of `sample_to_folder`.
 
     Attributes:
         out: The folder.
-        images: Images in it.
-        drawn: Those that were made now; the others were there already.
-        steps: Sampling steps.
-        budget: Block passes that each image could spend.
-        passes: Block passes that each image spent, mean; None if none was made now, as are those below.
-        macs: Multiply-accumulates per image.
-        seconds: What it took for all.
+        images: Number of images in it.
+        drawn: Number of images drawn by this call; the others were there already.
+        steps: Number of sampling steps.
+        budget: Block passes available for each image.
+        passes: Mean number of block passes spent per image; None if no image was drawn, as are those below.
+        macs: Mean number of multiply-accumulates per image.
+        seconds: Seconds of sampling, in total.
     """
 
     out: Path
@@ -47,7 +47,7 @@ class Sampled:
     seconds: float | None
 
     def to_text(self) -> str:
-        """A summary in one line."""
+        """Return the summary in one line."""
         if self.passes is None or self.macs is None:
             return f"nothing left to do: {self.images} images are in {self.out}"
         kept = f" ({self.images - self.drawn} were there already)" if self.drawn < self.images else ""
@@ -57,26 +57,26 @@ class Sampled:
         )
 
     def to_json(self) -> str:
-        """Every field."""
+        """Return every field as JSON."""
         return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 def sample_to_folder(
     run: Run, plan: Plan, num_images: int, out: Path, *, seed: int, batch_size: int, label: int | None = None
 ) -> Sampled:
-    """Write `num_images` PNGs, a grid of the first 64, and the settings into `out`; images already there are kept.
+    """Write `num_images` PNGs, a grid of the first 64 and the settings into a folder; images already there are kept.
 
     Args:
-        run: What to sample from.
+        run: The run to sample.
         plan: How to spend the budget.
-        num_images: How many.
+        num_images: Number of images.
         out: The folder.
-        seed: Image i is a function of it and i.
+        seed: The seed; image i is a function of the seed and i.
         batch_size: Images at once.
-        label: One class for all; None takes all in turn.
+        label: The class of all images; None takes the classes in turn.
 
     Raises:
-        ValueError: A count below 1, a class out of range, or a folder with images of other settings.
+        ValueError: A count is below 1, the class is out of range, or the folder has images of other settings.
     """
     if num_images < 1 or batch_size < 1:
         raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
@@ -103,7 +103,7 @@ def sample_to_folder(
 
 
 def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
-    """What the images of a run's sampler depend on besides their labels, as JSON holds it."""
+    """Return everything that the images of a sampler depend on besides their labels, as JSON values."""
     plan = sampler.plan
     return {
         "plan": asdict(plan),
@@ -119,10 +119,10 @@ def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
-    """Write down what the images in a folder are made with; settings that nothing was made with yet give way.
+    """Write the settings of a folder's images into it, replacing settings of which it has no images.
 
     Raises:
-        ValueError: It holds images of other settings.
+        ValueError: The folder has images of other settings.
     """
     path = out / SETTINGS
     if any(one.is_file() and not one.name.startswith(".") and one != path for one in out.rglob("*")):
@@ -131,10 +131,10 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
 
 
 def check_claim(out: Path, settings: dict[str, Any]) -> None:
-    """Check that a folder is not claimed for images of other settings.
+    """Check that a folder does not have other settings.
 
     Raises:
-        ValueError: It is.
+        ValueError: It does, or they cannot be read.
     """
     path = out / SETTINGS
     if not path.exists():
@@ -159,7 +159,7 @@ def _whole(path: Path) -> bool:
         with Image.open(path) as image:
             image.load()
         return True
-    except (OSError, SyntaxError):  # Pillow's word for a PNG that is not one
+    except (OSError, SyntaxError):  # the latter is raised by Pillow for broken PNGs
         return False
 
 

@@ -1,4 +1,4 @@
-"""Training: trainer, callbacks, validation, memory."""
+"""Train diffusion models: trainer, callbacks, validation, memory estimates."""
 
 import lazy_loader
 

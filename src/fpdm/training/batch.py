@@ -1,4 +1,4 @@
-"""One step's training data, a function of the seed and of where in the run it stands."""
+"""Make the training data of a step, a function of the seed and the position in the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fpdm.randomness import Stream, generator
 
 
 class Batch(NamedTuple):
-    """Training data.
+    """The training data of a micro-batch.
 
     Attributes:
         x0: Clean images in [-1, 1], or latents, (B, C, H, W).
@@ -41,10 +41,10 @@ def make_batch(
     label_dropout: float,
     flip: bool = False,
 ) -> Batch:
-    """The training data at global positions `first` .. `first + count - 1`.
+    """Make the training data of the global positions `first` .. `first + count - 1`.
 
-    Which image, timestep, noise, label, mirroring and latent a position gets is a function of (seed, position): not of
-    batch size, micro-batches, number of processes, or where the run was resumed.
+    The image, timestep, noise, label, flip and latent of a position are a function of (seed, position). They do not
+    depend on the batch size, the micro-batches, the number of processes, or where the run was resumed.
     """
     draws = [generator(seed, Stream.TRAIN, first + i) for i in range(count)]
     t, drop, eps = np.empty(count, np.int64), np.empty(count), np.empty((count, *data.shape), np.float32)

@@ -1,4 +1,4 @@
-"""The loss curve of a run."""
+"""Draw the loss curve of a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TRAINING, VALIDATION = "training", "validation, averaged weights"
 def save_loss_curve(
     training: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]], path: Path, *, title: str
 ) -> None:
-    """Draw the loss over steps as a PNG, whole or not at all; nothing if no loss is finite.
+    """Draw the losses over steps as a PNG, unless none is finite.
 
     Args:
-        training: Rows of metrics.jsonl, with a "step" and a "loss", which is None where it was not finite.
-        validation: Rows of validation.jsonl, alike.
-        path: The file.
-        title: Above the picture.
+        training: Rows of metrics.jsonl with a "step" and a "loss", which is None if it was not finite.
+        validation: Rows of validation.jsonl, with the same two fields.
+        path: The file, which is written atomically.
+        title: Title of the picture.
     """
     trained, validated = _points(training), _points(validation)
     curves = []

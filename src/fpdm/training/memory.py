@@ -1,4 +1,4 @@
-"""Training memory: what autograd keeps for the backward pass, the part of it that network and gradient decide."""
+"""Measure training memory: what autograd keeps for the backward pass of a network and a gradient."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class TrainingMemory:
     """Bytes per image that a training step keeps for its backward pass.
 
     Attributes:
-        mean: Over the draws of n and m, by their probabilities.
-        largest: Of the draws that can occur.
+        mean: The mean over the draws of n and m.
+        largest: The largest of the draws that can occur.
     """
 
     mean: float
@@ -40,22 +40,22 @@ class _Draw:
 
 
 class _Saved:
-    """A tensor that autograd keeps; it goes when the graph that wants it goes."""
+    """A tensor that autograd keeps; it is freed with the graph that needs it."""
 
     def __init__(self, tensor: Tensor) -> None:
-        # With its history an operator's own result would keep that operator, which keeps the result.
+        # Detached: the result of an operator would keep the operator alive, which keeps the result alive.
         self.tensor = tensor.detach()
 
 
 def saved_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
-    """Bytes that autograd keeps for the backward pass of `loss()`, each storage once, without the parameters.
+    """Measure the bytes that autograd keeps for the backward pass of `loss()`, without the parameters.
 
-    Counted are whole storages, a view's too, of what is still kept when `loss` has returned. What it keeps depends on
-    the device's kernels (attention's, say) and on the type that it computes in.
+    Each storage counts once and as a whole, also where only a view of it is kept, if it is still kept when `loss` has
+    returned. The result depends on the device's kernels (of attention, for example) and on the data type.
 
     Args:
-        model: Its parameters are left out: they are there with or without a backward pass.
-        loss: Computes a tensor, which is let go afterwards; nothing is differentiated.
+        model: The network, whose parameters are not counted: they exist with or without a backward pass.
+        loss: Computes a tensor, which is dropped afterwards; nothing is differentiated.
     """
     kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
     result = _watched(loss, kept)
@@ -65,9 +65,9 @@ def saved_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
 
 
 def _watched(
-    loss: Callable[[], Tensor], kept: weakref.WeakSet[_Saved], wanted: Callable[[Tensor], None] = lambda _: None
+    loss: Callable[[], Tensor], kept: weakref.WeakSet[_Saved], on_unpack: Callable[[Tensor], None] = lambda _: None
 ) -> Tensor:
-    """`loss()`; what its graph keeps is in `kept` for as long as it does, and `wanted` hears what it takes back."""
+    """Return `loss()`. `kept` holds what its graph keeps, as long as it does; `on_unpack` is called when it is used."""
 
     def pack(tensor: Tensor) -> _Saved:
         saved = _Saved(tensor)
@@ -75,7 +75,7 @@ def _watched(
         return saved
 
     def unpack(saved: _Saved) -> Tensor:
-        wanted(saved.tensor)
+        on_unpack(saved.tensor)
         return saved.tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
@@ -89,12 +89,12 @@ def _bytes(kept: Iterable[_Saved], model: nn.Module) -> int:
     return sum(storages.values())
 
 
-class Held(NamedTuple):
-    """Bytes at a moment of the backward pass.
+class BackwardMemory(NamedTuple):
+    """Bytes in use at one moment of the backward pass.
 
     Attributes:
-        kept: What is still kept for the rest of it, per image.
-        made: Gradients of the weights that are there already.
+        kept: What is still kept for the rest of the backward pass, per image.
+        made: Gradients of the weights that exist already.
     """
 
     kept: float
@@ -103,25 +103,29 @@ class Held(NamedTuple):
 
 def backward_memory(
     model: DiffusionTransformer, schedule: Schedule, objective: Objective, gradient: Gradient
-) -> list[Held]:
-    """What the backward pass of one image holds from its beginning to its end, in the largest draw of n and m.
+) -> list[BackwardMemory]:
+    """Measure the memory of one image's backward pass from its start to its end, for the largest draw of n and m.
 
-    A shared block's gradients are there from its last application on, when most of what it keeps is still wanted; in a
-    stack of blocks the ones come as the other goes. A backward pass is made, and its gradients are let go.
+    The gradients of a shared block exist from its last application on, when most of what it keeps is still needed. In
+    a stack of blocks, gradients appear as activations are freed. The gradients of the measurement are dropped.
     """
     kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
     without = {parameter.untyped_storage().data_ptr(): parameter for parameter in model.parameters()}
 
-    def begin(tensor: Tensor) -> None:
-        """A layer takes its weight back to differentiate: from here on there is a gradient of it."""
+    def count_gradient(tensor: Tensor) -> None:
+        """Count the gradient of a weight from when its layer is differentiated."""
         parameter = without.pop(tensor.untyped_storage().data_ptr(), None)
         if parameter is not None:
-            held.append(Held(_bytes(kept, model), held[-1].made + parameter.numel() * parameter.element_size()))
+            held.append(
+                BackwardMemory(_bytes(kept, model), held[-1].made + parameter.numel() * parameter.element_size())
+            )
 
     solver = _draws(gradient)[-1].solver  # the most iterations with gradient come last
-    loss = _watched(functools.partial(_loss, model, schedule, objective, solver, 1), kept, begin)
-    held = [Held(_bytes(kept, model), 0)]
-    hooks = [parameter.register_post_accumulate_grad_hook(begin) for parameter in model.parameters()]  # the biases
+    loss = _watched(functools.partial(_loss, model, schedule, objective, solver, 1), kept, count_gradient)
+    held = [BackwardMemory(_bytes(kept, model), 0)]
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(count_gradient) for parameter in model.parameters()
+    ]  # the biases
     try:
         loss.backward()
     finally:
@@ -134,20 +138,20 @@ def backward_memory(
 def training_memory(
     model: DiffusionTransformer, schedule: Schedule, objective: Objective, gradient: Gradient, *, batch: int = 1
 ) -> TrainingMemory:
-    """Measure what a training step keeps for its backward pass, on the model's device and in its weights' type.
+    """Measure what a training step keeps for its backward pass, on the model's device and in its weights' data type.
 
-    Mixed precision is not applied. The model stays as it is: no backward pass is made.
+    Mixed precision is not applied. The model is unchanged: no backward pass is made.
 
     Args:
         model: The network.
-        schedule: Its noise schedule.
+        schedule: The noise schedule.
         objective: The loss.
-        gradient: Through the fixed point. Of a `JacobianFree` every m is measured; any other is measured once, without
-            what its own backward solve may keep.
-        batch: Images to measure on.
+        gradient: The gradient through the fixed point. Every m of a `JacobianFree` is measured; any other gradient is
+            measured once, without the memory of its backward solve.
+        batch: Number of images to measure on.
 
     Raises:
-        ValueError: `batch` below 1.
+        ValueError: `batch` is below 1.
     """
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1 image to measure on")
@@ -162,22 +166,22 @@ def training_memory(
 
 
 class MeanDraw(NamedTuple):
-    """Iterations of a training step, in the mean over the draws of n and m."""
+    """Iterations of a training step, averaged over the draws of n and m."""
 
     iterations: float
     no_grad_iterations: float
 
 
 def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
-    """What a gradient draws in the mean for a middle of this cost.
+    """Return the mean number of iterations that a gradient draws for a middle of this cost.
 
     Raises:
-        ValueError: The gradient draws nothing, so that its iterations are not known beforehand.
+        ValueError: The gradient iterates to a tolerance, so that the number is unknown in advance.
     """
     if not middle.adjustable:
         return MeanDraw(middle.iterations.start, 0.0)
     if not isinstance(gradient, JacobianFree):
-        raise ValueError(f"{type(gradient).__name__} iterates to a tolerance; its iterations are not known beforehand")
+        raise ValueError(f"{type(gradient).__name__} iterates to a tolerance; its iterations are not known in advance")
     n, m = (
         sum(value * chance for value, chance in _distribution(bounds, weights).items())
         for bounds, weights in (
@@ -191,7 +195,7 @@ def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
 def _loss(
     model: DiffusionTransformer, schedule: Schedule, objective: Objective, solver: FixedPointSolver, batch: int
 ) -> Tensor:
-    """A training step's loss on blank images: what is kept does not depend on the values."""
+    """Return the loss of a training step on blank images; the memory does not depend on the values."""
     shape, device = model.shape, model.device
     x0, eps = (
         torch.zeros(batch, shape.in_channels, shape.image_size, shape.image_size, device=device) for _ in range(2)
@@ -209,7 +213,7 @@ def _draws(gradient: Gradient) -> list[_Draw]:
     no_grad = _distribution(gradient.no_grad, gradient.no_grad_weights)
     with_grad = _distribution(gradient.with_grad, gradient.with_grad_weights)
     for (n, p), (m, q) in itertools.product(no_grad.items(), with_grad.items()):
-        # Of n it only matters whether it is 0: then the first z may share its storage with the pre blocks' output.
+        # Only n = 0 differs: then the first z may share its storage with the output of the pre blocks.
         draws[min(n, 1), m] += p * q
     return [
         _Draw(probability, functools.partial(gradient.solve, n=n, m=m))

@@ -1,4 +1,4 @@
-"""The page that a run's folder explains itself by."""
+"""Write the README of a run's folder."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ def describe_run(
     command: str = "",
     machine: str,
 ) -> str:
-    """The README of a run, as Markdown.
+    """Return the README of a run as Markdown.
 
     Args:
-        recipe: What is trained.
-        cost: The network's.
+        recipe: The recipe of the run.
+        cost: The cost of its network.
         data: The training images.
-        validation: Those that the loss is watched on; None for none.
-        out: The run's folder, as commands are to name it.
-        command: What was called; if "", Python that does the same is shown.
-        machine: What it runs on, in words.
+        validation: The images of the validation loss; None for none.
+        out: The run's folder, as the commands in the README name it.
+        command: The command line of the run; if empty, equivalent Python is shown.
+        machine: Description of the machine.
     """
     folder = shlex.quote(str(out))
     facts = {
         "Images": _images(data, validation),
         "Network": _network(cost),
         "Training": _training(recipe),
-        "Begun with": _start(recipe),
+        "Started from": _start(recipe),
         "Made with": f"fpdm {__version__}, Python {platform.python_version()}, torch {torch.__version__}, {machine}",
     }
     return "\n".join(
         [
             f"# {recipe.name}\n",
-            "A diffusion transformer in training, or trained, by fpdm.\n",
+            "A diffusion transformer trained by fpdm.\n",
             "| | |\n|---|---|",
             *(f"| {name} | {fact} |" for name, fact in facts.items()),
-            "\n## What is here\n",
-            *(f"- `{name}`: {what}" for name, what in _files(recipe, watched=validation is not None).items()),
-            "\n## Go on, after any interruption\n",
-            "The same again goes on from the newest checkpoint, and ends with the weights of a run never stopped:\n",
+            "\n## Files\n",
+            *(f"- `{name}`: {what}" for name, what in _files(recipe, validated=validation is not None).items()),
+            "\n## Resume after an interruption\n",
+            "The same command resumes from the newest checkpoint and ends with the weights of an uninterrupted run:\n",
             _block(command) if command else _block(_PYTHON.format(out=str(out)), "python"),
-            "\n## Draw images\n",
+            "\n## Sample\n",
             _block(f"fpdm sample {folder} --budget 140 --num-images 64 --out images"),
             *_watching(recipe, folder),
             "",
@@ -83,13 +83,13 @@ def _block(text: str, language: str = "sh") -> str:
 def _images(data: Examples, validation: Examples | None) -> str:
     channels, height, width = data.shape
     classes = f"{data.num_classes} classes" if data.num_classes else "no classes"
-    watched = f"; the loss is watched on {len(validation)} more" if validation is not None else ""
+    more = f"; {len(validation)} more for the validation loss" if validation is not None else ""
     colours = "grey" if channels == 1 else f"{channels} channels"
     if data.autoencoder.source:
         size = f"latents of {channels} x {height} x {width}, by {data.autoencoder.source}"
     else:
         size = f"{height} x {width} pixels, {colours}"
-    return f"{data.name}: {len(data)} of {size}, {classes}{watched}"
+    return f"{data.name}: {len(data)} of {size}, {classes}{more}"
 
 
 def _network(cost: ModelCost) -> str:
@@ -106,7 +106,7 @@ def _training(recipe: Recipe) -> str:
     ends += [f"{train.seconds:g} seconds of training steps"] if train.seconds else []
     ends += [f"{train.macs:.3g} multiply-accumulates"] if train.macs else []
     return (
-        f"{' or '.join(ends)}; {train.batch_size} images a step, gradient {train.gradient!r}, learning rate "
+        f"{' or '.join(ends)}; {train.batch_size} images per step, gradient {train.gradient!r}, learning rate "
         f"{train.learning_rate:g}, seed {train.seed}"
     )
 
@@ -114,31 +114,31 @@ def _training(recipe: Recipe) -> str:
 def _start(recipe: Recipe) -> str:
     start = recipe.start
     if not start.init_from:
-        return "fresh weights"
+        return "random weights"
     middle = "mean block" if start.init_block == "mean" else f"block {start.init_block}"
-    return f"the weights of {start.init_from} (SHA-256 {start.init_sha256[:12]}; its {middle} where depths differ)"
+    return f"the weights of {start.init_from} (SHA-256 {start.init_sha256[:12]}; its {middle} if the depths differ)"
 
 
-def _files(recipe: Recipe, *, watched: bool) -> dict[str, str]:
+def _files(recipe: Recipe, *, validated: bool) -> dict[str, str]:
     train = recipe.train
     files = {
-        RECIPE: "everything that the run is, as JSON",
-        f"{CHECKPOINTS}/": f"the newest {train.keep} checkpoints: in `ema/` the averaged weights, which samples are "
-        "drawn with, in `model/` the raw ones, both as diffusers saves models; the optimiser's state; a manifest with "
-        "every file's SHA-256",
-        METRICS: f"means over {train.log_every} steps, a JSON object a line: loss, mse, gradient norm, iterations, "
+        RECIPE: "all settings of the run, as JSON",
+        f"{CHECKPOINTS}/": f"the newest {train.keep} checkpoints: the averaged weights (`ema/`), used for sampling, and the raw "
+        "weights (`model/`), both in diffusers' layout; the optimiser's state; a manifest with the SHA-256 "
+        "of every file",
+        METRICS: f"JSON lines, one for every {train.log_every} steps: mean loss, mse, gradient norm and iterations, "
         "residual of the fixed point",
-        LOSS_CURVE: "the loss over steps, drawn anew with each checkpoint",
+        LOSS_CURVE: "the loss over steps, redrawn with each checkpoint",
     }
-    if watched and train.validate_every:
+    if validated and train.validate_every:
         files[VALIDATION] = (
-            f"every {train.validate_every} steps and at the end: the averaged weights' loss on images that are not "
-            "trained on, by timestep"
+            f"every {train.validate_every} steps and at the end: the loss of the averaged weights on validation "
+            "images, by timestep"
         )
     if train.sample_every:
         files[f"{SAMPLES}/"] = (
-            f"every {train.sample_every} steps and at the end: the same 16 images by the averaged weights (left) and "
-            "by the raw ones (right); the averaged ones follow late"
+            f"every {train.sample_every} steps and at the end: 16 samples of the averaged weights (left) and of the "
+            "raw ones (right), from the same noise; the averaged weights lag behind early in training"
         )
     if train.tracker == TENSORBOARD:
         files[f"{TENSORBOARD}/"] = "the same figures and pictures for TensorBoard"
@@ -148,4 +148,4 @@ def _files(recipe: Recipe, *, watched: bool) -> dict[str, str]:
 def _watching(recipe: Recipe, folder: str) -> list[str]:
     if recipe.train.tracker != TENSORBOARD:
         return []
-    return ["\n## Watch\n", _block(f"tensorboard --logdir {folder}/{TENSORBOARD}")]
+    return ["\n## Watch the training\n", _block(f"tensorboard --logdir {folder}/{TENSORBOARD}")]

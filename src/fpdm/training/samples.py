@@ -1,4 +1,4 @@
-"""Pictures of what a model makes while it trains: averaged weights beside raw ones, from the same noise."""
+"""Draw samples of a model in training: averaged weights beside raw weights, from the same noise."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fpdm.sampling.images import ImageSampler
 from fpdm.sampling.plan import Plan
 
 COUNT, COLUMNS, GAP = 16, 4, 2
-STEPS, ITERATIONS = 20, 5  # DDIM's, and of the middle where it leaves a choice
+STEPS, ITERATIONS = 20, 5  # DDIM steps; iterations of the middle, if their number can be chosen
 
 
 def few_samples(
     model: DiffusionTransformer, schedule: Schedule, autoencoder: Autoencoder, *, seed: int, device: torch.device
 ) -> Tensor:
-    """The images 0 to 15 of a seed, the classes in turn: (16, C, H, W) uint8.
+    """Draw the images 0 to 15 of a seed, with the classes in turn: (16, C, H, W) uint8.
 
     Raises:
-        RunError: They are not finite.
+        RunError: The samples are not finite.
     """
     cost = model.cost()
     iterations = ITERATIONS if cost.middle.adjustable else cost.middle.iterations.start
@@ -35,7 +35,7 @@ def few_samples(
 
 
 def side_by_side(averaged: Tensor, raw: Tensor) -> np.ndarray:
-    """Two grids with their names above: (N, C, H, W) uint8 each, to (h, w, 3) uint8."""
+    """Draw two grids of images (N, C, H, W) uint8 with their names above them: (h, w, 3) uint8."""
     grids = [tile(enlarged(images), COLUMNS, gap=GAP) for images in (averaged, raw)]  # (h, w, 3) each
     height, width, _ = grids[0].shape
     title, margin = 16, 8

@@ -1,4 +1,4 @@
-"""Tensors that are spread over processes (FSDP), put together and taken apart. All processes must call alike."""
+"""Gather and shard tensors that are spread over processes (FSDP). All processes must make the same calls."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def check_sharding(accelerator: Accelerator) -> None:
-    """Refuse a way of spreading weights that hides their names.
+    """Check that the weights keep their names when they are sharded.
 
     Raises:
-        ValueError: By FSDP's first version, which makes one flat tensor of the weights.
+        ValueError: FSDP version 1 is used, which flattens all weights into one tensor.
     """
     if accelerator.distributed_type is not DistributedType.FSDP:
         return
@@ -27,23 +27,23 @@ def check_sharding(accelerator: Accelerator) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process has a part of the weights only. Asked of them: accelerate may not have spread any."""
+    """Return whether each process holds only a shard of the weights. accelerate may not have sharded any."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def gather_full(tensor: Tensor) -> Tensor:
-    """The whole of a spread tensor; any other is whole."""
+    """Return the full tensor of a sharded one, and any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor as `like` is: on its device, and spread as it is."""
+    """Return a full tensor on the device of `like`, and sharded as `like` is."""
     tensor = tensor.to(like.device)
     return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor
 
 
 @torch.no_grad()
 def load_sharded(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Give parameters whole values by name."""
+    """Copy full values into parameters by name, sharded as these are."""
     for name, parameter in parameters.items():
         parameter.copy_(shard_like(values[name], parameter))

@@ -1,4 +1,4 @@
-"""Seconds of work, without the time that the process was stopped."""
+"""Measure the seconds of training steps, excluding time during which the process was stopped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 
 class StepTimer:
-    """Times steps; one that the process was stopped in (SIGSTOP, Ctrl-Z) and continued counts as the one before.
+    """Timer of training steps. A step during which the process was stopped (SIGSTOP, Ctrl-Z) counts as the one before.
 
-    A process learns that it goes on (SIGCONT), and never for how long it stood still.
+    A process is told that it continues (SIGCONT), but not for how long it was stopped.
     """
 
     def __init__(self) -> None:
@@ -20,24 +20,24 @@ class StepTimer:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within it, the clock hears that the process was continued. For the main thread only."""
+        """Notice within this context that the process was continued. Only the main thread can use it."""
 
-        def hear(*_: object) -> None:
+        def mark(*_: object) -> None:
             self._continued = True
 
-        old = signal.signal(signal.SIGCONT, hear)
+        old = signal.signal(signal.SIGCONT, mark)
         try:
             yield
         finally:
             signal.signal(signal.SIGCONT, old)
 
     def start(self) -> None:
-        """A step begins."""
+        """Start a step."""
         self._continued = False
         self._start = time.monotonic()
 
     def stop(self) -> float:
-        """A step has ended; its seconds."""
+        """End the step and return its seconds."""
         elapsed = time.monotonic() - self._start
         self._last = min(elapsed, self._last) if self._continued else elapsed
         return self._last

@@ -1,4 +1,4 @@
-"""The loss on images that were not trained on, by timestep: the same images and noise whatever the model."""
+"""Measure the loss by timestep on images that are not trained on, with the same images and noise for every model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fpdm.randomness import Stream, normal
 
 
 class LossAt(NamedTuple):
-    """The mean loss over images at one timestep."""
+    """Mean loss over images at one timestep."""
 
     timestep: int
     loss: float
@@ -37,26 +37,27 @@ def evaluate_loss(
     seed: int = 0,
     batch_size: int = 64,
 ) -> list[LossAt]:
-    """The loss by timestep, with the images' own labels and no guidance.
+    """Measure the loss by timestep, with the images' own labels and no guidance.
 
-    Which images, and the noise of each at each timestep, is a function of the seed and their places in the data.
+    The choice of images, and the noise of each image at each timestep, are a function of the seed.
 
     Args:
-        model: The network, on any device; give it the averaged weights.
-        schedule: Its noise schedule.
-        objective: What it was trained on.
-        data: The images; all if there are fewer than `images`.
-        timesteps: Where; None for the middles of ten equal stretches, so that the mean is that of all timesteps.
-        images: How many images.
-        iterations: Fixed-point iterations, where the middle leaves a choice.
-        seed: Of the choice of images and of the noise.
-        batch_size: Images at once; changes nothing but speed and memory.
+        model: The network, on any device; usually with averaged weights.
+        schedule: The noise schedule of the network.
+        objective: The loss.
+        data: The images; all are used if there are fewer than `images`.
+        timesteps: Timesteps to measure at; None for the middles of ten equal intervals, whose mean approximates the
+            mean over all timesteps.
+        images: Number of images.
+        iterations: Fixed-point iterations, if their number can be chosen.
+        seed: Seed of the choice of images and of the noise.
+        batch_size: Images at once; affects speed and memory only.
 
     Returns:
-        A row for each timestep, in their order.
+        One row for each timestep, in the order given.
 
     Raises:
-        ValueError: A timestep that the schedule has not, or a number below 1.
+        ValueError: A timestep is outside the schedule, or a number is below 1.
     """
     for name, value in (("images", images), ("iterations", iterations), ("batch_size", batch_size)):
         if value < 1:
@@ -86,6 +87,6 @@ def evaluate_loss(
 
 
 def middles(schedule: Schedule, count: int = 10) -> list[int]:
-    """The timesteps in the middle of `count` equal stretches of the schedule, cleanest first."""
+    """Return the middles of `count` equal intervals of the schedule, the least noisy first."""
     count = min(count, schedule.num_timesteps)
     return [(2 * k + 1) * schedule.num_timesteps // (2 * count) for k in range(count)]

@@ -1,4 +1,4 @@
-"""What a run begins with, where that is another model's weights."""
+"""Start a run from the weights of another model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fpdm.runs.run import load_run
 
 
 class Source(NamedTuple):
-    """A model to begin with.
+    """A model to start from.
 
     Attributes:
         model: The network.
-        sha256: Of the file with its weights.
-        prediction: What it predicts, as `Schedule` has it; empty if that is not known.
+        sha256: SHA-256 of the file with its weights.
+        prediction: What it predicts, as in `Schedule.prediction`; empty if unknown.
     """
 
     model: DiffusionTransformer
@@ -35,18 +35,18 @@ class Source(NamedTuple):
 
 
 def warm_start(model: DiffusionTransformer, recipe: Recipe) -> Recipe:
-    """Give a fresh model the weights that the recipe begins with, if it names any.
+    """Initialise a new model with the weights that the recipe names, if it names any.
 
     Args:
-        model: Of the recipe's shape.
-        recipe: What is to be trained.
+        model: A model of the recipe's shape.
+        recipe: What will be trained.
 
     Returns:
         The recipe, with the hash of those weights.
 
     Raises:
-        ValueError: There are no such weights, they are others than the recipe says, or they do not fit.
-        CheckpointError: They are damaged.
+        ValueError: There are no such weights, their hash is not the recipe's, or they do not fit.
+        CheckpointError: The weights are damaged.
     """
     start = recipe.start
     if not start.init_from:
@@ -54,21 +54,21 @@ def warm_start(model: DiffusionTransformer, recipe: Recipe) -> Recipe:
     source = load_source(Path(start.init_from))
     if start.init_sha256 not in ("", source.sha256):
         raise ValueError(
-            f"the weights in {start.init_from} have SHA-256 {source.sha256[:12]}, the recipe's have "
-            f"{start.init_sha256[:12]}; give the model that the recipe means"
+            f"the weights in {start.init_from} have SHA-256 {source.sha256[:12]}; expected "
+            f"{start.init_sha256[:12]}, as the recipe says; give the model that the recipe was made with"
         )
     if source.prediction not in ("", recipe.schedule.prediction):
         needed = {"v": "--prediction v", "epsilon": "--prediction epsilon --no-zero-terminal-snr"}
         raise ValueError(
-            f"the model in {start.init_from} predicts {source.prediction}, this one is to predict "
-            f"{recipe.schedule.prediction}; give {needed[source.prediction]}"
+            f"the model in {start.init_from} predicts {source.prediction}; expected "
+            f"{recipe.schedule.prediction}, as the recipe says; give {needed[source.prediction]}"
         )
     start_from(model, source.model, None if start.init_block == "mean" else int(start.init_block))
     return replace(recipe, start=replace(start, init_sha256=source.sha256))
 
 
 def load_source(folder: Path) -> Source:
-    """Load a run's averaged weights, or a folder in the hub's layout.
+    """Load the averaged weights of a run, or a model in the hub's layout.
 
     Raises:
         ValueError: The folder holds neither.
@@ -80,13 +80,13 @@ def load_source(folder: Path) -> Source:
     path = folder / WEIGHTS
     if not path.is_file() or not (folder / "config.json").is_file():
         raise ValueError(
-            f"init_from is {folder}; expected a run, or a folder with a config.json and a {WEIGHTS} (of a foreign "
-            "checkpoint fpdm import makes one)"
+            f"init_from is {folder}; expected a run, or a folder with a config.json and a {WEIGHTS}; convert a "
+            "foreign checkpoint with fpdm import"
         )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if config.get("_class_name") != DiffusionTransformer.__name__:
-            raise ValueError(f"a {config.get('_class_name')}, not one of ours; fpdm import makes it one")
+            raise ValueError(f"it is a {config.get('_class_name')}; expected one of ours; convert it with fpdm import")
         fields = {name: value for name, value in config.items() if not name.startswith("_")}
         model, weights = DiffusionTransformer.from_shape(TransformerConfig(**fields)), load_file(path)
     except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Training of small autoencoders, for latent diffusion on images that no published one suits."""
+"""Train small autoencoders, for latent diffusion on images that no published autoencoder suits."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A trained autoencoder made ready for use: its scaling factor measured, saved in the hub's layout, and judged."""
+"""Finalise a trained autoencoder: measure its scaling factor, save it in the hub layout, report its reconstructions."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from fpdm.training.autoencoder.config import AutoencoderRecipe
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
 
 REPORT, PICTURE, README = "report.json", "reconstructions.png", "README.md"
-SHOWN, SHEET_ROWS = 12, 3  # images across in the picture; pairs of rows
-BATCH = 200  # images at once where nothing is trained
-JUDGED = 5000  # training images whose reconstructions are compared with the test images
+COLUMNS, ROW_PAIRS = 12, 3  # of the picture of reconstructions
+BATCH = 200  # images at once
+FLOOR_IMAGES = 5000  # training images whose reconstructions are compared with the test images
 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """What latents are like as the network makes them, before they are scaled.
+    """Statistics of the latents as the network makes them, before they are scaled.
 
     Attributes:
-        mean: Over images, places and channels.
-        std: Likewise, the spread of each image's own distribution included.
-        channel_means: By channel.
-        channel_stds: By channel.
-        posterior_std: Of an image's own distribution, mean.
+        mean: Mean over images, positions and channels.
+        std: Standard deviation over the same, including the spread of each image's own distribution.
+        channel_means: Mean of each channel.
+        channel_stds: Standard deviation of each channel.
+        posterior_std: Mean standard deviation of an image's own distribution.
     """
 
     mean: float
@@ -53,14 +53,14 @@ class LatentStatistics:
 
 @dataclass(frozen=True)
 class ReconstructionError:
-    """How far reconstructions, rounded to 8 bits, are from the images; pixels are in [0, 1].
+    """Error of reconstructions rounded to 8 bits, with pixels in [0, 1].
 
     Attributes:
-        images: How many.
+        images: Number of images.
         mse: Mean squared error.
         l1: Mean absolute error.
-        psnr: Of `mse`, in dB.
-        psnr_mean: The mean of the images' own PSNR, in dB: larger, and what many tables give.
+        psnr: PSNR that corresponds to `mse`, in dB.
+        psnr_mean: Mean of the images' own PSNR, in dB; this is larger, and what many tables give.
     """
 
     images: int
@@ -72,27 +72,27 @@ class ReconstructionError:
 
 @dataclass(frozen=True)
 class AutoencoderReport:
-    """A trained autoencoder, as `report.json` has it.
+    """Report on a trained autoencoder, as in `report.json`.
 
     Attributes:
-        command: What was called.
-        recipe: Every setting, as `training.json` has it.
+        command: The command line.
+        recipe: All settings, as in `training.json`.
         progress: How long it was trained.
-        parameters: Of the network.
+        parameters: Parameters of the network.
         macs: Multiply-accumulates of encoding and decoding an image.
-        sha256: `Autoencoder.sha256`, by which latents know it.
-        scaling_factor: 1 / `latents.std`; in config.json, with `latents.mean` as the shift factor, because a network
-            without a strong KL term leaves its latents off zero by as much as they spread.
-        latent_shape: (c, h, w).
-        latents: Of the training images.
-        validation: Error on images that were not trained on.
-        test: Likewise.
-        features: What distances are measured in, as in a comparison.
+        sha256: `Autoencoder.sha256`, by which caches of latents identify it.
+        scaling_factor: 1 / `latents.std`. It is in config.json with `latents.mean` as the shift factor, because without
+            a strong KL term the mean of the latents is as far from zero as they spread.
+        latent_shape: Shape (c, h, w) of the latents.
+        latents: Statistics of the latents of the training images.
+        validation: Error on the validation images.
+        test: Error on the test images.
+        features: The features of the Fréchet distances, as in a comparison.
         distance: Fréchet distance between the test images and their own reconstructions.
-        floor: Fréchet distance between the test images and reconstructions of training images: what a perfect model of
-            the latents would reach.
-        real_floor: The same of the training images themselves.
-        floor_images: Training images in both.
+        floor: Fréchet distance between the test images and reconstructions of training images, which a perfect model
+            of the latents would reach.
+        real_floor: Fréchet distance between the test images and the training images themselves.
+        floor_images: Number of training images in both floors.
     """
 
     command: str
@@ -113,11 +113,11 @@ class AutoencoderReport:
     floor_images: int
 
     def to_json(self) -> str:
-        """As `report.json`."""
+        """Return the report as JSON."""
         return json.dumps(asdict(self), indent=1)
 
     def to_text(self) -> str:
-        """A few lines."""
+        """Return a summary in a few lines."""
         done = self.progress
         return "\n".join(
             [
@@ -135,29 +135,29 @@ class AutoencoderReport:
 
 
 def check_judgeable(splits: Splits[ImageSet]) -> None:
-    """Check, before anything long begins, that there are images enough to judge an autoencoder by.
+    """Check before training that there are enough images to evaluate an autoencoder.
 
     Raises:
-        ValueError: There are not.
+        ValueError: A split has fewer than 2 images.
     """
     sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
     if min(sizes) < 2:
         raise ValueError(
             f"{sum(sizes)} images are divided into {sizes[0]} to train on, {sizes[1]} to validate and {sizes[2]} to "
-            "test; each needs 2, so expected about 20 or more"
+            "test; expected at least 2 of each, so about 20 images or more"
         )
 
 
 def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") -> AutoencoderReport:
-    """Save a trained autoencoder into its folder, and judge it.
+    """Save a trained autoencoder into its folder and report its reconstruction quality.
 
     The folder then has the hub's layout (config.json, safetensors, model card), `fpdm.json` with the padding,
-    `report.json` and a picture; `AutoencoderConfig(folder).load()` loads it.
+    `report.json` and a picture of reconstructions; `AutoencoderConfig(folder).load()` loads it.
 
     Args:
-        trainer: At the end of its training.
-        splits: Whose first part it was trained on.
-        command: What was called.
+        trainer: The trainer at the end of its training.
+        splits: The images; the first split was trained on.
+        command: The command line.
     """
     found = _read(trainer)
     if found is not None:
@@ -170,7 +170,7 @@ def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") ->
     autoencoder = AutoencoderConfig(str(out)).load(trainer.device)
     validation, test = (reconstructed(autoencoder, part.images) for part in (splits.validation, splits.test))
     judge = Evaluator(splits)
-    training = with_labels(splits.train, judge.labels(judge.floor_images(JUDGED)))
+    training = with_labels(splits.train, judge.labels(judge.floor_images(FLOOR_IMAGES)))
     report = AutoencoderReport(
         command=command,
         recipe=json.loads(trainer.recipe.to_json()),
@@ -189,7 +189,7 @@ def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") ->
         real_floor=judge.distance(training),
         floor_images=len(training),
     )
-    sheet = _sheet(with_labels(splits.test, judge.labels(SHOWN * SHEET_ROWS)), autoencoder, report)
+    sheet = _sheet(with_labels(splits.test, judge.labels(COLUMNS * ROW_PAIRS)), autoencoder, report)
     draw_sheet(sheet).save(out / PICTURE)
     write_atomically(out / README, _card(report, trainer.recipe, splits))
     write_atomically(out / REPORT, report.to_json())
@@ -197,7 +197,7 @@ def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") ->
 
 
 def measure_latents(autoencoder: Autoencoder, data: ImageSet) -> LatentStatistics:
-    """Over all images and places."""
+    """Measure the latents' statistics over all images and positions."""
     n, first, second, spread = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
     for start in tqdm(range(0, len(data), BATCH), desc="latents", unit="batch", leave=False, disable=None):
         images = to_float(data.images[start : start + BATCH])  # (B, C, H, W)
@@ -218,7 +218,7 @@ def measure_latents(autoencoder: Autoencoder, data: ImageSet) -> LatentStatistic
 
 
 def reconstructed(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    """Images (N, C, H, W) uint8 encoded to the means of their latents and decoded, (N, C, H, W) uint8."""
+    """Encode images (N, C, H, W) uint8 to the means of their latents and decode these, (N, C, H, W) uint8."""
     parts = [
         to_uint8(autoencoder.decode(autoencoder.encode(to_float(part)).mean)).cpu()
         for part in tqdm(images.split(BATCH), desc="reconstructing", unit="batch", leave=False, disable=None)
@@ -227,11 +227,11 @@ def reconstructed(autoencoder: Autoencoder, images: Tensor) -> Tensor:
 
 
 def reconstruction_error(images: Tensor, made: Tensor) -> ReconstructionError:
-    """Of reconstructions, both (N, C, H, W) uint8."""
+    """Return the error of reconstructions; both are (N, C, H, W) uint8."""
     difference = (made.double() - images.double()) / 255.0  # (N, C, H, W)
     squared = difference.square().flatten(1).mean(1)  # (N,)
     mse = squared.mean().item()
-    # The error of an 8-bit image that is right but for one pixel by one step, where an image is right altogether.
+    # A perfect reconstruction counts as if one pixel were off by one 8-bit step.
     least = 1.0 / 255.0**2 / images[0].numel()
     return ReconstructionError(
         images=len(images),
@@ -243,7 +243,7 @@ def reconstruction_error(images: Tensor, made: Tensor) -> ReconstructionError:
 
 
 def _read(trainer: AutoencoderTrainer) -> AutoencoderReport | None:
-    """The report in the trainer's folder, if it is of this training and the autoencoder beside it is whole."""
+    """Read the report in the trainer's folder, if it is of this training and the autoencoder beside it is whole."""
     try:
         values = json.loads((trainer.out / REPORT).read_text(encoding="utf-8"))
         same = values["recipe"] == json.loads(trainer.recipe.to_json()) and values["progress"] == asdict(
@@ -266,7 +266,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _save_pretrained(model: torch.nn.Module, pad: int, out: Path) -> None:
-    """As the hub has it, each file whole or not at all."""
+    """Save in the hub's layout, each file whole or not at all."""
     with tempfile.TemporaryDirectory(dir=out, prefix=".saving-") as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         (Path(temporary) / OWN).write_text(json.dumps({"pad": pad}), encoding="utf-8")
@@ -277,14 +277,14 @@ def _save_pretrained(model: torch.nn.Module, pad: int, out: Path) -> None:
 def _sheet(images: Tensor, autoencoder: Autoencoder, report: AutoencoderReport) -> Sheet:
     made = reconstructed(autoencoder, images)  # (N, C, H, W)
     rows = []
-    for originals, copies in zip(images.split(SHOWN), made.split(SHOWN), strict=True):
+    for originals, copies in zip(images.split(COLUMNS), made.split(COLUMNS), strict=True):
         rows += [Row("test images", originals), Row("reconstructed", copies)]
     size = " x ".join(map(str, report.latent_shape))
     return Sheet(f"images through latents of {size}: {report.test.psnr:.1f} dB on all test images", rows)
 
 
 def _card(report: AutoencoderReport, recipe: AutoencoderRecipe, splits: Splits) -> str:
-    """The model card, as the hub has it: Markdown behind a few facts for machines."""
+    """Return the model card in the hub's form: Markdown below a YAML header."""
     channels, height, width = splits.train.shape
     train, latents = recipe.train, report.latents
     facts = {
@@ -317,7 +317,7 @@ def _card(report: AutoencoderReport, recipe: AutoencoderRecipe, splits: Splits) 
         'autoencoder = AutoencoderConfig("this folder").load()',
         "posterior = autoencoder.encode(images)  # images (B, C, H, W) in [-1, 1]; latents shifted and scaled",
         "images = autoencoder.decode(posterior.mean)\n```\n",
-        "diffusers' `AutoencoderKL.from_pretrained` loads the folder too. Its latents are then neither shifted nor "
-        "scaled, and its images not padded.\n",
+        "diffusers' `AutoencoderKL.from_pretrained` loads the folder too, but does not shift and scale the latents or "
+        "pad the images.\n",
     ]
     return "\n".join([*lines, f"Made by `{report.command}`.\n"] if report.command else lines)
