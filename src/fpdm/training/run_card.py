@@ -123,8 +123,8 @@ def _files(recipe: Recipe, *, validated: bool) -> dict[str, str]:
     train = recipe.train
     files = {
         RECIPE: "all settings of the run, as JSON",
-        f"{CHECKPOINTS}/": f"the newest {train.keep} checkpoints: the averaged weights (`ema/`), used for sampling, and the raw "
-        "weights (`model/`), both in diffusers' layout; the optimiser's state; a manifest with the SHA-256 "
+        f"{CHECKPOINTS}/": f"the newest {train.keep} checkpoints: the averaged weights (`ema/`), used for sampling, "
+        "and the raw weights (`model/`), both in diffusers' layout; the optimiser's state; a manifest with the SHA-256 "
         "of every file",
         METRICS: f"JSON lines, one for every {train.log_every} steps: mean loss, mse, gradient norm and iterations, "
         "residual of the fixed point",
