@@ -14,11 +14,11 @@ from PIL import Image
 
 from fpdm import __version__, cli
 from fpdm.cli import COMMANDS
-from fpdm.commands.options import parse
 from fpdm.errors import Interrupted
 from fpdm.models.config import TransformerConfig, as_dit
 from fpdm.runs.recipes import make_recipe
 from fpdm.training.trainer import Trainer
+from tests.commands.parsed import values
 
 SHAPE = TransformerConfig(
     image_size=8, in_channels=1, patch_size=4, width=16, heads=2, num_classes=10, learn_variance=False
@@ -54,26 +54,48 @@ def test_describe_prints_the_papers_counts(capsys: pytest.CaptureFixture[str], m
     assert f"{parameters:,}" in capsys.readouterr().out
 
 
-HEAVY = {"torch", "tyro", "numpy", "diffusers", "sklearn", "matplotlib", "docstring_parser"}
+HEAVY = {"torch", "torchvision", "diffusers", "accelerate", "matplotlib", "sklearn"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["--debug", "--help"]])
-def test_help_imports_nothing_heavy(words: list[str]) -> None:
-    code = f"import sys\nfrom fpdm.cli import main\nassert main({words}) == 0\nassert not {HEAVY} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["-h"], 0),
+        (["--version"], 0),
+        (["--debug", "--help"], 0),
+        (["sampel"], 2),
+        (["train", "digits", "--help"], 0),
+        (["train", "imagenet-256", "--help"], 0),
+        (["train", "digits", "--bach-size", "3"], 2),
+        (["train", "digits", "--batch-size", "three"], 2),
+        (["train", "digits", "--batch-size", "0"], 2),
+        (["train", "digits", "--print-recipe"], 0),
+        (["--install-completion", "--shell", "bash", "--output", "completion"], 0),
+        *(([name, "--help"], 0) for name in COMMANDS),
+        *(([name, "--otu", "x"], 2) for name in COMMANDS),
+    ],
+    ids=" ".join,
+)
+def test_help_and_mistakes_import_nothing_heavy(words: list[str], code: int, tmp_path: Path) -> None:
+    source = f"import sys\nfrom fpdm.cli import main\nassert main({words}) == {code}\nprint({HEAVY} & {{*sys.modules}})"
+    command = [sys.executable, "-c", source]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    if "--version" in words:
-        assert done.stdout == f"fpdm {__version__}\n"
-    else:
-        assert all(f"  {name} " in done.stdout and f"fpdm {name} " in done.stdout for name in cli.COMMANDS)
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert bool(done.stderr) == bool(code)
+    if words[0] == "--version":
+        assert done.stdout.startswith(f"fpdm {__version__}\n")
+    elif words[-1] in ("--help", "-h") and words[0] not in COMMANDS:
+        assert all(f" {name} " in done.stdout and f"fpdm {name} " in done.stdout for name in cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert run(name, "--help") == 0
     captured = capsys.readouterr()
-    assert f"usage: fpdm {name} " in captured.out
+    assert f"Usage: fpdm {name} " in captured.out
     assert f"example: {cli.COMMANDS[name].example}" in captured.out
     assert "--json" in captured.out
     assert "\x1b" not in captured.out
@@ -84,8 +106,26 @@ def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[s
 def test_every_example_can_be_read(name: str) -> None:
     _, command, *words = cli.COMMANDS[name].example.split()
     assert command == name
-    kind = cli.command_class(name)
-    assert parse(kind, words, prog=f"fpdm {name}", summary="", example="").line == cli.COMMANDS[name].example
+    assert values(name, *words)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_and_values(shell: str, tmp_path: Path) -> None:
+    assert run("--install-completion", "--shell", shell, "--output", tmp_path / "completion") == 0
+    script = (tmp_path / "completion").read_text()
+    assert all(name in script for name in COMMANDS)
+    for word in ("budget", "no-reuse", "learning-rate", "anderson", "bf16"):
+        assert word in script
+
+
+def test_completion_is_installed_where_the_shell_looks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("--install-completion", "--shell", "bash") == 0
+    assert "--budget" in (tmp_path / ".local/share/bash-completion/completions/fpdm").read_text()
+    assert "completions/fpdm" in (tmp_path / ".bashrc").read_text()
+    assert "Restart your shell" in capsys.readouterr().out
 
 
 ROOT = Path(__file__).parents[1]
@@ -96,11 +136,10 @@ def test_commands_in_the_documents_can_be_read(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("    fpdm "):
             _, name, *words = shlex.split(line, comments=True)
-            kind = cli.command_class(name)
-            parse(kind, words, prog=f"fpdm {name}", summary="", example="")
+            assert values(name, *words)
 
 
-@pytest.mark.parametrize("words", [["--help"], pytest.param(["describe", "--help"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("words", [["--help"], ["describe", "--help"], ["train", "digits", "--print-recipe"]])
 def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
     """As of `| head`, after it has seen enough."""
     read, write = os.pipe()
@@ -126,6 +165,10 @@ def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
         (["zzz"], f"there is no command 'zzz'; expected {', '.join(COMMANDS)}; see fpdm --help"),
         (["--stepz", "3"], "there is no command '--stepz'"),
         ([], "a command is missing"),
+        (
+            ["train", "digits", "--out", "X", "--batch_size", "3"],
+            "unknown argument --batch_size; did you mean --batch-size?",
+        ),
         (["describe"], "MODEL is missing"),
         (["describe", "fpdm-xl/2", "dit-xl/2"], "unexpected argument 'dit-xl/2'"),
         (["describe", "fpdm-xxl/2"], "there is no model 'fpdm-xxl/2'"),
@@ -295,7 +338,7 @@ def test_what_is_no_mistake_of_the_users_says_so(
         def describe(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr("fpdm.commands.describe.describe", describe)
+        monkeypatch.setattr("fpdm.models.description.describe", describe)
 
     command = ("describe", "fpdm-xl/2")
     for error, code, says in (
@@ -322,7 +365,7 @@ def test_names_in_no_encoding_can_be_told(capsys: pytest.CaptureFixture[str], mo
         def to_text(self) -> str:
             return "in run\udce9"
 
-    monkeypatch.setattr("fpdm.commands.describe.describe", lambda *_: Described())
+    monkeypatch.setattr("fpdm.models.description.describe", lambda *_: Described())
     assert run("describe", "fpdm-xl/2") == 0
     assert capsys.readouterr().out == "in run\\udce9\n"
 

@@ -1,31 +1,29 @@
-"""The command line: `fpdm prepare / train / sample / compare / ...`.
+"""The command line: `fpdm train`, `fpdm sample`, `fpdm compare`, ...
 
-Nothing heavy is imported before a command is known, and every error leaves through `main`. A command is a class in the
-module of `fpdm.commands` that has its name; see `fpdm.commands.describe` for a short one.
+A command is the function in the module of `fpdm.commands` that has its name; see `fpdm.commands.describe` for a short
+one. Only the module of the command that is called is imported. Every error leaves through `main`.
 """
 
 from __future__ import annotations
 
-import difflib
 import errno
-import importlib
 import io
 import keyword
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fpdm import __version__
+from fpdm.errors import FPDMError, Interrupted, did_you_mean
 
 OK, MISTAKE, FAILED = 0, 2, 3
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A command in the help: what it does, and one call of it."""
+class Entry(NamedTuple):
+    """What a command does, and an example of its use."""
 
     summary: str
     example: str
@@ -33,36 +31,37 @@ class Entry:
 
 COMMANDS = {
     "prepare": Entry(
-        "encode images into a cache of latents, to train on",
+        "Encode images into a latent cache to train on; resumable and parallel.",
         "fpdm prepare photographs --autoencoder stabilityai/sd-vae-ft-ema --out latents",
     ),
     "train": Entry(
-        "train a model; the same command resumes an interrupted run", "fpdm train digits --out run --seconds 120"
+        "Train a model; the same command resumes an interrupted run.", "fpdm train digits --out run --seconds 120"
     ),
     "train-autoencoder": Entry(
-        "train a small autoencoder, for latent diffusion where no published one suits",
+        "Train a small autoencoder for latent diffusion, where no published one suits.",
         "fpdm train-autoencoder fashion-mnist --pad 2 --out autoencoder --seconds 1800",
     ),
     "import": Entry(
-        "import a DiT or FPDM checkpoint: the original release's, the authors' or diffusers'",
+        "Import a DiT or FPDM checkpoint: DiT's own, the FPDM authors' or diffusers'.",
         "fpdm import DiT-XL-2-256x256.pt --out dit-xl",
     ),
     "sample": Entry(
-        "draw images from a run under a budget of block passes", "fpdm sample run --budget 140 --out images"
+        "Generate images with a trained model under a budget of block passes.",
+        "fpdm sample run --budget 140 --out images",
     ),
     "compare": Entry(
-        "sample several runs at the same budgets from the same noise, and measure which is better",
+        "Compare runs at the same budgets, from the same noise, and report which is better.",
         "fpdm compare run/fpdm run/dit --budgets 140 280 560 --out report",
     ),
     "reference": Entry(
-        "make reference statistics from images, to evaluate runs against",
+        "Compute reference statistics from images, for fpdm evaluate.",
         "fpdm reference photographs --size 256 --out reference.npz",
     ),
     "evaluate": Entry(
-        "measure a run's FID: 50,000 samples, by any number of processes, against reference statistics",
-        "fpdm evaluate run --reference reference.npz --budget 560 --iterations 8 --out fid",
+        "Measure the FID of a run against reference statistics.",
+        "fpdm evaluate run --reference reference.npz --budget 560 --out fid",
     ),
-    "describe": Entry("show a model's parameters, MACs and block passes by part", "fpdm describe fpdm-xl/2"),
+    "describe": Entry("Show a model's parameters, MACs and block passes by part.", "fpdm describe fpdm-xl/2"),
 }
 
 
@@ -99,30 +98,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> None:
-    name = next((word for word in words if word != "--debug"), None)
-    if name in ("-h", "--help"):
-        print(_help())
-        return
-    if name == "--version":
-        print(f"fpdm {__version__}")
-        return
-    if name not in COMMANDS:
-        raise ValueError(_no_command(name))
-    words.remove(name)
-    entry, kind = COMMANDS[name], command_class(name)
-    from fpdm.commands.options import parse
+    rest = [word for word in words if word != "--debug"]
+    if not rest or rest[0] not in {*COMMANDS, "-h", "--help", "--version", "--install-completion"}:
+        raise ValueError(_no_command(rest))
+    from cyclopts import CycloptsError
 
-    summary = f"{entry.summary[0].upper()}{entry.summary[1:]}."
-    command = parse(kind, words, prog=f"fpdm {name}", summary=summary, example=entry.example)
-    result = command.execute()
+    from fpdm.commands.options import QUIET, add_options, explain
+
+    app = application()
+    try:
+        for name in COMMANDS if rest[0] == "--install-completion" else {*COMMANDS} & {rest[0]}:
+            add_options(app, rest if name == rest[0] else [name], shlex.join(["fpdm", *words]))
+        command, bound, _ = app.parse_args(rest, **QUIET)
+    except CycloptsError as error:
+        raise ValueError(explain(error)) from error
+    result = command(*bound.args, **bound.kwargs)
     if result is not None:
-        print(result.to_json() if command.json else result.to_text())
+        print(result.to_json() if bound.arguments.get("json") else result.to_text())
 
 
-def command_class(name: str) -> Any:
-    """The class of a command: `TrainAutoencoder` of `train_autoencoder`; a keyword's module has `_` behind its name."""
-    module = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
-    return getattr(importlib.import_module(f"fpdm.commands.{module}"), name.title().replace("-", ""))
+def application() -> Any:
+    """Make the cyclopts application, without importing any command."""
+    from cyclopts import App, Group
+
+    examples = "\n".join(entry.example for entry in COMMANDS.values())
+    app = App(
+        name="fpdm",
+        help="Fixed Point Diffusion Models: train them, sample them under a budget, compare them with DiT.",
+        help_epilogue=f"Examples:\n\n{examples}\n\nfpdm COMMAND --help explains every option.",
+        help_format="plaintext",
+        group_arguments=Group("Arguments", sort_key=-2),
+        group_parameters=Group("Options", sort_key=-1),
+        version=f"fpdm {__version__}",
+    )
+    for position, (name, entry) in enumerate(COMMANDS.items()):
+        function = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
+        path = f"fpdm.commands.{function}:{function}"
+        app.command(path, name=name, help=entry.summary, sort_key=position, help_epilogue=f"example: {entry.example}")
+    app.register_install_completion_command(help="Complete commands and options in your shell from now on.")
+    return app
 
 
 def _leave_process_group() -> None:
@@ -137,8 +151,6 @@ def _leave_process_group() -> None:
 
 
 def _report(error: Exception) -> int:
-    from fpdm.errors import FPDMError, Interrupted
-
     message = " ".join(str(error).split())
     if isinstance(error, FPDMError):
         if not isinstance(error, Interrupted) or os.environ.get("RANK", "0") == "0":  # all processes leave together
@@ -165,22 +177,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
     print(f"fpdm: warning: {message}", file=sys.stderr)
 
 
-def _help() -> str:
-    lines = ["usage: fpdm COMMAND [OPTIONS]", ""]
-    lines += ["Fixed Point Diffusion Models: train them, sample them under a budget, compare them with DiT.", ""]
-    width = max(map(len, COMMANDS)) + 2
-    for name, entry in COMMANDS.items():
-        lines += [f"  {name:<{width}}{entry.summary}", f"  {'':<{width}}{entry.example}"]
-    lines += ["", "  fpdm COMMAND --help    explain every option", "  fpdm --version         say which version this is"]
-    return "\n".join([*lines, "  --debug                show where an error comes from"])
-
-
-def _no_command(name: str | None) -> str:
-    expected = f"expected {', '.join(COMMANDS)}"
-    if name is None:
-        return f"a command is missing; {expected}; see fpdm --help"
-    near = difflib.get_close_matches(name, COMMANDS, 1)
-    return f"there is no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"{expected}; see fpdm --help")
+def _no_command(words: list[str]) -> str:
+    see = f"expected {', '.join(COMMANDS)}; see fpdm --help"
+    if not words:
+        return f"a command is missing; {see}"
+    return f"there is no command {words[0]!r}{did_you_mean(words[0], COMMANDS) or f'; {see}'}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FPDMError(Exception):
     """Base class of the package's own errors. The message is one line for the user."""
@@ -23,3 +26,9 @@ class Interrupted(FPDMError):
 
 class CheckpointError(FPDMError):
     """A checkpoint is damaged, foreign, or not fit to be saved (exit code 3)."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Suggest the known word that is nearest, as the end of an error message; empty if none is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""

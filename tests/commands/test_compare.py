@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from fpdm import cli
-from fpdm.commands.compare import Compare
-from fpdm.commands.options import options, parse
 from fpdm.compare.settings import Settings
+from tests.commands.parsed import option_names, values
 
 
-def made(*words: str) -> Compare:
-    return parse(Compare, ["a", "b", "--out", "c", *words], prog="fpdm compare", summary="", example="")
+def made(*words: str) -> Settings:
+    return values("compare", "a", "b", "--out", "c", *words)["comparison"]
 
 
 def another(value: Any) -> Any:
@@ -28,17 +27,14 @@ def another(value: Any) -> Any:
 
 @pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(Settings)])
 def test_every_setting_is_an_option(field: str) -> None:
-    (option,) = (option for option in options(Compare, {}) if option.path == ("comparison", field))
     new = another(getattr(Settings(), field))
-    for name in option.names:
+    for name in option_names("compare")[field]:
         words = [name, *map(str, new if isinstance(new, tuple) else [new])]
-        assert made(*words).comparison == dataclasses.replace(Settings(), **{field: new})
+        assert made(*words) == dataclasses.replace(Settings(), **{field: new})
 
 
 def test_options_are_called_as_those_of_sample() -> None:
-    found = made(
-        "--budget", "9", "--grid", "phi^2", "--sampler", "ddpm", "unipc", "--allocation", "constant"
-    ).comparison
+    found = made("--budget", "9", "--grid", "phi^2", "--sampler", "ddpm", "unipc", "--allocation", "constant")
     assert found == Settings((9,), ("ddpm", "unipc"), grids=("phi^2",), allocations=("constant",))
 
 
@@ -58,7 +54,7 @@ def test_everything_is_passed_on(
         calls.append((where, how))
         return Compared()
 
-    monkeypatch.setattr("fpdm.commands.compare.compare", compare)
+    monkeypatch.setattr("fpdm.compare.comparison.compare", compare)
     out = str(tmp_path / "c")
     words = ["compare", "a", "b", "--out", out, "--data", "moved", "--data-root", "d", "--num-images", "40"]
     words += ["--autoencoder", "vae"]
@@ -66,7 +62,7 @@ def test_everything_is_passed_on(
     assert capsys.readouterr().out == "a table\n"
     assert calls == [
         (
-            ((Path("a"), Path("b")), Path(out), made("--num-images", "40").comparison),
+            ((Path("a"), Path("b")), Path(out), made("--num-images", "40")),
             {"data": "moved", "data_root": Path("d"), "autoencoder": "vae", "command": f"fpdm {' '.join(words)}"},
         )
     ]

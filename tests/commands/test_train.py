@@ -19,8 +19,6 @@ import pytest
 from PIL import Image
 
 from fpdm import cli
-from fpdm.commands.options import Option, options
-from fpdm.commands.train import Train
 from fpdm.data.config import DataConfig
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig
@@ -28,6 +26,7 @@ from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import RECIPES, make_recipe
 from fpdm.runs.run import load_run
 from fpdm.runs.train_config import TrainConfig, WarmStart
+from tests.commands.parsed import option_names
 
 PARTS = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule, "start": WarmStart}
 TAKEN_FROM_THE_IMAGES = {"image_size", "in_channels", "num_classes"}
@@ -60,12 +59,12 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., Recipe]:
     return read
 
 
-def flag(part: str, field: str) -> Option:
-    """The option of a recipe's field."""
-    groups = {"data": "image", "model": "network", "train": "training", "schedule": "schedule", "start": "start"}
-    path = ("data",) if (part, field) == ("data", "source") else (groups[part], field)
-    (found,) = (option for option in options(Train, {}) if option.path == path)
-    return found
+NAMES = option_names("train")
+
+
+def names(part: str, field: str) -> tuple[str, ...]:
+    """How the option of a recipe's field may be written."""
+    return NAMES["data" if (part, field) == ("data", "source") else field]
 
 
 # Values that another rule could refuse, and what they need beside them.
@@ -105,32 +104,32 @@ def another(value: Any, hint: Any) -> Any:
 
 @pytest.mark.parametrize(("part", "field"), FIELDS)
 def test_every_field_of_the_recipe_is_an_option(printed: Callable[..., Recipe], part: str, field: str) -> None:
-    name, option = f"{part}.{field}", flag(part, field)
+    name = f"{part}.{field}"
     base = ["digits", *NEEDED.get(name, [])]
     expected = dataclasses.asdict(printed(*base))
-    new = CHOSEN[name] if name in CHOSEN else another(expected[part][field], option.hint)
+    new = CHOSEN[name] if name in CHOSEN else another(expected[part][field], typing.get_type_hints(PARTS[part])[field])
     assert new != expected[part][field]
     if isinstance(new, bool):
-        words = [option.names[not new]]
+        words = [names(part, field)[not new]]
     else:
-        words = [option.names[0], *(new if isinstance(new, tuple) else [new])]
+        words = [names(part, field)[0], *(new if isinstance(new, tuple) else [new])]
     expected[part][field] = new
     assert dataclasses.asdict(printed(*base, *words)) == expected  # this field, and no other
 
 
 @pytest.mark.parametrize("words", [["digits"], ["digits", "--model", "dit"], ["fashion-mnist"], ["--data", "photos"]])
-def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+def test_help_shows_each_field_with_this_recipes_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "900")  # so that no line is wrapped
     if words[0] == "--data":
         found = make_recipe("folder", data=DataConfig(str(Path("photos").resolve())))
     else:
         found = make_recipe(words[0], words[-1] if "--model" in words else "fpdm")
     assert fpdm("train", *words, "--help") == 0
     shown = capsys.readouterr().out
-    # Each option begins a line, and lasts to the next. Where lines are wrapped, no blank is to be relied on.
-    begins = sorted(shown.index(f"│ {one.names[0]}") for one in options(Train, {}))
-    paragraphs = {}
-    for begin, end in zip(begins, [*begins[1:], None], strict=True):
-        paragraphs[shown[begin:].split()[1].strip(",")] = re.sub(r"[\s│]", "", shown[begin:end])
+    lines = [re.sub(r"^│ [* ]*", "", line).split() for line in shown.splitlines() if line.startswith("│")]
+    paragraphs = {words[0]: " ".join(words) for words in lines if words and words[0].startswith("--")}
     for part, kind in PARTS.items():
         for field in dataclasses.fields(kind):
             if field.name in FOUND_OUT:
@@ -140,10 +139,10 @@ def test_help_shows_each_field_with_this_recipes_default(capsys: pytest.CaptureF
             if isinstance(value, bool):
                 value = "yes" if value else "no"
             elif isinstance(value, tuple):
-                value = "".join(map(str, value)) or "none"
+                value = " ".join(map(str, value)) or "none"
             if value == "":
                 continue  # what that means is for the help to say
-            assert f"(default:{value})" in paragraphs[flag(part, field.name).names[0]]
+            assert f"(default: {value})" in paragraphs[names(part, field.name)[0]]
     assert "taken from" in shown
 
 
@@ -152,7 +151,8 @@ def test_help_needs_neither_a_folder_nor_options_that_exist(
     capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert fpdm("train", *words, "--help") == 0
-    assert "Folder of images, with a folder for each class" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Folder of images, with one subfolder per class" in text
 
 
 def test_seconds_or_macs_take_the_place_of_steps(printed: Callable[..., Recipe]) -> None:
@@ -217,7 +217,12 @@ def test_files_that_are_no_recipe(
     assert not (tmp_path / "run").exists()
 
 
-FLOATS = [option.names[0] for option in options(Train, {}) if option.hint in (float, tuple[float, ...])]
+FLOATS = [
+    NAMES[field][0]
+    for kind in PARTS.values()
+    for field, hint in typing.get_type_hints(kind).items()
+    if hint in (float, tuple[float, ...])
+]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -10,17 +10,17 @@ from PIL import Image
 
 from fpdm import cli
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.commands.options import parse
-from fpdm.commands.train_autoencoder import TrainAutoencoder
+from fpdm.training.autoencoder.config import AutoencoderTrainConfig
+from tests.commands.parsed import values
 
 
-def made(*words: str) -> TrainAutoencoder:
-    return parse(TrainAutoencoder, ["digits", "--out", "c", *words], prog="fpdm", summary="", example="")
+def made(*words: str) -> AutoencoderTrainConfig:
+    return values("train-autoencoder", "digits", "--out", "c", *words)["training"]
 
 
 def test_seconds_alone_are_the_only_limit() -> None:
-    assert (made("--seconds", "9").training.steps, made("--seconds", "9").training.seconds) == (0, 9.0)
-    assert made("--seconds", "9", "--steps", "5").training.steps == 5
+    assert (made("--seconds", "9").steps, made("--seconds", "9").seconds) == (0, 9.0)
+    assert made("--seconds", "9", "--steps", "5").steps == 5
 
 
 def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,1 @@
-"""The commands of `fpdm`, a module each: a frozen dataclass whose fields are its options."""
+"""The commands of `fpdm`, one module each: a function whose parameters are the options."""

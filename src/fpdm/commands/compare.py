@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
-
 from fpdm.commands.folders import writable
-from fpdm.commands.options import Command, Group
-from fpdm.compare.comparison import compare
-from fpdm.compare.results import Comparison
+from fpdm.commands.options import Fields, Result
 from fpdm.compare.settings import Settings
 
 _SETTINGS = Settings()
-_AS_IN_SAMPLE = {"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"}
+_AS_IN_SAMPLE = Fields(also={"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compare(Command):
-    """Sample several runs at the same budgets from the same noise, and measure which is better.
+def compare(
+    runs: tuple[Path, ...],
+    *,
+    out: Path,
+    data: str = "",
+    data_root: Path | None = None,
+    autoencoder: str = "",
+    comparison: Annotated[Settings, _AS_IN_SAMPLE] = _SETTINGS,
+    line: str = "",
+) -> Result:
+    """Compare runs at the same budgets, from the same noise, and report which is better.
 
-    Attributes:
-        runs: Folders made by fpdm train, on the same data.
-        out: Folder for the report, its pictures and figures.
-        data: Where the images are now, if they have moved since.
-        data_root: Folder with the own files of a data set that comes by name.
-        autoencoder: Where the autoencoder of the models' latents is now, if it has moved since: a name on the hub, or a
-            folder.
-        comparison: Each run takes the plan that is best on validation images, of those that can be chosen.
+    Args:
+        runs: Folders written by fpdm train, all trained on the same data.
+        out: Folder for the report, its pictures and compare.json.
+        data: Path of the images, if they are no longer where the runs recorded them.
+        data_root: Folder with the files of a data set that is given by name.
+        autoencoder: Path or hub id of the autoencoder, if it is no longer where the runs recorded it.
+        comparison: What is compared. Each run uses the plan, among those allowed here, that does best on validation
+            images.
+        line: The command line, recorded in the report.
     """
+    writable(out)
+    from fpdm.compare import comparison as module
 
-    runs: Positional[tuple[Path, ...]]
-    out: Path
-    data: str = ""
-    data_root: Path | None = None
-    autoencoder: str = ""
-    comparison: Annotated[Settings, Group(also=_AS_IN_SAMPLE)] = _SETTINGS
-
-    def execute(self) -> Comparison:
-        """Compare them."""
-        writable(self.out)
-        return compare(
-            self.runs,
-            self.out,
-            self.comparison,
-            data=self.data,
-            data_root=self.data_root,
-            autoencoder=self.autoencoder,
-            command=self.line,
-        )
+    return module.compare(runs, out, comparison, data=data, data_root=data_root, autoencoder=autoencoder, command=line)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tyro.conf import Positional
-
-from fpdm.commands.options import Command
-from fpdm.models.description import Description, describe
+from fpdm.commands.options import Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Describe(Command):
+def describe(model: str, *, iterations: int = 5) -> Result:
     """Show a model's parameters, MACs and block passes by part.
 
-    Attributes:
-        model: fpdm- or dit- and s, b, l or xl with /2, /4 or /8, or digits or fashion.
-        iterations: Fixed-point iterations per evaluation, where there is a choice.
+    Args:
+        model: Name of a preset: fpdm- or dit- with s, b, l or xl, then /2, /4 or /8, such as fpdm-xl/2; or fpdm-digits,
+            fpdm-fashion, dit-digits or dit-fashion.
+        iterations: Fixed-point iterations per evaluation, for a model that leaves the choice.
     """
+    from fpdm.models import description
 
-    model: Positional[str]
-    iterations: int = 5
-
-    def execute(self) -> Description:
-        """Describe it."""
-        return describe(self.model, self.iterations)
+    return description.describe(model, iterations)

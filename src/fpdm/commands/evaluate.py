@@ -1,50 +1,44 @@
-"""`fpdm evaluate`: the FID of a run, by its whole protocol."""
+"""`fpdm evaluate`: the FID of a run, measured as the field measures it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-from tyro.conf import Positional
+from typing import Annotated
 
 from fpdm.commands.folders import writable
-from fpdm.commands.options import Command
+from fpdm.commands.options import Fields, Result
 from fpdm.commands.sample import with_iterations
-from fpdm.fid.evaluation import Evaluation, evaluate
 from fpdm.fid.settings import EvaluationSettings
-from fpdm.runs.run import load_run
 from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=560)
 _SETTINGS = EvaluationSettings()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluate(Command):
-    """Measure a run's samples against reference statistics, as FID is measured.
+def evaluate(
+    run: Path,
+    *,
+    reference: Path,
+    out: Path,
+    autoencoder: str = "",
+    evaluation: Annotated[EvaluationSettings, Fields()] = _SETTINGS,
+    plan: Annotated[Plan, Fields()] = PLAN,
+) -> Result | None:
+    """Measure the FID of a run against reference statistics.
 
-    With accelerate launch or torchrun, several processes share the work, and the figures stay the same.
+    Under accelerate launch or torchrun, the processes share the work; the figures do not depend on their number.
 
-    Attributes:
-        run: Folder made by fpdm train.
-        reference: Reference statistics (.npz): ADM's, or made by fpdm reference.
-        out: Folder for the result; an evaluation that was interrupted goes on, a finished one is shown again.
-        autoencoder: Where the autoencoder of the model's latents is now, if it has moved since: a name on the hub, or a
-            folder.
-        evaluation: What is drawn, and what it is measured by.
-        plan: How to spend the budget; DiT-XL spends 28 block passes per step. With 0 iterations the number is 5, or the
-            only one that the model allows.
+    Args:
+        run: Folder written by fpdm train or fpdm import.
+        reference: Reference statistics (.npz), published with ADM or written by fpdm reference.
+        out: Folder for the result. The same command continues an interrupted evaluation and shows a finished one.
+        autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        evaluation: What is generated, and how it is measured.
+        plan: How to spend the budget. DiT-XL spends 28 block passes per step.
     """
+    writable(out)
+    from fpdm.fid import evaluation as module
+    from fpdm.runs.run import load_run
 
-    run: Positional[Path]
-    reference: Path
-    out: Path
-    autoencoder: str = ""
-    evaluation: EvaluationSettings = _SETTINGS
-    plan: Plan = PLAN
-
-    def execute(self) -> Evaluation | None:
-        """Measure them."""
-        writable(self.out)
-        run = load_run(self.run, autoencoder=self.autoencoder)
-        return evaluate(run, with_iterations(self.plan, run.model), self.reference, self.out, self.evaluation)
+    loaded = load_run(run, autoencoder=autoencoder)
+    return module.evaluate(loaded, with_iterations(plan, loaded.model), reference, out, evaluation)

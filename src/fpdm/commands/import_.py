@@ -1,53 +1,48 @@
-"""`fpdm import`: a foreign checkpoint as a model of ours."""
+"""`fpdm import`: a checkpoint of other code as a model of ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
 from fpdm.commands.folders import writable
-from fpdm.commands.options import Command
-from fpdm.importing.foreign import read_foreign_checkpoint
-from fpdm.importing.layouts import Hints, convert
-from fpdm.importing.write import Imported, import_model
+from fpdm.commands.options import Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Import(Command):
-    """Import a DiT or FPDM checkpoint of the original code, the authors' or diffusers'.
+def import_(
+    checkpoint: str,
+    *,
+    out: Path,
+    weights: Literal["ema", "model"] = "ema",
+    autoencoder: str = "",
+    heads: int | None = None,
+    timestep_everywhere: bool | None = None,
+    prediction: Literal["v", "epsilon"] | None = None,
+    zero_terminal_snr: bool | None = None,
+) -> Result:
+    """Import a DiT or FPDM checkpoint: DiT's own, the FPDM authors' or diffusers'.
 
-    Attributes:
-        checkpoint: A .pt or .safetensors file (DiT-XL-2-256x256.pt, or a training checkpoint of DiT's or the authors'
-            code); or a folder, or a name on the hub, with diffusers' DiTTransformer2DModel or DiTPipeline. Only
-            weights are read; a file that asks for more is refused.
-        out: Folder of the model, for fpdm sample and the others, and in the hub's layout.
-        weights: Of a training checkpoint, the averaged weights or the raw ones.
-        autoencoder: Name on the hub, or folder, of what decodes its latents (default: stabilityai/sd-vae-ft-ema or
-            -mse, as the checkpoint says, for latents of 4 channels; none for 1 or 3 channels, which are pixels).
-        heads: Attention heads, where the width is none of DiT's sizes S, B, L, XL.
-        timestep_everywhere: Whether an FPDM's pre and post blocks see the timestep, where the checkpoint does not say
-            (default: no, as in the paper).
-        prediction: What the network predicts, where the checkpoint does not say (default: epsilon for a DiT, v for an
+    Args:
+        checkpoint: A .pt or .safetensors file, such as DiT-XL-2-256x256.pt or a training checkpoint; or the folder or
+            hub id of a DiTTransformer2DModel or DiTPipeline of diffusers. Only weights are read; a file that asks for
+            more is refused.
+        out: Folder for the model, which fpdm sample and the other commands read, in the hub's layout.
+        weights: Which weights of a training checkpoint to import, the averaged (ema) or the raw ones (model).
+        autoencoder: Path or hub id of the autoencoder that decodes the latents (default: stabilityai/sd-vae-ft-ema or
+            -mse, whichever the checkpoint names, for 4 channels; none for 1 or 3 channels, which are pixels).
+        heads: Number of attention heads, for a width that none of the sizes S, B, L and XL has.
+        timestep_everywhere: Whether the pre and post blocks of an FPDM are conditioned on the timestep, if the
+            checkpoint does not say (default: no, as in the paper).
+        prediction: What the network predicts, if the checkpoint does not say (default: epsilon for a DiT, v for an
             FPDM).
-        zero_terminal_snr: Whether its schedule ends in pure noise, where the checkpoint does not say (default: if it
-            predicts v).
+        zero_terminal_snr: Whether the noise schedule ends in pure noise, if the checkpoint does not say (default: yes
+            if the network predicts v).
     """
+    writable(out)
+    from fpdm.importing.layouts import Hints, convert
+    from fpdm.importing.source import read_foreign_checkpoint
+    from fpdm.importing.write import import_model
 
-    checkpoint: Positional[str]
-    out: Path
-    weights: Literal["ema", "model"] = "ema"
-    autoencoder: str = ""
-    heads: int | None = None
-    timestep_everywhere: bool | None = None
-    prediction: Literal["v", "epsilon"] | None = None
-    zero_terminal_snr: bool | None = None
-
-    def execute(self) -> Imported:
-        """Import it."""
-        writable(self.out)
-        foreign = read_foreign_checkpoint(self.checkpoint, self.weights)
-        hints = Hints(self.heads, self.timestep_everywhere, self.prediction, self.zero_terminal_snr)
-        return import_model(foreign, convert(foreign, hints), self.out, autoencoder=self.autoencoder)
+    foreign = read_foreign_checkpoint(checkpoint, weights)
+    hints = Hints(heads, timestep_everywhere, prediction, zero_terminal_snr)
+    return import_model(foreign, convert(foreign, hints), out, autoencoder=autoencoder)

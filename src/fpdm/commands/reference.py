@@ -1,39 +1,35 @@
-"""`fpdm reference`: statistics of real images, to evaluate against."""
+"""`fpdm reference`: statistics of real images, for `fpdm evaluate`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-from tyro.conf import Positional
+from typing import Annotated
 
 from fpdm.commands.folders import writable
-from fpdm.commands.options import Command
-from fpdm.fid.reference import MadeReference, make_reference
+from fpdm.commands.options import Fields, Result
 from fpdm.fid.settings import ReferenceSettings
 
 _SETTINGS = ReferenceSettings()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference(Command):
-    """Make reference statistics from images, to evaluate runs against.
+def reference(
+    images: str,
+    *,
+    out: Path,
+    data_root: Path | None = None,
+    statistics: Annotated[ReferenceSettings, Fields()] = _SETTINGS,
+) -> Result | None:
+    """Compute reference statistics from images, for fpdm evaluate.
 
-    With accelerate launch or torchrun, several processes share the work, and the statistics stay the same.
+    Under accelerate launch or torchrun, the processes share the work; the statistics do not depend on their number.
 
-    Attributes:
-        images: A folder of images of any size, an .npz with arr_0 (uint8, N x H x W x 3), digits or fashion-mnist.
-        out: The file to write (.npz), in ADM's form (mu, sigma); the same command goes on if it was interrupted.
-        data_root: Folder with the own files of a data set that comes by name.
-        settings: Which of the images, and by what features.
+    Args:
+        images: Folder of images of any size; an .npz file with arr_0 (uint8, N x H x W x 3); digits or fashion-mnist.
+        out: File to write (.npz), in ADM's layout (mu, sigma). The same command continues an interrupted one.
+        data_root: Folder with the files of a data set that is given by name.
+        statistics: Which images are used, and which features.
     """
+    writable(out.parent)
+    from fpdm.fid.reference import make_reference
 
-    images: Positional[str]
-    out: Path
-    data_root: Path | None = None
-    settings: ReferenceSettings = _SETTINGS
-
-    def execute(self) -> MadeReference | None:
-        """Make them."""
-        writable(self.out.parent)
-        return make_reference(self.images, self.out, self.settings, root=self.data_root)
+    return make_reference(images, out, statistics, root=data_root)
