@@ -57,37 +57,45 @@ def test_describe_prints_the_papers_counts(capsys: pytest.CaptureFixture[str], m
 HEAVY = {"torch", "torchvision", "diffusers", "accelerate", "matplotlib", "sklearn"}
 
 
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (["--help"], 0),
-        (["-h"], 0),
-        (["--version"], 0),
-        (["--debug", "--help"], 0),
-        (["sampel"], 2),
-        (["train", "digits", "--help"], 0),
-        (["train", "imagenet-256", "--help"], 0),
-        (["train", "digits", "--bach-size", "3"], 2),
-        (["train", "digits", "--batch-size", "three"], 2),
-        (["train", "digits", "--batch-size", "0"], 2),
-        (["train", "digits", "--print-recipe"], 0),
-        (["--install-completion", "--shell", "bash", "--output", "completion"], 0),
-        *(([name, "--help"], 0) for name in COMMANDS),
-        *(([name, "--otu", "x"], 2) for name in COMMANDS),
-    ],
-    ids=" ".join,
-)
-def test_help_and_mistakes_import_nothing_heavy(words: list[str], code: int, tmp_path: Path) -> None:
-    source = f"import sys\nfrom fpdm.cli import main\nassert main({words}) == {code}\nprint({HEAVY} & {{*sys.modules}})"
-    command = [sys.executable, "-c", source]
+LINES = [
+    *(([name, "--help"], 0) for name in COMMANDS),
+    *(([name, "--otu", "x"], 2) for name in COMMANDS),
+    (["sampel"], 2),
+    (["train", "digits", "--help"], 0),
+    (["train", "imagenet-256", "--help"], 0),
+    (["train", "digits", "--bach-size", "3"], 2),
+    (["train", "digits", "--batch-size", "three", "--out", "x"], 2),
+    (["train", "digits", "--batch-size", "0", "--out", "x"], 2),
+    (["train", "digits", "--print-recipe"], 0),
+    (["--install-completion", "--shell", "bash", "--output", "completion"], 0),
+]
+
+
+def test_help_and_mistakes_import_nothing_heavy(tmp_path: Path) -> None:
+    source = f"""
+import sys
+from fpdm.cli import main
+
+for words, code in {LINES}:
+    assert main(words) == code, words
+    assert not {HEAVY} & {{*sys.modules}}, (words, {HEAVY} & {{*sys.modules}})
+"""
     environment = {**os.environ, "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", source]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "set()"
-    assert bool(done.stderr) == bool(code)
-    if words[0] == "--version":
-        assert done.stdout.startswith(f"fpdm {__version__}\n")
-    elif words[-1] in ("--help", "-h") and words[0] not in COMMANDS:
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["--debug", "--help"]], ids=str)
+def test_help_imports_no_command(words: list[str]) -> None:
+    source = f"import sys\nfrom fpdm.cli import main\nassert main({words}) == 0\n"
+    source += f"assert not {{*{HEAVY | {'numpy', 'fpdm.commands.sample'}}}} & {{*sys.modules}}"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    if words == ["--version"]:
+        assert done.stdout == f"fpdm {__version__}\n"
+    else:
         assert all(f" {name} " in done.stdout and f"fpdm {name} " in done.stdout for name in cli.COMMANDS)
 
 
@@ -96,7 +104,7 @@ def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[s
     assert run(name, "--help") == 0
     captured = capsys.readouterr()
     assert f"Usage: fpdm {name} " in captured.out
-    assert f"example: {cli.COMMANDS[name].example}" in captured.out
+    assert captured.out.endswith(f"\nExample:\n\n{cli.COMMANDS[name].example}\n")
     assert "--json" in captured.out
     assert "\x1b" not in captured.out
     assert not captured.err
@@ -165,10 +173,6 @@ def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
         (["zzz"], f"there is no command 'zzz'; expected {', '.join(COMMANDS)}; see fpdm --help"),
         (["--stepz", "3"], "there is no command '--stepz'"),
         ([], "a command is missing"),
-        (
-            ["train", "digits", "--out", "X", "--batch_size", "3"],
-            "unknown argument --batch_size; did you mean --batch-size?",
-        ),
         (["describe"], "MODEL is missing"),
         (["describe", "fpdm-xl/2", "dit-xl/2"], "unexpected argument 'dit-xl/2'"),
         (["describe", "fpdm-xxl/2"], "there is no model 'fpdm-xxl/2'"),

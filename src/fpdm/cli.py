@@ -134,7 +134,9 @@ def application() -> Any:
     for position, (name, entry) in enumerate(COMMANDS.items()):
         function = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
         path = f"fpdm.commands.{function}:{function}"
-        app.command(path, name=name, help=entry.summary, sort_key=position, help_epilogue=f"example: {entry.example}")
+        app.command(
+            path, name=name, help=entry.summary, sort_key=position, help_epilogue=f"Example:\n\n{entry.example}"
+        )
     app.register_install_completion_command(help="Complete commands and options in your shell from now on.")
     return app
 

@@ -79,7 +79,7 @@ def bake(
 
 def application() -> App:
     app = cli.application()
-    app.command(bake, help_epilogue="example: fpdm bake pie --out table")
+    app.command(bake, help_epilogue="fpdm bake pie --out table")
     return app
 
 
@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(words: list[str], says: str) -> None:
 def test_help_explains_every_option_by_group(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "--heat", "250", "--help")
     assert "\x1b" not in text
-    assert "example: fpdm bake pie --out table" in text
+    assert text.endswith("\nfpdm bake pie --out table\n")
     assert "They come out warm." in text
     text = " ".join(text[text.index("╭") :].replace("│", " ").split())
     order = ["─ Arguments", "DISHES", "─ Options", "--class", "--json", "─ Oven", "--heat"]

@@ -126,7 +126,7 @@ def explain(error: CycloptsError) -> str:
     see, argument = f"; see {' '.join(['fpdm', *(error.command_chain or ())])} --help", error.argument
     if isinstance(error, UnknownOptionError):
         word, known = error.token.keyword or error.token.value, error.argument_collection
-        near = did_you_mean(word.replace("_", "-"), [name for one in known for name in one.names])
+        near = did_you_mean(word, [name for one in known for name in one.names])
         return f"unknown argument {word}{near or see}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"unexpected argument {error.unused_tokens[0]!r}{see}"
