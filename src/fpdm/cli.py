@@ -80,8 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()  # here, where a closed pipe can be answered
         _leave_process_group()
         return OK
-    except SystemExit as leaving:  # --help
-        return int(leaving.code or 0)
     except BrokenPipeError:  # `| head` has seen enough; what is left shall not fail when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -120,6 +118,11 @@ def _run(words: list[str]) -> None:
 def application() -> Any:
     """Make the cyclopts application, without importing any command."""
     from cyclopts import App, Group
+    from rich.console import Console
+
+    class Page(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # to `main`, where rich would exit
 
     examples = "\n".join(entry.example for entry in COMMANDS.values())
     app = App(
@@ -130,6 +133,7 @@ def application() -> Any:
         group_arguments=Group("Arguments", sort_key=-2),
         group_parameters=Group("Options", sort_key=-1),
         version=f"fpdm {__version__}",
+        console=Page(),
     )
     for position, (name, entry) in enumerate(COMMANDS.items()):
         function = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
