@@ -40,7 +40,7 @@ def import_(
     """
     writable(out)
     from fpdm.importing.layouts import Hints, convert
-    from fpdm.importing.source import read_foreign_checkpoint
+    from fpdm.importing.foreign import read_foreign_checkpoint
     from fpdm.importing.write import import_model
 
     foreign = read_foreign_checkpoint(checkpoint, weights)
