@@ -70,6 +70,21 @@ def test_everything_is_passed_on(
     assert json.loads(capsys.readouterr().out) == {}
 
 
+def test_a_finished_comparison_is_redrawn_without_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Redrawn:
+        def __init__(self, folder: Path) -> None:
+            self.folder = folder
+
+        def to_text(self) -> str:
+            return f"redrawn {self.folder}"
+
+    monkeypatch.setattr("fpdm.compare.comparison.redraw", Redrawn)
+    assert cli.main(["compare", "--redraw", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"redrawn {tmp_path}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -81,6 +96,9 @@ def test_everything_is_passed_on(
         (["a", "--out", "X", "--reuse", "maybe"], "reuse is 'maybe'"),
         (["a", "--out", "X", "--no-reuse"], "unknown argument --no-reuse; did you mean --reuse?"),
         (["X/none", "--out", "X"], "no run with a checkpoint"),
+        (["a", "--redraw", "X"], "leave out the runs and --out"),
+        (["--out", "X", "--redraw", "X/other"], "leave out the runs and --out"),
+        (["--redraw", "X"], "compare.json"),
     ],
 )
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], says: str) -> None:

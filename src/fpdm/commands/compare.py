@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Fields, Result
@@ -13,6 +14,11 @@ _SETTINGS = Settings()
 _AS_IN_SAMPLE = Fields(also={"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"})
 
 
+def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With --redraw, neither runs nor --out are needed."""
+    return {"runs": (), "out": given["redraw"]} if "redraw" in given else {}
+
+
 def compare(
     runs: tuple[Path, ...],
     *,
@@ -20,6 +26,7 @@ def compare(
     data: str = "",
     data_root: Path | None = None,
     autoencoder: str = "",
+    redraw: Path | None = None,
     comparison: Annotated[Settings, _AS_IN_SAMPLE] = _SETTINGS,
     line: str = "",
 ) -> Result:
@@ -31,11 +38,17 @@ def compare(
         data: Path of the images, if they are no longer where the runs recorded them.
         data_root: Folder with the files of a data set that is given by name.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the runs recorded it.
+        redraw: Folder of a finished comparison, whose report is written again from its compare.json and pictures. Needs
+            no runs.
         comparison: What is compared. Each run uses the plan, among those allowed here, that does best on validation
             images.
         line: The command line, recorded in the report.
     """
+    if redraw is not None and (runs or out != redraw):
+        raise ValueError(f"--redraw {redraw} writes the report in {redraw} again; leave out the runs and --out")
     writable(out)
     from fpdm.compare import comparison as module
 
+    if redraw is not None:
+        return module.redraw(redraw)
     return module.compare(runs, out, comparison, data=data, data_root=data_root, autoencoder=autoencoder, command=line)

@@ -39,8 +39,8 @@ def import_(
             if the network predicts v).
     """
     writable(out)
-    from fpdm.importing.layouts import Hints, convert
     from fpdm.importing.foreign import read_foreign_checkpoint
+    from fpdm.importing.layouts import Hints, convert
     from fpdm.importing.write import import_model
 
     foreign = read_foreign_checkpoint(checkpoint, weights)

@@ -2,6 +2,9 @@
 
 A parameter before the `*` is an argument, one after it an option; the help is its line under `Args:`. A configuration
 becomes a group of options, one for each field. Only types are checked here; configurations check their own values.
+
+This module adds what cyclopts lacks: fields whose defaults come from an instance rather than from the class, defaults
+that depend on other options (those of `fpdm train` are the recipe's), and errors in one line of our form.
 """
 
 from __future__ import annotations
