@@ -52,5 +52,5 @@ def test_too_few_images_to_judge_by_are_refused_before_training(
         Image.new("L", (8, 8), 40 * i).save(tmp_path / "five" / f"{i}.png")
     words = ["train-autoencoder", str(tmp_path / "five"), "--out", str(tmp_path / "out"), "--size", "8", "--steps", "1"]
     assert cli.main([*words, "--channels", "1"]) == 2
-    assert "each needs 2" in capsys.readouterr().err
+    assert "expected at least 2 of each" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -53,15 +53,15 @@ def train_autoencoder(
         config = replace(config, source=str(Path(data).resolve()))
         apart(out, Path(config.source))
     from fpdm.data.loading import load_images
-    from fpdm.training.autoencoder.finalise import check_judgeable, finish
+    from fpdm.training.autoencoder.finalise import check_enough_images, finalise
     from fpdm.training.autoencoder.trainer import AutoencoderTrainer
 
     dataset = load_images(config, root=data_root, strict=strict, workers=workers)
     if dataset.summary is not None:
         print(dataset.summary.to_text(), file=sys.stderr)
-    check_judgeable(dataset.splits)
+    check_enough_images(dataset.splits)
     trainer = AutoencoderTrainer(
         AutoencoderRecipe(config, network, training, dataset.sha256), dataset.splits.train, out
     )
     trainer.train()
-    return finish(trainer, dataset.splits, command=line)
+    return finalise(trainer, dataset.splits, command=line)

@@ -20,7 +20,7 @@ from fpdm.data.loading import load_dataset
 from fpdm.data.splits import Splits
 from fpdm.evaluation.evaluator import Evaluator
 from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
-from fpdm.training.autoencoder.finalise import AutoencoderReport, finish, measure_latents, reconstruction_error
+from fpdm.training.autoencoder.finalise import AutoencoderReport, finalise, measure_latents, reconstruction_error
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
 from tests.autoencoders import tiny
 
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AutoencoderRep
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         trainer = trained(out)
-        return out, finish(trainer, SPLITS, command="fpdm train-autoencoder digits"), trainer
+        return out, finalise(trainer, SPLITS, command="fpdm train-autoencoder digits"), trainer
 
 
 Made = tuple[Path, AutoencoderReport, AutoencoderTrainer]
@@ -135,8 +135,8 @@ def test_a_finished_one_is_not_judged_again_unless_it_is_damaged(made: Made, mon
     monkeypatch.setattr("fpdm.training.autoencoder.finalise.Evaluator", unexpected)
     again = trained(out)
     assert again.resumed_at == 6
-    assert finish(again, SPLITS) == report
+    assert finalise(again, SPLITS) == report
     (out / "config.json").write_text("{}")
     with pytest.raises(AssertionError, match="judged again"):
-        finish(again, SPLITS)
+        finalise(again, SPLITS)
     assert AutoencoderConfig(str(out), report.sha256).load().sha256 == report.sha256  # saved anew

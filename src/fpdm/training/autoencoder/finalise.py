@@ -134,7 +134,7 @@ class AutoencoderReport:
         )
 
 
-def check_judgeable(splits: Splits[ImageSet]) -> None:
+def check_enough_images(splits: Splits[ImageSet]) -> None:
     """Check before training that there are enough images to evaluate an autoencoder.
 
     Raises:
@@ -148,7 +148,7 @@ def check_judgeable(splits: Splits[ImageSet]) -> None:
         )
 
 
-def finish(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") -> AutoencoderReport:
+def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") -> AutoencoderReport:
     """Save a trained autoencoder into its folder and report its reconstruction quality.
 
     The folder then has the hub's layout (config.json, safetensors, model card), `fpdm.json` with the padding,
