@@ -1,8 +1,9 @@
-"""The pages for people: links lead somewhere, and the README's Python runs."""
+"""The pages for people: links lead somewhere, commands are understood, and the README's Python runs."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fpdm.data.sources.named import load
 from fpdm.runs.recipes import make_recipe
 from fpdm.training.trainer import Trainer
+from tests.commands.parsed import values
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*/README.md"), *ROOT.glob("benchmarks/*.md")]
@@ -36,6 +38,25 @@ def test_modules_that_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page.read_text(encoding="utf-8")):
             assert any((ROOT / folder / name).exists() for folder in ("", "src/fpdm")), f"{page.name} names {name}"
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of every complete `fpdm` command in the code blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"(?:^    .+\n)+", text, re.MULTILINE)
+    lines = re.sub(r"\s*\\\n\s*", " ", "\n".join(blocks)).splitlines()
+    found = (re.match(r"\s*(?:fpdm|two|(?:accelerate|torchrun) .*?-m fpdm) (.*)", line) for line in lines)
+    return [shlex.split(match[1], comments=True) for match in found if match and "..." not in match[1]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_understood(page: Path) -> None:
+    for name, *words in commands(page):
+        values(name, *words)
+
+
+def test_pages_have_commands() -> None:
+    assert sum(len(commands(page)) for page in PAGES) > 40
 
 
 @pytest.mark.slow

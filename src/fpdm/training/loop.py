@@ -44,7 +44,7 @@ class StepResult(NamedTuple):
 
 
 class SavedState(NamedTuple):
-    """What a checkpoint holds besides the progress.
+    """Content of a checkpoint besides the progress.
 
     Attributes:
         tensors: Tensors by file and name.
@@ -61,21 +61,41 @@ class Limits(Protocol):
     """The settings of a training that the loop needs; both training configurations have them."""
 
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """Number of optimiser steps; 0 if another limit decides."""
+        ...
+
     @property
-    def seconds(self) -> float: ...
+    def seconds(self) -> float:
+        """Seconds of training; 0 if another limit decides."""
+        ...
+
     @property
-    def checkpoint_every(self) -> int: ...
+    def checkpoint_every(self) -> int:
+        """Steps between two checkpoints; 0 saves only at the end."""
+        ...
+
     @property
-    def keep(self) -> int: ...
+    def keep(self) -> int:
+        """Number of checkpoints to keep."""
+        ...
+
     @property
-    def log_every(self) -> int: ...
-    def share_done(self, progress: Progress) -> float: ...
-    def rate(self, progress: Progress) -> float: ...
+    def log_every(self) -> int:
+        """Steps between two rows of the metrics log."""
+        ...
+
+    def share_done(self, progress: Progress) -> float:
+        """Return the share of the training that is done, from 0 to 1."""
+        ...
+
+    def rate(self, progress: Progress) -> float:
+        """Return the learning rate of the next step."""
+        ...
 
 
 class Trainable(Protocol):
-    """What a `TrainingLoop` trains."""
+    """Interface of the object that a `TrainingLoop` trains."""
 
     def step(self, progress: Progress, *, measure: bool) -> StepResult:
         """Make the optimiser step that follows `progress`; with `measure`, take the expensive measurements too."""

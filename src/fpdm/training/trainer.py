@@ -24,7 +24,7 @@ from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe, differences
 from fpdm.training.batch import make_batch
 from fpdm.training.callbacks import TrainingLogger
-from fpdm.training.loop import SavedState, StepResult, TrainingLoop, means
+from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.run_card import describe_run
 from fpdm.training.sharding import check_sharding, gather_full
 from fpdm.training.tracker import make_accelerator
@@ -42,7 +42,7 @@ class MicroBatch(NamedTuple):
     residual: Tensor | None
 
 
-class Trainer:
+class Trainer(Trainable):
     """Trains a recipe in a folder.
 
     Args:

@@ -23,13 +23,13 @@ from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe
-from fpdm.training.loop import SavedState, StepResult, TrainingLoop, means
+from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.train_state import TrainState
 
 RECIPE = "training.json"
 
 
-class AutoencoderTrainer:
+class AutoencoderTrainer(Trainable):
     """Trains an autoencoder in a folder.
 
     Args:
