@@ -118,7 +118,10 @@ def test_every_example_can_be_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_commands_options_and_values(shell: str, tmp_path: Path) -> None:
+def test_shells_complete_commands_options_and_values(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # whose .bashrc or .zshrc gets a line
     assert run("--install-completion", "--shell", shell, "--output", tmp_path / "completion") == 0
     script = (tmp_path / "completion").read_text()
     assert all(name in script for name in COMMANDS)
