@@ -106,7 +106,7 @@ def compare(
         command,
         config.source,
         evaluator.extractor.name,
-        f"the {len(dataset.splits.test)} test images of {dataset.splits.test.name}",
+        f"the {len(dataset.splits.test):,} test images of {dataset.splits.test.name}",
         _versions(),
         asdict(settings),
         tuple(diagnose(one.name, one.folder, one.run, _held_out(one.run, dataset)) for one in runs),

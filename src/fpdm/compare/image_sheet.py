@@ -66,5 +66,5 @@ def report_sheets(comparison: Comparison, images: Mapping[ImageRow, Tensor]) -> 
             pairs += [Row(key.model, samples), Row("nearest\ntraining images", shown)]
     if pairs:
         budget = max(key.budget for key in images if key.kind == "nearest")
-        sheets.append(Sheet(f"samples at {budget} block passes and their nearest training images in features", pairs))
+        sheets.append(Sheet(f"nearest training images, in features, to samples at {budget} block passes", pairs))
     return sheets
