@@ -10,7 +10,7 @@ import torch
 from fpdm.models.config import TransformerConfig, as_dit
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.models.warm_start import start_from
-from tests.models.test_forward import random_batch, random_model, run
+from tests.models.random_models import random_batch, random_model, run
 
 SHAPE = TransformerConfig(image_size=4, in_channels=3, patch_size=2, width=16, heads=2, num_classes=3)
 DIT = as_dit(SHAPE, 8)

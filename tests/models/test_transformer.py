@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
-from fpdm.fixed_point.solve import Stop, solve
-from fpdm.fixed_point.solvers import Picard
+from fpdm.fixed_point.gradients import unrolled
 from fpdm.models.config import TransformerConfig, as_dit, preset
-from fpdm.models.embeddings import sincos_positions, sinusoids
-from fpdm.models.transformer import DiffusionTransformer, Prediction
+from fpdm.models.transformer import DiffusionTransformer
+from tests.models.random_models import Batch, random_batch, random_model, run
 from tests.oracle import network
 
 FPDM = TransformerConfig(image_size=6, in_channels=3, patch_size=2, width=16, heads=2, num_classes=5)
 DIT = as_dit(FPDM, 4)
 SIZES = {"s": (384, 6, 12), "b": (768, 12, 12), "l": (1024, 16, 24), "xl": (1152, 16, 28)}  # D, heads, blocks of DiT
-
-
-@dataclass(frozen=True)
-class Batch:
-    x: Tensor  # (B, C, H, W)
-    t: Tensor  # (B,)
-    y: Tensor | None  # (B,)
-
-
-def random_model(shape: TransformerConfig, dtype: torch.dtype, seed: int = 0) -> DiffusionTransformer:
-    model = DiffusionTransformer.from_shape(shape).to(dtype)
-    sizes = {name: value.shape for name, value in model.state_dict().items()}
-    model.load_state_dict(network.random_weights(sizes, seed=seed, dtype=dtype))
-    return model
-
-
-def random_batch(shape: TransformerConfig, dtype: torch.dtype) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(
-        3, shape.in_channels, shape.image_size, shape.image_size, generator=generator, dtype=dtype
-    )  # (B, C, H, W)
-    # Both ends of the timesteps, and the "no class" row.
-    y = torch.tensor([0, shape.num_classes, shape.num_classes // 2])  # (B,)
-    return Batch(x, torch.tensor([0, 999, 421]), y if shape.num_classes else None)
-
-
-def run(model: DiffusionTransformer, batch: Batch, iterations: int, z0: Tensor | None = None) -> Prediction:
-    solver = functools.partial(solve, solver=Picard(), stop=Stop(iterations))
-    with torch.no_grad():
-        return model(batch.x, batch.t, batch.y, solver=solver, z0=z0)
 
 
 def assert_equals_oracle(shape: TransformerConfig, dtype: torch.dtype, iterations: int = 3) -> None:
@@ -133,35 +100,6 @@ def test_small_presets_have_16_tokens_and_28_blocks(name: str, size: int, patch:
     assert dit.pre_blocks + dit.middle_blocks + dit.post_blocks == 28
 
 
-@pytest.mark.parametrize("iterations", [0, 1, 2, 9])
-def test_any_number_of_iterations_from_any_start(iterations: int) -> None:
-    model, batch = random_model(FPDM, torch.float64), random_batch(FPDM, torch.float64)
-    z0 = torch.randn(3, FPDM.tokens, FPDM.width, dtype=torch.float64)  # (B, T, D)
-    got = run(model, batch, iterations, z0)
-    want = network.forward(model.state_dict(), FPDM, batch.x, batch.t, batch.y, iterations=iterations, z0=z0)
-    torch.testing.assert_close(got.value, want.value, rtol=1e-8, atol=1e-8)
-    assert got.solution.iters == iterations
-
-
-def test_continuing_from_a_solution_equals_going_on() -> None:
-    model, batch = random_model(FPDM, torch.float64), random_batch(FPDM, torch.float64)
-    first = run(model, batch, 2)
-    torch.testing.assert_close(run(model, batch, 3, first.solution.z).value, run(model, batch, 5).value)
-
-
-def test_a_stack_ignores_start_and_solver() -> None:
-    model, batch = random_model(DIT, torch.float64), random_batch(DIT, torch.float64)
-    one, other = run(model, batch, 1), run(model, batch, 7, torch.randn(3, DIT.tokens, DIT.width, dtype=torch.float64))
-    assert torch.equal(one.value, other.value)
-    assert one.solution.iters == other.solution.iters == 2
-
-
-def test_a_start_of_another_shape_is_refused() -> None:
-    model, batch = random_model(FPDM, torch.float64), random_batch(FPDM, torch.float64)
-    with pytest.raises(ValueError, match=r"z0 has shape \(1, 9, 16\); expected \(3, 9, 16\)"):
-        run(model, batch, 1, torch.zeros(1, 9, 16, dtype=torch.float64))
-
-
 def test_no_labels_means_no_class() -> None:
     model, batch = random_model(FPDM, torch.float64), random_batch(FPDM, torch.float64)
     null = replace(batch, y=torch.full((3,), FPDM.num_classes))
@@ -191,29 +129,53 @@ def test_bfloat16_weights_take_and_return_the_images_type(shape: TransformerConf
     assert (got.value - want.value).norm() < 0.1 * want.value.norm()
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_sinusoids_equal_their_formula(shift: float) -> None:
-    t = torch.tensor([0.0, 0.5, 1.0, 37.0, 999.0])  # (B,)
-    got = sinusoids(t, 8, shift)  # (B, 8)
-    for row, time in zip(got.tolist(), t.tolist(), strict=True):
-        angles = [time * 10000 ** (-i / (4 - shift)) for i in range(4)]
-        want = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
-        assert row == pytest.approx(want, abs=1e-4)  # float32's width near 999
+FRESH = TransformerConfig(image_size=8, in_channels=2, width=32, heads=4, num_classes=5)
 
 
-def test_positions_equal_their_formula() -> None:
-    torch.testing.assert_close(sincos_positions(24, 5), network.positions(24, 5), rtol=0, atol=1e-7)
-    # In the first half of the width, moving down a row changes nothing.
-    grid = sincos_positions(24, 5).view(5, 5, 24)  # (rows, columns, D)
-    assert torch.equal(grid[0, :, :12], grid[4, :, :12])
-    assert not torch.equal(grid[0, :, 12:], grid[4, :, 12:])
+def fresh(shape: TransformerConfig) -> DiffusionTransformer:
+    torch.manual_seed(0)
+    return DiffusionTransformer.from_shape(shape)
 
 
-@pytest.mark.parametrize("shape", [FPDM, replace(FPDM, injection="linear", middle_blocks=2)])
-def test_under_autocast_the_iterates_stay_float32_as_a_stacks_hidden_state_does(shape: TransformerConfig) -> None:
-    batch = random_batch(shape, torch.float32)
-    for one in (shape, as_dit(shape, 4)):
-        model = random_model(one, torch.float32)
-        with torch.autocast("cpu", torch.bfloat16):
-            solution = run(model, batch, 2).solution
-        assert solution.z.dtype == torch.float32
+@pytest.mark.parametrize(
+    "shape", [FRESH, replace(FRESH, injection="linear"), as_dit(FRESH, 4)], ids=["mlp", "linear", "dit"]
+)
+def test_the_output_is_zero(shape: TransformerConfig) -> None:
+    model = fresh(shape)
+    prediction = model(
+        torch.randn(2, 2, 8, 8), torch.tensor([1, 999]), torch.tensor([0, 5]), solver=unrolled(2).bind(0, 0)
+    )
+    assert not prediction.value.any()
+    assert not prediction.variance.any()
+    assert prediction.solution.z.abs().min() > 0
+
+
+def test_what_learns_first() -> None:
+    model = fresh(FRESH)
+    torch.nn.init.normal_(model.head.linear.weight)
+    prediction = model(
+        torch.randn(2, 2, 8, 8), torch.tensor([1, 999]), torch.tensor([0, 4]), solver=unrolled(2).bind(0, 0)
+    )
+    (prediction.value.square().sum() + prediction.variance.square().sum()).backward()
+    # The insides of a block wait for adaLN to open its gates, and so does the conditioning.
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    expected = {
+        name for name, _ in model.named_parameters() if "adaLN" in name or "injection" in name or "x_embedder" in name
+    }
+    assert expected <= learning
+    assert any(name.startswith("pre.0.adaLN") for name in expected)
+
+
+def test_initial_distributions() -> None:
+    model = fresh(replace(FRESH, width=128, image_size=8, num_classes=500))
+    for name, p in model.named_parameters():
+        values = p.detach()
+        if "adaLN" in name or "head.linear" in name or name.endswith("bias"):
+            assert not values.any(), name
+        elif "t_embedder" in name or "y_embedder" in name:
+            assert values.std().item() == pytest.approx(0.02, rel=0.05), name
+        else:  # Xavier: uniform with variance 2 / (fan_in + fan_out)
+            matrix = values.flatten(1)
+            bound = (6 / sum(matrix.shape)) ** 0.5
+            assert matrix.abs().max().item() <= bound, name
+            assert matrix.std().item() == pytest.approx(bound / 3**0.5, rel=0.05), name
