@@ -1,4 +1,4 @@
-"""The search for a plan: the same number of trials for every model, judged on images that no report uses."""
+"""Search for plans: the same number of trials for every model, measured on images that no report uses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LADDER = tuple(f"phi^{power:g}" for power in (1.25, 1.75, 1, 2, 1.125, 1.375, 1
 
 @dataclass(frozen=True)
 class Choices:
-    """What a plan is chosen from.
+    """The choices from which a plan is made.
 
     Attributes:
-        iterations: Per step, where the middle leaves a choice; those that the budget cannot pay for are left out, and
-            those with which it would pay for more steps than there are timesteps.
-        reuse: Whether to start each solve from the last step's solution, where a model iterates.
+        iterations: Fixed-point iterations per step, for a model that iterates. Numbers that the budget cannot pay for
+            are left out, and so are those that would give more steps than there are timesteps.
+        reuse: Whether to start each solve from the last step's solution, for a model that iterates.
         grids: Timestep grids.
-        allocations: Of the iterations over the steps, where a model iterates.
+        allocations: Allocations of the iterations to the steps, for a model that iterates.
     """
 
     iterations: tuple[int, ...]
@@ -34,7 +34,7 @@ class Choices:
     allocations: tuple[str, ...]
 
     def axes(self, run: Run, budget: int) -> list[list[dict[str, Any]]]:
-        """Changes to a plan, in groups that are searched one after the other.
+        """Return changes to a plan, in groups that are searched one after the other.
 
         Raises:
             ValueError: The budget pays for none of the choices, or for more steps of each than there are timesteps.
@@ -57,10 +57,10 @@ class Choices:
         ]
 
     def first(self, run: Run, budget: int, sampler: str, guidance: float) -> Plan:
-        """The plan that a search begins with: of every choice the first.
+        """Return the plan that a search starts with, made of the first of every choice.
 
         Raises:
-            ValueError: As `axes` raises it.
+            ValueError: See `axes`.
         """
         plan = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)
         for axis in self.axes(run, budget):
@@ -68,7 +68,7 @@ class Choices:
         return plan
 
     def check(self, run: Run, budget: int, sampler: str, guidance: float) -> None:
-        """Work out the first plan's steps, and those of all that differ from it by one change, drawing nothing.
+        """Check the first plan and all that differ from it by one change, without drawing images.
 
         Raises:
             ValueError: The budget pays for none of the choices, or one of them is unknown or does not fit the model.
@@ -80,12 +80,12 @@ class Choices:
 
     @property
     def trials(self) -> int:
-        """Plans that a model with every choice tries; one with fewer choices tries as many grids instead."""
+        """Number of plans tried per model. Models with fewer free choices try more timestep grids to reach it."""
         return len(self.iterations) * len(self.reuse) + len(self.grids) - 1 + len(self.allocations) - 1
 
 
 def possible_iterations(run: Run, budget: int, iterations: Sequence[int]) -> list[int]:
-    """Those per step that the budget can pay for and use up; none for a model that leaves no choice."""
+    """Return the numbers of iterations per step that fit a budget; empty for a model whose number is fixed."""
     spending, most = Budget.of(budget, run.model.cost()), run.recipe.schedule.num_timesteps
     if not spending.adjustable:
         return []
@@ -94,7 +94,7 @@ def possible_iterations(run: Run, budget: int, iterations: Sequence[int]) -> lis
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan and how far its images were from the validation images."""
+    """A plan and the distance of its images to the validation images."""
 
     plan: Plan
     distance: float
@@ -103,18 +103,21 @@ class Trial:
 def search(
     run: Run, choices: Choices, *, budget: int, sampler: str, guidance: float, distance: Callable[[Plan], float]
 ) -> list[Trial]:
-    """Try plans, one group of choices after the other, each from the best so far; the best comes first.
+    """Try plans, one group of choices after the other, each starting from the best so far.
 
-    Plans that come to the same steps are tried once. A model with fewer choices than others tries finer grids instead,
-    so that all have had the same number of trials, unless there are no more different plans (one step has one grid).
+    Plans with the same steps are tried once. A model with fewer choices than others tries finer grids instead, so that
+    all have the same number of trials, unless there are no more different plans (one step has one grid).
 
     Args:
-        run: What is to be sampled.
-        choices: What there is to choose.
+        run: The run.
+        choices: The choices.
         budget: Block passes per image.
-        sampler: As `Plan.sampler`.
-        guidance: As `Plan.guidance`.
-        distance: Draws a plan's images and judges them.
+        sampler: Same as `Plan.sampler`.
+        guidance: Same as `Plan.guidance`.
+        distance: Draws images with a plan and returns their distance to the validation images.
+
+    Returns:
+        The trials, best first.
     """
     best = choices.first(run, budget, sampler, guidance)
     tried: dict[object, Trial] = {}
@@ -136,7 +139,7 @@ def search(
 
 
 def _steps(run: Run, plan: Plan) -> object:
-    """What decides the images of a plan: two plans that agree here draw the same."""
+    """Return what decides the images of a plan: plans with equal values draw the same images."""
     sampler = run.sampler(replace(plan, allocation="constant"))
     fixed: Sequence[int] | str = sampler.table
     if plan.allocation == "adaptive":

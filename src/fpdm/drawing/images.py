@@ -16,7 +16,7 @@ from fpdm.files import write_atomically
 
 
 def to_array(images: Tensor) -> np.ndarray:
-    """(N, C, H, W) uint8 to (N, H, W, 3) uint8; one channel is repeated."""
+    """Convert images (N, C, H, W) uint8 to (N, H, W, 3) uint8; a single channel is repeated."""
     if images.shape[1] not in (1, 3):
         raise ValueError(f"the images have {images.shape[1]} channels; expected 1 (grey) or 3 (RGB)")
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
@@ -24,12 +24,12 @@ def to_array(images: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Png:
-    """A picture and how large it is on a page.
+    """A PNG and its size on a page.
 
     Attributes:
-        data: The file.
-        width: In pixels of the page, of which the picture may have more for sharp screens.
-        height: Likewise.
+        data: Content of the file.
+        width: Width in pixels of the page. The file may have more pixels, for sharp screens.
+        height: Height in pixels of the page.
     """
 
     data: bytes
@@ -38,18 +38,18 @@ class Png:
 
     @classmethod
     def of(cls, image: Image.Image, width: int) -> Png:
-        """The image as a file, `width` pixels wide on a page."""
+        """Encode an image that is `width` pixels wide on a page."""
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         return cls(buffer.getvalue(), width, round(image.height * width / image.width))
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_atomically(path, self.data)
 
 
 def save_png(image: np.ndarray, path: Path) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as a PNG, whole or not at all."""
+    """Write an image (H, W) or (H, W, 3) uint8 as a PNG, atomically."""
     Png.of(Image.fromarray(image), image.shape[1]).save(path)
 
 
@@ -89,14 +89,14 @@ def images_from_png(data: bytes, columns: int, rows: int = 1) -> Tensor:
 
 
 def enlarged(images: Tensor) -> Tensor:
-    """(N, C, H, W) uint8 to at least 64 pixels a side, bicubic."""
+    """Enlarge images (N, C, H, W) uint8 to at least 64 pixels a side, bicubic."""
     side = images.shape[3]
     wide = F.interpolate(images.float(), scale_factor=max(1, -(-64 // side)), mode="bicubic")  # (N, C, h, w)
     return wide.round().clamp(0, 255).to(images.dtype)  # (N, C, h, w)
 
 
 def strip(images: Tensor, side: int, *, shown: int, gap: int = 3) -> Png:
-    """(N, C, H, W) uint8 side by side, each `side` pixels high, `shown` on a page; between them it is transparent."""
+    """Draw images (N, C, H, W) uint8 side by side, `side` pixels high and `shown` on a page, with transparent gaps."""
     pixels = resized(images, side).permute(0, 2, 3, 1).cpu().numpy()  # (N, h, w, C)
     n, h, w, channels = pixels.shape
     picture = np.zeros((h, n * (w + gap) - gap, channels + 1), np.uint8)  # (h, n (w + gap) - gap, C + alpha)
@@ -108,7 +108,7 @@ def strip(images: Tensor, side: int, *, shown: int, gap: int = 3) -> Png:
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """(N, C, H, W) uint8 with `side` pixels of height, bicubic."""
+    """Resize images (N, C, H, W) uint8 to a height of `side` pixels, bicubic."""
     ratio = side / images.shape[2]
     size = (side, max(1, round(images.shape[3] * ratio)))
     resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=ratio < 1)  # (N, C, h, w)

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: a few digits, one unit in a column."""
+"""Format numbers for readers: a few digits, one unit per column."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _PREFIXES = {1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: 
 
 
 class Unit(NamedTuple):
-    """Values divided by `factor` are in `name`."""
+    """A unit: values divided by `factor` are in `name`."""
 
     factor: float
     name: str
 
 
 def unit(values: Iterable[float], name: str) -> Unit:
-    """The unit in which the largest value has one to three digits before the point: MMACs, GB, ms."""
+    """Choose the unit in which the largest value has one to three digits before the point: MMACs, GB, ms."""
     largest = max((abs(value) for value in values), default=0.0)
     factor = next((factor for factor in _PREFIXES if largest >= factor), 1.0)
     return Unit(factor, f"{_PREFIXES[factor]}{name}")
 
 
 def duration(values: Iterable[float]) -> Unit:
-    """The unit for lengths of time in seconds: s, min or h."""
+    """Choose the unit for durations given in seconds: s, min or h."""
     largest = max(values, default=0.0)
     return Unit(3600.0, "h") if largest >= 7200 else Unit(60.0, "min") if largest >= 120 else Unit(1.0, "s")
 
 
 def decimals(values: Iterable[float]) -> int:
-    """Decimals for a column: three significant digits of the typical value and two of the smallest, but 4 at most."""
+    """Choose the decimals of a column: three digits of the median and two of the smallest value, 4 at most."""
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes:
         return 0
@@ -43,14 +43,14 @@ def decimals(values: Iterable[float]) -> int:
 
 
 def fixed(value: float, places: int) -> str:
-    """With this many decimals and commas between thousands; a dash for what is not finite."""
+    """Format a value with this many decimals and with thousands commas; a dash if it is not finite."""
     if not math.isfinite(value):
         return MISSING
     return f"{round(value, places) + 0.0:,.{places}f}".replace("-", "−")
 
 
 def short(value: float) -> str:
-    """Three significant digits, or all those before the point."""
+    """Format a value with three significant digits, or all those before the point."""
     return fixed(value, decimals([value]))
 
 

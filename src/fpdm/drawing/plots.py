@@ -1,4 +1,4 @@
-"""Plots: curves, dots and heat maps, each drawn for light and dark pages and for wide and narrow ones."""
+"""Plots for light and dark, wide and narrow pages: curves, dots and heat maps."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ INCH = 100  # pixels of the page
 
 @dataclass(frozen=True)
 class Look:
-    """What a plot is drawn for: a theme, and a wide page or a phone."""
+    """The theme and the width of page that a plot is drawn for."""
 
     theme: Theme
     wide: bool
 
     @property
     def columns(self) -> int:
-        """Panels side by side."""
+        """Number of panels side by side."""
         return 3 if self.wide else 1
 
 
@@ -45,13 +45,13 @@ class Plot(Protocol):
     """Data that can be drawn."""
 
     def draw(self, look: Look) -> Figure:
-        """A figure; its width in inches is that on the page in units of 100 pixels."""
+        """Draw the figure. Its width in inches is its width on the page in units of 100 pixels."""
         ...
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A plot in all its forms."""
+    """A plot drawn for light and dark, wide and narrow pages."""
 
     light: Png
     dark: Png
@@ -75,7 +75,7 @@ def _png(figure: Figure, dpi: int) -> Png:
 
 
 class Style(NamedTuple):
-    """How one series looks wherever it is drawn."""
+    """The style of one series in all plots."""
 
     color: str
     marker: str
@@ -83,7 +83,7 @@ class Style(NamedTuple):
 
 
 def style(names: Sequence[str], name: str, theme: Theme) -> Style:
-    """The style of `name` as one of `names`: no two of the first 12 have the same marker, or colour and dash."""
+    """Return the style of `name`. No two of the first 12 `names` share a marker, or colour and dash."""
     i = names.index(name)
     colours = theme.series
     dash = DASHES[i // len(colours) % len(DASHES)]
@@ -96,11 +96,11 @@ class Curve:
 
     Attributes:
         name: One of the plot's `names`.
-        x: Where.
-        y: What.
+        x: Horizontal positions.
+        y: Values.
         low: Lower ends of intervals, as many as `y`, or none.
-        high: Upper ends.
-        raw: Values that `y` smooths, drawn faintly, or none.
+        high: Upper ends of intervals.
+        raw: Values before smoothing, drawn faintly, or none.
     """
 
     name: str
@@ -113,15 +113,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one x.
+    """Curves over the same horizontal axis.
 
     Attributes:
-        x_label: With the unit.
-        curves: What is drawn.
-        ticks: Values of x that the curves share; they are then drawn slightly apart. None: each has its own.
-        title: Above it.
-        floors: A dotted line at each.
-        linear: Never a logarithmic x, whatever it spans.
+        x_label: Label of the axis, with its unit.
+        curves: The curves.
+        ticks: Positions that all curves share, where they are drawn slightly apart; empty if they do not share any.
+        title: Text above the panel.
+        floors: Values marked by dotted lines.
+        linear: Whether the axis is linear even if its values span a wide range.
     """
 
     x_label: str
@@ -133,7 +133,7 @@ class Panel:
 
 
 class _Vertical(NamedTuple):
-    """The scale of y: whether it is logarithmic, its lower end (None: as it comes), and whether floors are within."""
+    """The vertical scale: whether it is logarithmic, its lower end (None: automatic), and whether floors are within."""
 
     logarithmic: bool
     bottom: float | None
@@ -142,15 +142,15 @@ class _Vertical(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """Panels with a common y and a legend beneath.
+    """Panels with a common vertical axis and a legend below.
 
     Attributes:
-        panels: Side by side, or one above the other on a narrow page.
-        names: All series of the report, so that each looks alike in all plots.
-        labels: What the legend calls them.
-        y_label: With the unit.
-        floor_label: What the dotted lines are called.
-        logarithmic: Whether y is in any case; otherwise it is where values span more than a factor of 10.
+        panels: The panels, side by side or, on a narrow page, one above the other.
+        names: Names of all series of the report, so that each looks the same in all plots.
+        labels: Their labels in the legend.
+        y_label: Label of the vertical axis, with its unit.
+        floor_label: Label of the dotted lines.
+        logarithmic: Whether the vertical axis is always logarithmic, and not only if values span a factor of 10.
     """
 
     panels: Sequence[Panel]
@@ -161,7 +161,6 @@ class Curves:
     logarithmic: bool = False
 
     def draw(self, look: Look) -> Figure:
-        """As `Plot.draw`."""
         columns = min(len(self.panels), look.columns)
         rows = -(-len(self.panels) // columns)
         width = (3.3 * columns + 1.1 if columns > 1 else 6.8) if look.wide else 3.7
@@ -260,12 +259,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class DotPanel:
-    """One value for each series.
+    """One value per series.
 
     Attributes:
-        label: With the unit.
-        values: As many as there are names; nan for none.
-        highs: Ends of a line from each value, or none.
+        label: Label of the axis, with its unit.
+        values: A value per name; nan for none.
+        highs: Right ends of lines that start at the values, or none.
     """
 
     label: str
@@ -275,13 +274,12 @@ class DotPanel:
 
 @dataclass(frozen=True)
 class Dots:
-    """Values by name: a line for each name, a panel for each kind of value."""
+    """Dots by name: a line per name and a panel per kind of value."""
 
     panels: Sequence[DotPanel]
     names: Sequence[str]
 
     def draw(self, look: Look) -> Figure:
-        """As `Plot.draw`."""
         columns = min(len(self.panels), look.columns)
         rows = -(-len(self.panels) // columns)
         figure = _figure(11 if look.wide else 3.7, rows * (0.27 * len(self.names) + 0.75), look.theme)
@@ -326,7 +324,7 @@ class Dots:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Values by row and column; `values` (rows, columns) are positive, and NaN or 0 where there is nothing to show."""
+    """Positive values (rows, columns); NaN or 0 leaves a cell empty."""
 
     title: str
     rows: Sequence[str]
@@ -336,7 +334,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """Heat maps with one logarithmic scale of colours."""
+    """Heat maps with a common logarithmic colour scale."""
 
     maps: Sequence[HeatMap]
     row_label: str
@@ -344,7 +342,6 @@ class HeatMaps:
     value_label: str
 
     def draw(self, look: Look) -> Figure:
-        """As `Plot.draw`."""
         columns = min(len(self.maps), look.columns)
         rows = -(-len(self.maps) // columns)
         width = (3.2 * columns + 1.4 if columns > 1 else 6.0) if look.wide else 3.7
@@ -400,13 +397,13 @@ def _dress(axes: Axes, theme: Theme) -> None:
 
 
 def _is_wide(values: Iterable[float], factor: float) -> bool:
-    """Whether all are positive and the largest is more than `factor` times the smallest."""
+    """Return whether all values are positive and span more than `factor`."""
     known = [value for value in values if np.isfinite(value)]
     return bool(known) and min(known) > 0 and max(known) > factor * min(known)
 
 
 def _logarithmic(axis: Axis, values: Iterable[float], most: int = 8) -> None:
-    """Ticks at round numbers, written out: as many as there may be within the values."""
+    """Set ticks at round numbers, at most `most` within the values."""
     known = [value for value in values if value > 0] or [1.0]
     decades = range(math.floor(math.log10(min(known))), math.ceil(math.log10(max(known))) + 1)
 
@@ -420,14 +417,14 @@ def _logarithmic(axis: Axis, values: Iterable[float], most: int = 8) -> None:
 
 
 def _room(ticks: Sequence[float]) -> float:
-    """The factor between neighbouring ticks, in part: how far curves may move from them."""
+    """Return the factor by which curves may be moved away from ticks without reaching the next."""
     ordered = sorted(ticks)
     gap = min((high / low for low, high in pairwise(ordered)), default=2.0)
     return gap**0.3
 
 
 def _shifts(count: int, ticks: Sequence[float]) -> list[float]:
-    """Factors for the x of `count` curves so that their intervals at shared ticks stand side by side."""
+    """Return factors for the positions of `count` curves, so that their intervals do not overlap at shared ticks."""
     if not ticks:
         return [1.0] * count
     return [_room(ticks) ** (min(count, 10) / 10 * ((i + 0.5) / count - 0.5)) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Who is ahead, in words that intervals bear out."""
+"""Rank models, and say in words what their intervals support."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Estimate:
     """A value with its interval.
 
     Attributes:
-        name: Whose.
-        value: Lower is better.
-        low: The interval's lower end.
-        high: Its upper end.
+        name: Name of the model.
+        value: The value; lower is better.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Estimate:
     high: float
 
     def clearly_below(self, other: Estimate) -> bool:
-        """Whether the whole interval lies below the other's."""
+        """Return whether the whole interval lies below that of the other."""
         return self.high < other.low
 
     def __str__(self) -> str:
@@ -41,12 +41,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The order at one budget.
+    """The ranking of models at one budget.
 
     Attributes:
-        budget: In block passes.
-        best: The lowest.
-        others: The rest, lowest first.
+        budget: Block passes.
+        best: The lowest estimate.
+        others: The other estimates, lowest first.
     """
 
     budget: int
@@ -55,24 +55,24 @@ class Ranking:
 
     @classmethod
     def of(cls, budget: int, estimates: Sequence[Estimate]) -> Ranking:
-        """Order the estimates, of which there is at least one."""
+        """Rank at least one estimate."""
         best, *others = sorted(estimates, key=lambda estimate: estimate.value)
         return cls(budget, best, tuple(others))
 
     @property
     def rivals(self) -> tuple[Estimate, ...]:
-        """Those that do not clearly differ from the best: the intervals overlap."""
+        """Estimates that do not clearly differ from the best, because the intervals overlap."""
         return tuple(other for other in self.others if not self.best.clearly_below(other))
 
 
 def verdict(rankings: Sequence[Ranking], *, quantity: str) -> list[str]:
-    """Which is lowest at which budgets, and whether that is clear, in at most four sentences.
+    """Say which model is lowest at which budgets, and whether clearly so, in at most four sentences.
 
-    Where intervals overlap there is no clear difference, whatever the values are.
+    If intervals overlap, the difference is not called clear, whatever the values are.
 
     Args:
-        rankings: One for each budget, in order.
-        quantity: What the values are, as "Fréchet distance".
+        rankings: One per budget, in order.
+        quantity: Name of the values, such as "Fréchet distance".
     """
     compared = [ranking for ranking in rankings if ranking.others]
     alone = [ranking for ranking in rankings if not ranking.others]
@@ -126,7 +126,7 @@ def _even(rankings: Sequence[Ranking], compared: Sequence[Ranking]) -> str:
 
 
 def _stretches(rankings: Sequence[Ranking], key: Callable[[Ranking], T]) -> Iterator[tuple[T, list[Ranking]]]:
-    """Neighbours that are alike, together."""
+    """Group neighbours with the same key."""
     return ((what, list(group)) for what, group in groupby(rankings, key=key))
 
 

@@ -1,4 +1,4 @@
-"""Pictures: grids of images and sheets of samples."""
+"""Sheets of images with captions, as one picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fpdm.drawing.text import plain, shortened
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a sheet: a caption and images (N, C, H, W) uint8."""
+    """One row of a sheet: a caption and images (N, C, H, W) uint8."""
 
     caption: str
     images: Tensor
@@ -26,11 +26,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows of images beneath one another, with equally many in each.
+    """Rows of images, one below the other, with the same number in each.
 
     Attributes:
-        title: Above them.
-        rows: What is shown.
+        title: Text above the rows.
+        rows: The rows.
     """
 
     title: str
@@ -41,15 +41,12 @@ class Sheet:
 
     @property
     def columns(self) -> int:
-        """Images in a row."""
+        """Number of images per row."""
         return len(self.rows[0].images)
 
 
 def draw_sheet(sheet: Sheet) -> Png:
-    """A sheet as one picture, black on white.
-
-    Images are enlarged smoothly: the eye reads 8 x 8 pixels better so.
-    """
+    """Draw a sheet as one picture, black on white, with images enlarged smoothly."""
     dpi, gap, left, top = 150, 4, 290, 75
     side = max(8, min(1200 // sheet.columns - gap, 240))
     width, height = max(left + sheet.columns * (side + gap), 900), top + len(sheet.rows) * (side + gap)
@@ -67,7 +64,7 @@ def draw_sheet(sheet: Sheet) -> Png:
 
 
 def rasterised(figure: Figure, dpi: int) -> Image.Image:
-    """A figure's pixels, RGB."""
+    """Rasterise a figure to RGB pixels."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Words: lists, and names that fit into plots and file names."""
+"""Format lists of words, and names for plots and files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def listing(words: Sequence[str]) -> str:
-    """One, "one and two", "one, two and three"."""
+    """Join words: "one", "one and two", "one, two and three"."""
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
 def shortened(name: str, length: int) -> str:
-    """At most `length` characters, the middle left out: names that differ at either end stay apart."""
+    """Shorten a name to `length` characters by leaving out the middle, so that both ends stay."""
     if len(name) <= length:
         return name
     tail = (length - 1) // 2
@@ -20,10 +20,10 @@ def shortened(name: str, length: int) -> str:
 
 
 def plain(text: str) -> str:
-    """For a plot, which would set what stands between two dollar signs as mathematics."""
+    """Escape dollar signs, between which a plot would typeset mathematics."""
     return text.replace("$", r"\$")
 
 
 def slug(text: str) -> str:
-    """For a file's name or an anchor: small letters, digits and hyphens, at most 60; never empty."""
+    """Turn text into a name for a file or an anchor: 1 to 60 lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:60].strip("-") or "untitled"

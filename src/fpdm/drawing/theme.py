@@ -1,4 +1,4 @@
-"""Colours, of pages and of plots, on light and on dark."""
+"""Colours of pages and plots, light and dark."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours on one background.
+    """The colours of one theme.
 
     Attributes:
-        background: Of the page and of plots.
-        text: Of words.
-        muted: Of captions, axes and what stands back.
-        line: Of rules and grids.
-        shade: Of code and of headings within tables.
-        series: Of curves, to be told apart by most colour-blind readers too.
+        background: Background of the page and of plots.
+        text: Text.
+        muted: Captions, axes and other secondary text.
+        line: Rules and grids.
+        shade: Background of code and of headings within tables.
+        series: Curves; most colour-blind readers can distinguish them.
     """
 
     background: str
@@ -26,7 +26,7 @@ class Theme:
     series: tuple[str, ...]
 
 
-# The colours of Okabe and Ito (2008) but for the yellow, which is too faint on white; brighter on dark.
+# The colours of Okabe and Ito (2008) except yellow, which is too faint on white; brighter on dark.
 LIGHT = Theme(
     background="#ffffff",
     text="#1c1e21",

@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap: how far a figure of generated images would move with other images of the same model."""
+"""Bootstrap intervals: how much a measure would vary with other images of the same model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fpdm.randomness import Stream, generator
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and what lies around it.
+    """An estimate with its interval.
 
     Attributes:
-        value: From all images.
-        low: The interval's lower end.
-        high: Its upper end.
-        level: The share of such intervals that should hold what they estimate.
+        value: The estimate from all images.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        level: Confidence level, such as 0.95.
     """
 
     value: float
@@ -29,15 +29,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How images are drawn again.
+    """Settings of the bootstrap.
 
     Attributes:
-        seed: The resamples are a function of it.
-        resamples: How often to draw N of the N images.
-        level: Of the interval, between 0 and 1.
+        seed: Seed of the resamples.
+        resamples: Number of resamples, each of N of the N images.
+        level: Confidence level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: `resamples` below 2, or `level` out of range.
+        ValueError: `resamples` is below 2, or `level` is out of range.
     """
 
     seed: int
@@ -51,20 +51,20 @@ class Bootstrap:
             raise ValueError(f"level is {self.level}; expected a number between 0 and 1, such as 0.95")
 
     def draws(self, n: int) -> Tensor:
-        """Which of `n` images each resample takes: (resamples, n) int64."""
+        """Draw the images of each resample from `n`: indices (resamples, n) int64."""
         rows = [
             generator(self.seed, Stream.RESAMPLE, index=index).integers(n, size=n) for index in range(self.resamples)
         ]  # of (n,)
         return torch.stack([torch.from_numpy(row) for row in rows])  # (resamples, n)
 
     def interval(self, value: float, drawn: Tensor) -> Interval:
-        """The interval around `value`, by the resamples' deviations from their mean.
+        """Compute the interval around `value` from the deviations of the resamples from their mean.
 
-        A resample repeats images, which can shift what it finds. The deviations do not have that shift.
+        A resample repeats images, which can shift its estimate. The deviations are free of that shift.
 
         Args:
-            value: From all images.
-            drawn: From each resample, (resamples,) float64.
+            value: The estimate from all images.
+            drawn: The estimates from the resamples, (resamples,) float64.
         """
         tails = torch.tensor([(1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0], dtype=torch.float64)  # (2,)
         low, high = (value + (drawn - drawn.mean()).quantile(tails)).tolist()

@@ -1,6 +1,6 @@
-"""What features come from: a small network trained on the data's own training split, with its cache.
+"""A feature extractor trained on the training split of the data, with a cache.
 
-It knows what this data's images differ in, needs no download, and is the same for every model that is compared.
+It knows how the images of this data differ, needs no download, and is the same for every model in a comparison.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """A trained network, for its features.
+    """A trained network that computes features.
 
     Attributes:
         data: Name of the data that it was trained on.
-        score: Over held-out images, a classifier's accuracy or an autoencoder's mean squared error.
-        shape: (C, H, W) of the images that it takes.
-        network: On the CPU, in evaluation mode.
-        sha256: Of its weights file.
+        score: Accuracy of a classifier, or mean squared error of an autoencoder, on held-out images.
+        shape: Shape of the input images, (C, H, W).
+        network: The network, on the CPU, in evaluation mode.
+        sha256: Hash of the weights file.
     """
 
     data: str
@@ -50,29 +50,29 @@ class Extractor:
 
     @property
     def name(self) -> str:
-        """What the features are called beside every figure: "classifier features, digits, acc .98"."""
+        """Name of the features, shown beside every value: "classifier features, digits, acc .98"."""
         return f"{self.network.kind} features, {self.data}, {self.network.told(self.score)}"
 
     @property
     def identity(self) -> str:
-        """The name and the weights' hash: features are comparable only if these are equal."""
+        """Name and hash of the weights. Only features with the same identity can be compared."""
         return f"{self.name}, {self.sha256[:12]}"
 
     @torch.no_grad()
     def features(self, images: Tensor, batch_size: int = 256) -> Features:
-        """Features of images, real or generated.
+        """Compute features of images, real or generated.
 
-        Generated images are rounded to 8 bits first: it does not matter whether they come from memory or from files.
+        Generated images are rounded to 8 bits first, so that images in memory and from files give the same features.
 
         Args:
             images: (N, C, H, W), uint8, or floating point in [-1, 1] (values outside are clamped).
-            batch_size: Images at a time.
+            batch_size: Number of images at once.
 
         Returns:
             (N, F) float64, on the CPU.
 
         Raises:
-            ValueError: No images, images of another shape or type, or ones that hold nan or inf.
+            ValueError: There are no images, their shape or type is wrong, or they contain nan or inf.
         """
         if images.ndim != 4 or images.shape[1:] != self.shape or not len(images):
             raise ValueError(
@@ -96,23 +96,23 @@ class Extractor:
 def train_extractor(
     train: ImageSet, held_out: ImageSet, *, settings: ExtractorSettings | None = None, cache: Path | str | None = None
 ) -> Extractor:
-    """Train an extractor on `train`, or take it from the cache: a classifier if there are classes, else an autoencoder.
+    """Train an extractor, or load it from the cache: a classifier if there are classes, else an autoencoder.
 
-    A function of images, labels and settings, on one machine with one number of threads (others add in another order):
-    it neither uses nor changes the process's random numbers. Digits take seconds, Fashion-MNIST half a minute, images
-    of 256 x 256 minutes.
+    The result is a function of images, labels and settings on one machine with one number of threads (another number
+    changes the order of additions). The global random state is neither used nor changed. Training takes seconds for
+    digits, half a minute for Fashion-MNIST, minutes for images of 256 x 256.
 
     Args:
-        train: The training split of the data to judge on.
-        held_out: Images that it does not see, for its score.
-        settings: By default what suits the images' size and number.
-        cache: Folder for trained extractors; by default `classifiers` or `autoencoders` in `fpdm.data.cache_folder()`.
+        train: The training split of the data.
+        held_out: Images for the score, not used in training.
+        settings: Shape and training of the network. By default they suit the size and number of images.
+        cache: Folder of trained extractors; by default `classifiers` or `autoencoders` in `fpdm.data.cache_folder()`.
 
     Warns:
-        UserWarning: A damaged cache (the extractor is trained again), or one that cannot be written.
+        UserWarning: The cache is damaged (the extractor is trained again) or cannot be written.
 
     Raises:
-        ValueError: The two sets differ in shape or number of classes.
+        ValueError: The two splits differ in shape or number of classes.
     """
     if (train.shape, train.num_classes) != (held_out.shape, held_out.num_classes):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Features of images: what every measure compares."""
+"""Features of images, which all measures compare."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of images, and whose they are.
+    """Features of images, and the extractor that computed them.
 
     Attributes:
         values: (N, F) float64, finite.
-        extractor: `Extractor.identity` of what made them.
+        extractor: `Extractor.identity` of the extractor.
 
     Raises:
-        ValueError: Another shape, or a value that is nan or inf.
+        ValueError: The shape or type is wrong, or a value is nan or inf.
     """
 
     values: Tensor
@@ -35,29 +35,29 @@ class Features:
 
     @property
     def dims(self) -> int:
-        """How many features an image has, F."""
+        """Number of features per image, F."""
         return self.values.shape[1]
 
 
 class OfAnExtractor(Protocol):
-    """Features, or what is computed from them."""
+    """Features, or something computed from them."""
 
     @property
     def extractor(self) -> str:
-        """As `Features.extractor`."""
+        """Same as `Features.extractor`."""
         ...
 
     @property
     def dims(self) -> int:
-        """As `Features.dims`."""
+        """Same as `Features.dims`."""
         ...
 
 
 def check_comparable(a: OfAnExtractor, b: OfAnExtractor) -> None:
-    """Refuse to compare what different extractors made.
+    """Check that two sets of features come from the same extractor.
 
     Raises:
-        ValueError: Different extractors or numbers of dimensions.
+        ValueError: Their extractors or numbers of dimensions differ.
     """
     if a.extractor != b.extractor:
         raise ValueError(

@@ -22,8 +22,8 @@ class GaussianStatistics:
     Attributes:
         mean: (F,) float64.
         covariance: (F, F) float64, divided by n - 1.
-        n: Images; None if it is not known.
-        extractor: Which features, as `Features.extractor`.
+        n: Number of images; None if unknown.
+        extractor: Same as `Features.extractor`.
     """
 
     mean: Tensor
@@ -33,31 +33,31 @@ class GaussianStatistics:
 
     @property
     def dims(self) -> int:
-        """How many features an image has, F."""
+        """Number of features per image, F."""
         return len(self.mean)
 
     @classmethod
     def of(cls, features: Features) -> GaussianStatistics:
-        """Mean and covariance of features (N, F).
+        """Compute the statistics of features (N, F).
 
         Raises:
-            ValueError: Fewer than 2 images, or values so large that their products are not finite.
+            ValueError: There are fewer than 2 images, or values so large that their products are not finite.
         """
         return cls.of_parts([features])
 
     @classmethod
     def of_parts(cls, parts: Iterable[Features]) -> GaussianStatistics:
-        """Mean and covariance of features that come in parts, of which one at a time is held.
+        """Compute the statistics of features that come in parts, with one part in memory at a time.
 
-        A function of the parts and their order: each is summed about its own mean, and joined to those before it (Chan
-        et al. 1979), so that nothing large is subtracted from something large.
+        The result is a function of the parts and their order. Each part is summed around its own mean and merged with
+        those before it (Chan et al. 1979), which avoids cancellation.
 
         Args:
-            parts: Of (N_i, F).
+            parts: Features, (N_i, F) each.
 
         Raises:
-            ValueError: Fewer than 2 images in all, values so large that their products are not finite, or features of
-                different extractors or numbers of dimensions.
+            ValueError: There are fewer than 2 images in all, values so large that their products are not finite, or
+                parts with different extractors or numbers of dimensions.
         """
         joined, largest = None, 0.0
         for part in parts:
@@ -75,7 +75,7 @@ class GaussianStatistics:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Of features (n, F): their mean (F,), and the sum of the outer products of what they differ from it by, (F, F)."""
+    """Mean (F,) of features (n, F), and sum (F, F) of the outer products of their deviations from it."""
 
     n: int
     mean: Tensor
@@ -103,16 +103,16 @@ class _Sums:
 
 
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
-    """The squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson and Landau 1982), as FID has it.
+    """Compute the squared Fréchet (2-Wasserstein) distance of two Gaussians, as in FID (Dowson and Landau 1982).
 
     ||mu_a - mu_b||^2 + tr(S_a + S_b - 2 (S_a^{1/2} S_b S_a^{1/2})^{1/2}). It is biased upwards by about 1/n, so compare
-    values from equal numbers of images. In another extractor's features than Inception's it is not called FID.
+    only values from equal numbers of images. It is called FID only in the features of Inception.
 
     Warns:
-        UserWarning: A set has no more images than features; the covariance is then singular and the bias large.
+        UserWarning: A set has no more images than features, so that the covariance is singular and the bias large.
 
     Raises:
-        ValueError: Features of different extractors or numbers of dimensions.
+        ValueError: The extractors or numbers of dimensions differ.
     """
     _check(a, b)
     return _frechet(a, b)
@@ -121,24 +121,24 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
 def frechet_interval(
     features: Features, reference: GaussianStatistics, *, seed: int, resamples: int = 100, level: float = 0.95
 ) -> Interval:
-    """The Fréchet distance of generated images to a reference, with a bootstrap interval over the generated images.
+    """Compute the Fréchet distance to a reference, with a bootstrap interval over the generated images.
 
-    A resample repeats images, which adds to the distance about what n images have more than infinitely many. The
-    deviations from the resamples' mean do not have that: the interval is for the mean value of sets of n images. The
-    reference counts as known.
+    A resample repeats images, which raises the distance by about as much as n images exceed infinitely many. The
+    deviations from the mean of the resamples are free of that, so the interval is for the expectation over sets of n
+    images. The reference is taken as exact.
 
     Args:
-        features: Of the generated images, (N, F).
-        reference: The statistics to compare with.
-        seed: The resamples are a function of it.
-        resamples: How often to draw N of the N images.
-        level: Of the interval, between 0 and 1.
+        features: Features of the generated images, (N, F).
+        reference: Statistics of the real images.
+        seed: Seed of the resamples.
+        resamples: Number of resamples, each of N of the N images.
+        level: Confidence level of the interval, between 0 and 1.
 
     Warns:
-        UserWarning: As `frechet_distance`.
+        UserWarning: See `frechet_distance`.
 
     Raises:
-        ValueError: As `GaussianStatistics.of` and `frechet_distance`, or `resamples` below 2 or `level` out of range.
+        ValueError: See `GaussianStatistics.of` and `frechet_distance`; or `resamples` or `level` is out of range.
     """
     bootstrap = Bootstrap(seed, resamples, level)
     generated = GaussianStatistics.of(features)
@@ -162,7 +162,7 @@ def _check(a: GaussianStatistics, b: GaussianStatistics) -> None:
 
 
 def _frechet(a: GaussianStatistics, b: GaussianStatistics) -> float:
-    # All from eigenvalues of symmetric matrices: they are real, and what rounding makes negative is known to be 0.
+    # Only eigenvalues of symmetric matrices: they are real, and those that rounding makes negative are known to be 0.
     eigenvalues, vectors = torch.linalg.eigh(a.covariance)  # (F,), (F, F)
     root = (vectors * eigenvalues.clamp_min(0.0).sqrt()) @ vectors.T  # (F, F), S_a^{1/2}
     product = root @ b.covariance @ root  # (F, F)

@@ -12,19 +12,19 @@ from fpdm.evaluation.measure import Measure, RealFeatures
 
 
 def kernel_distance(generated: Features, reference: Features) -> float:
-    """The unbiased squared MMD with k(x, y) = (x.y / F + 1)^3 (Binkowski et al. 2018), as KID has it.
+    """Compute the unbiased squared MMD with k(x, y) = (x.y / F + 1)^3, as in KID (Binkowski et al. 2018).
 
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j), over all images and not over
-    subsets of them. Its mean does not depend on the numbers of images and is 0 for two sets of one distribution, so a
-    value can be negative. In another extractor's features than Inception's it is not called KID.
+    subsets of them. Its expectation does not depend on the numbers of images and is 0 for two sets from the same
+    distribution, so a value can be negative. It is called KID only in the features of Inception.
 
     Args:
-        generated: (N, F).
-        reference: (M, F).
+        generated: Features of the generated images, (N, F).
+        reference: Features of the real images, (M, F).
 
     Raises:
-        ValueError: A set of fewer than 2 images, features of different extractors or numbers of dimensions, or ones so
-            large that their kernel is not finite.
+        ValueError: A set has fewer than 2 images, the extractors or numbers of dimensions differ, or the features are
+            so large that their kernel is not finite.
     """
     n = len(generated.values)
     once = torch.ones(1, n, dtype=torch.float64)  # (1, N)
@@ -34,35 +34,36 @@ def kernel_distance(generated: Features, reference: Features) -> float:
 def kernel_interval(
     generated: Features, reference: Features, *, seed: int, level: float = 0.95, resamples: int = 200
 ) -> Interval:
-    """The kernel distance with a bootstrap interval over the generated images.
+    """Compute the kernel distance with a bootstrap interval over the generated images.
 
-    An image that a resample holds twice is no pair with itself. The reference counts as known. For images that cannot
-    be told from the reference, the interval is wider than it need be: the bootstrap of a U-statistic is so near zero.
+    An image that occurs twice in a resample does not form a pair with itself. The reference is taken as exact. If the
+    images cannot be distinguished from the reference, the interval is wider than necessary, as the bootstrap of a
+    U-statistic is near zero.
 
     Args:
-        generated: (N, F).
-        reference: (M, F).
-        seed: The resamples are a function of it.
-        level: Of the interval, between 0 and 1.
-        resamples: How often to draw N of the N images.
+        generated: Features of the generated images, (N, F).
+        reference: Features of the real images, (M, F).
+        seed: Seed of the resamples.
+        level: Confidence level of the interval, between 0 and 1.
+        resamples: Number of resamples, each of N of the N images.
 
     Raises:
-        ValueError: As `kernel_distance`, or `resamples` below 2 or `level` out of range.
+        ValueError: See `kernel_distance`; or `resamples` or `level` is out of range.
     """
     bootstrap = Bootstrap(seed, resamples, level)
     n = len(generated.values)
     counts = [torch.arange(n), *bootstrap.draws(n)]  # of (N,): which images; the first all of them
     counts = torch.stack([chosen.bincount(minlength=n) for chosen in counts]).double()  # (1 + resamples, N)
     sums = _pair_sums(generated, reference, counts)  # (1 + resamples,)
-    # A resample has n (n - 1) ordered pairs too, but on average only (n - 1)^2 of two different images.
+    # A resample has n (n - 1) ordered pairs too, but on average only (n - 1)^2 of them are of two different images.
     return bootstrap.interval(float(sums[0]) / (n * (n - 1)), sums[1:] / (n - 1) ** 2)
 
 
 def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tensor:
-    """Sums over ordered pairs of two different generated images, image i taken `counts[:, i]` times.
+    """Sum h over ordered pairs of two different generated images, where image i occurs `counts[:, i]` times.
 
-    Summed is h(x, x') = k(x, x') - c(x) - c(x') + r, where c(x) is the mean of k(x, y) and r that of k(y, y') over the
-    reference: its mean over all pairs is the distance.
+    h(x, x') = k(x, x') - c(x) - c(x') + r, where c(x) is the mean of k(x, y) over the reference and r that of k(y, y').
+    The mean of h over all pairs is the distance.
 
     Args:
         generated: (N, F).
@@ -89,12 +90,12 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
 
 
 def _kernel_sums(x: Tensor, counts: Tensor) -> Tensor:
-    """Sums (R,) of k over ordered pairs of two different rows of `x` (N, F), row i taken `counts[:, i]` times."""
+    """Sum k over ordered pairs of two different rows of `x` (N, F), where row i occurs `counts[:, i]` times: (R,)."""
     total = torch.zeros(len(counts), dtype=torch.float64)  # (R,)
     step = rows_of_a_block(len(x))
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
-        # What lies right of the diagonal: each pair once.
+        # Only the entries above the diagonal: each pair once.
         kernel = _kernel(x[rows], x[start:]).triu_(1)  # (n, N - start)
         total += (counts[:, rows] @ kernel * counts[:, start:]).sum(dim=1)  # (R,)
     return 2.0 * total

@@ -1,4 +1,4 @@
-"""The nearest training image to each image, which shows whether a model repeats what it was trained on."""
+"""Nearest training images, which show whether a model repeats its training data."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Nearest:
     """The nearest training image to each of N images.
 
     Attributes:
-        indices: (N,) int64, places in the training set; of equally near ones any.
-        distances: (N,) float64, Euclidean, in feature space; exactly 0 for equal features.
+        indices: (N,) int64, indices into the training set; any of them if several are equally near.
+        distances: (N,) float64, Euclidean distances between features; exactly 0 for equal features.
     """
 
     indices: Tensor
@@ -27,10 +27,10 @@ class Nearest:
 
 
 def nearest(query: Features, training: Features) -> Nearest:
-    """The nearest of the training images (M, F) to each query image (N, F), by the features' Euclidean distance.
+    """Find the nearest training image (M, F) to each query image (N, F) by Euclidean distance of features.
 
     Raises:
-        ValueError: No images, or features of different extractors or numbers of dimensions.
+        ValueError: A set is empty, or the extractors or numbers of dimensions differ.
     """
     check_comparable(query, training)
     if not len(query.values) or not len(training.values):

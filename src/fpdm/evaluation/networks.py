@@ -1,4 +1,4 @@
-"""The small networks that features come from: a classifier, and an autoencoder where there are no classes to learn."""
+"""Small networks that compute features: a classifier, or an autoencoder for images without classes."""
 
 from __future__ import annotations
 
@@ -63,47 +63,47 @@ class ExtractorSettings:
 
 
 class ClassifierNetwork(nn.Module):
-    """Convolutions, a mean over the image, a linear layer. Its features are what the linear layer sees."""
+    """A classifier: convolutions, a mean over the image, a linear layer, whose inputs are the features."""
 
     kind = "classifier"
     score = "accuracy"
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int, settings: ExtractorSettings) -> None:
         super().__init__()
-        # Without memory, because PyTorch's own initialisation would draw from the process's random numbers.
+        # On the meta device, because PyTorch's own initialisation would use the global random state.
         with torch.device("meta"):
             self.body = _convolutions(shape[0], settings)
             self.head = nn.Linear(settings.widths[-1], num_classes)
         _initialise(self, settings.seed, scale=1.0)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features (B, F) of images `x` (B, C, H, W) in [-1, 1]; all are 0 or more."""
+        """Compute features (B, F) of images `x` (B, C, H, W) in [-1, 1]; none is negative."""
         return self.body(x).mean(dim=(2, 3))  # (B, F)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images `x` (B, C, H, W) in [-1, 1]."""
+        """Compute logits (B, K) of images `x` (B, C, H, W) in [-1, 1]."""
         return self.head(self.features(x))  # (B, K)
 
     def loss(self, x: Tensor, labels: Tensor, draws: np.random.Generator) -> Tensor:
-        """The cross-entropy of images (B, C, H, W) with labels (B,): a scalar. It draws nothing."""
+        """Compute the cross-entropy, a scalar, of images (B, C, H, W) with labels (B,). `draws` is not used."""
         return F.cross_entropy(self(x), labels)
 
     def scores(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Whether each image (B, C, H, W) is put in the class of its label (B,): (B,), 1 or 0."""
+        """Return 1 for each image (B, C, H, W) that is classified as its label (B,), else 0: (B,)."""
         return (self(x).argmax(dim=1) == labels).double()  # (B,)
 
     @staticmethod
     def told(score: float) -> str:
-        """The mean score, as names have it: "acc .98"."""
+        """Format the mean score for a name: "acc .98"."""
         return f"acc {f'{score:.2f}'.removeprefix('0')}"
 
 
 class AutoencoderNetwork(nn.Module):
-    """Convolutions down to F numbers, and back. Its features are the F numbers, each of variance 1 in training.
+    """An autoencoder with F numbers in the middle, which are the features; each has variance 1 in training.
 
-    It learns to restore the image from them, and to know an image again that was moved a little (a contrastive loss:
-    van den Oord et al. 2018, eq. 4; Chen et al. 2020, eq. 1). Without the second, what many images have alike, their
-    sharpness and their noise, would hardly show in the features.
+    It learns to reconstruct the image, and to recognise an image that was shifted a little (a contrastive loss: van den
+    Oord et al. 2018, eq. 4; Chen et al. 2020, eq. 1). Without the second, properties that many images share, such as
+    sharpness and noise, would hardly show in the features.
     """
 
     kind = "autoencoder"
@@ -125,15 +125,15 @@ class AutoencoderNetwork(nn.Module):
                 layers += [nn.ConvTranspose2d(before, width, stride + 2, stride, 1)]  # `stride` times the size
                 before = width
             self.decoder = nn.Sequential(*layers)
-        # At full scale the first restored images are far too bright, and what follows is learned late.
+        # At full scale the first reconstructions are far too bright, and learning starts late.
         _initialise(self, settings.seed, scale=0.4)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features (B, F) of images `x` (B, C, H, W) in [-1, 1]."""
+        """Compute features (B, F) of images `x` (B, C, H, W) in [-1, 1]."""
         return self.norm(self.narrow(self.body(x).flatten(1)))  # (B, F)
 
     def loss(self, x: Tensor, labels: Tensor, draws: np.random.Generator) -> Tensor:
-        """What restoring and knowing again images (B, C, H, W) costs: a scalar. The labels (B,) are not looked at."""
+        """Compute the loss, a scalar, of reconstructing and recognising images (B, C, H, W). `labels` is not used."""
         features = self.features(x)  # (B, F)
         moved = self.features(_moved(x, draws))  # (B, F)
         alike = F.normalize(features, dim=1) @ F.normalize(moved, dim=1).T  # (B, B), cosines
@@ -141,7 +141,7 @@ class AutoencoderNetwork(nn.Module):
         return self._errors(features, x).mean() + _CONTRAST * knowing
 
     def scores(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Each image's mean squared error (B,), with pixels from -1 to 1, of images (B, C, H, W)."""
+        """Compute the mean squared error (B,) of each image (B, C, H, W), with pixels from -1 to 1."""
         return self._errors(self.features(x), x).double()  # (B,)
 
     def _errors(self, features: Tensor, x: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class AutoencoderNetwork(nn.Module):
 
     @staticmethod
     def told(score: float) -> str:
-        """The mean score, as names have it: "error .012"."""
+        """Format the mean score for a name: "error .012"."""
         return f"error {f'{score:.3f}'.removeprefix('0')}"
 
 
@@ -159,12 +159,12 @@ Network = ClassifierNetwork | AutoencoderNetwork
 
 
 def has_classes(data: ImageSet) -> bool:
-    """Whether there is something for a classifier to learn."""
+    """Return whether the images have at least two classes."""
     return data.num_classes >= 2
 
 
 def network_for(data: ImageSet, settings: ExtractorSettings) -> Network:
-    """An untrained network for such images: a classifier if they have 2 classes or more, else an autoencoder."""
+    """Create an untrained network: a classifier if the images have classes, else an autoencoder."""
     if has_classes(data):
         return ClassifierNetwork(data.shape, data.num_classes, settings)
     return AutoencoderNetwork(data.shape, settings)
@@ -185,7 +185,7 @@ def _convolutions(channels: int, settings: ExtractorSettings) -> nn.Sequential:
 
 @torch.no_grad()
 def _initialise(network: nn.Module, seed: int, scale: float) -> None:
-    """Give a network without memory its weights, as a function of the seed; `scale` is 1 for He's and Glorot's."""
+    """Initialise a network on the meta device from a seed, by He's and Glorot's rules times `scale`."""
     network.to_empty(device="cpu")
     source = torch.Generator().manual_seed(seed)
     for module in network.modules():
@@ -202,7 +202,7 @@ def _initialise(network: nn.Module, seed: int, scale: float) -> None:
 
 
 def _moved(x: Tensor, draws: np.random.Generator) -> Tensor:
-    """The images (B, C, H, W) moved by up to an eighth of their size, all alike; their edges are drawn out."""
+    """Shift all images (B, C, H, W) by the same random distance, up to an eighth of their size."""
     height, width = x.shape[2:]
     reach = max(1, min(height, width) // 8)
     down, right = draws.integers(2 * reach + 1, size=2).tolist()

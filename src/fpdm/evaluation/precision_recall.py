@@ -1,4 +1,4 @@
-"""Precision and recall of generated images: how much of each set lies within the other's manifold."""
+"""Precision and recall of generated images: how much of each set lies within the manifold of the other."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NEIGHBOUR = 3  # the radius of a ball is the distance to this nearest neighbour
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """How much of each set of images lies within the other's manifold.
+    """Precision and recall of a set of generated images.
 
     Attributes:
-        precision: Share of the generated images within the real ones' manifold: are they like real ones?
-        recall: Share of the real images within the generated ones' manifold: is all that is real made?
+        precision: Share of generated images within the manifold of the real ones: are they realistic?
+        recall: Share of real images within the manifold of the generated ones: are they diverse?
     """
 
     precision: float
@@ -28,20 +28,19 @@ class PrecisionRecall:
 
 
 def precision_recall(generated: Features, reference: Features, k: int = NEIGHBOUR) -> PrecisionRecall:
-    """Precision and recall by nearest neighbours (Kynkäänniemi et al. 2019, eq. 1 and 2).
+    """Compute precision and recall from nearest neighbours (Kynkäänniemi et al. 2019, eq. 1 and 2).
 
-    A set's manifold is the union of balls around its images, each as far as the image's `k`-th nearest neighbour in the
-    set. More images make smaller balls, so both figures depend on N and M: give equal numbers, and compare only figures
+    The manifold of a set is the union of balls around its images, each reaching to the `k`-th nearest neighbour in the
+    set. More images make smaller balls, so both values depend on N and M: use equal numbers, and compare only values
     from the same numbers.
 
     Args:
-        generated: (N, F).
-        reference: Of real images, (M, F).
-        k: Which neighbour.
+        generated: Features of the generated images, (N, F).
+        reference: Features of the real images, (M, F).
+        k: Which nearest neighbour gives the radius.
 
     Raises:
-        ValueError: `k` below 1, a set of no more than `k` images, or features of different extractors or numbers of
-            dimensions.
+        ValueError: `k` is below 1, a set has `k` images or fewer, or the extractors or numbers of dimensions differ.
     """
     check_comparable(generated, reference)
     fewest = min(len(generated.values), len(reference.values))
@@ -52,7 +51,7 @@ def precision_recall(generated: Features, reference: Features, k: int = NEIGHBOU
 
 
 def _covered(points: Tensor, images: Tensor, k: int) -> float:
-    """The share of `points` (N, F) in the manifold of `images` (M, F)."""
+    """Return the share of `points` (N, F) within the manifold of `images` (M, F)."""
     # Each image is its own nearest neighbour, at distance 0.
     radii = [block.topk(k + 1, dim=1, largest=False).values[:, -1] for block in distance_blocks(images, images)]
     radius = torch.cat(radii)  # (M,)

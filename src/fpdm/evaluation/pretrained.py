@@ -1,4 +1,4 @@
-"""Networks that were trained elsewhere, for their features: Inception as FID has it, or any TorchScript file."""
+"""Pretrained feature extractors: the Inception network of FID, or any TorchScript file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LAYER = "2048"  # the mean-pooled features before the logits
 
 @dataclass(frozen=True, eq=False)
 class PretrainedExtractor:
-    """A network that was trained elsewhere, for its features.
+    """A pretrained network that computes features.
 
     Attributes:
-        name: What its features are called beside a figure: "Inception", or the file's name.
-        sha256: Of its weights file.
-        resize: How images get to the size that it takes.
-        network: From (B, 3, H, W) uint8 to (B, F), on `device`.
-        device: Where it works.
+        name: "Inception", or the name of the file.
+        sha256: Hash of the weights file.
+        resize: How images are resized to the network's input size.
+        network: Maps (B, 3, H, W) uint8 to (B, F), on `device`.
+        device: Device of the network.
     """
 
     name: str
@@ -40,33 +40,33 @@ class PretrainedExtractor:
 
     @property
     def identity(self) -> str:
-        """The name and the weights' hash: features are comparable only if these are equal."""
+        """Name and hash of the weights. Only features with the same identity can be compared."""
         return f"{self.name}, {self.sha256[:12]}"
 
     @property
     def is_inception(self) -> bool:
-        """Whether it is FID's network, whatever its weights."""
+        """Whether it is the network of FID, with any weights."""
         return self.name == "Inception"
 
     @property
     def is_published(self) -> bool:
-        """Whether it is FID's network with FID's weights."""
+        """Whether it is the network of FID with the published weights."""
         return self.is_inception and self.sha256.startswith(PUBLISHED)
 
     @torch.no_grad()
     def features(self, images: Tensor, batch_size: int = 64) -> Features:
-        """Features of images.
+        """Compute features of images.
 
         Args:
-            images: (N, C, H, W) uint8; grey ones get three equal channels.
-            batch_size: Images at a time.
+            images: (N, C, H, W) uint8; grey images are repeated to three channels.
+            batch_size: Number of images at once.
 
         Returns:
             (N, F) float64, on the CPU.
 
         Raises:
-            ValueError: No images, ones of another type or number of channels, a network that does not make (B, F) of
-                them, or features that are nan or inf.
+            ValueError: There are no images, their type or number of channels is wrong, or the network does not return
+                finite features (B, F).
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
             raise ValueError(
@@ -97,18 +97,19 @@ class PretrainedExtractor:
 def pretrained_extractor(
     which: str = INCEPTION, *, weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> PretrainedExtractor:
-    """Load a network for its features.
+    """Load a pretrained feature extractor.
 
-    Inception is torch-fidelity's conversion of the one that FID is defined by (Heusel et al. 2017; Szegedy et al.
-    2016), with TensorFlow 1's bilinear resizing inside. A TorchScript file is a program: give one that you trust.
+    Inception is torch-fidelity's conversion of the network that defines FID (Heusel et al. 2017; Szegedy et al. 2016),
+    with the bilinear resizing of TensorFlow 1 inside. A TorchScript file is a program; use only files that you trust.
 
     Args:
-        which: "inception", or a TorchScript file that makes (B, F) features of (B, 3, H, W) uint8.
-        weights: Inception's, in torch-fidelity's layout; None downloads them, once, into PyTorch's hub folder.
-        device: Where it is to work.
+        which: "inception", or a TorchScript file that maps (B, 3, H, W) uint8 to features (B, F).
+        weights: Weights of Inception in torch-fidelity's layout. None downloads them once, into PyTorch's hub folder.
+        device: Device of the network.
 
     Raises:
-        ValueError: No such file, one of another kind, weights that cannot be had, or torch-fidelity is not installed.
+        ValueError: A file is missing or not of this kind, the weights cannot be downloaded, or torch-fidelity is not
+            installed.
     """
     device = torch.device(device)
     if which == INCEPTION:
@@ -168,7 +169,7 @@ def _downloaded(url: str) -> Path:
 
 @contextmanager
 def _data_only() -> Iterator[None]:
-    """Make PyTorch read tensors only, whatever the caller asks for: torch-fidelity's would run what a file says."""
+    """Make PyTorch load tensors only: torch-fidelity's loader would run code from the file."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -183,7 +184,7 @@ def _data_only() -> Iterator[None]:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Convolutions in full float32, and the same ones each time: TF32 would move a FID in its fourth digit."""
+    """Run convolutions deterministically and in full float32: TF32 changes the fourth digit of a FID."""
     with torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
     ):

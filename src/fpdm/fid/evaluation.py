@@ -1,4 +1,4 @@
-"""FID as the field computes it: many samples of a run, by many processes, against reference statistics."""
+"""Compute FID by the standard protocol: many samples of a run, by many processes, against reference statistics."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ from fpdm.runs.samples import check_claim, claim, settings_of
 from fpdm.sampling.images import ImageSampler, draw_images
 from fpdm.sampling.plan import Plan
 
-RESULT, SAMPLES, PIECES, REFERENCE_PIECES = "result.json", "samples.npz", "pieces", "reference-pieces"
+RESULT, SAMPLES, SHARDS, REFERENCE_SHARDS = "result.json", "samples.npz", "pieces", "reference-pieces"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """All that a figure depends on, to stand beside it.
+    """Everything that the results depend on, shown beside them.
 
     Attributes:
-        images: Drawn.
-        shape: (C, H, W) of each. They go to the extractor as 8 bits a channel, through no file.
+        images: Number of generated images.
+        shape: Shape of the images, (C, H, W). The extractor gets them with 8 bits per channel, directly from memory.
         labels: "random" or "balanced"; "none" for a model without classes.
-        seed: The samples'.
-        run: The recipe's name.
-        trained_steps: Of the run.
-        weights_sha256: Of its averaged weights.
-        autoencoder_sha256: Of what decodes its latents; empty for pixels.
-        plan: How each image's budget was spent.
-        steps: Sampling steps.
-        extractor: Its name.
-        extractor_sha256: Of its weights.
-        resize: How images got to the extractor's size.
-        reference: The reference's file.
-        reference_sha256: Of the file.
-        origin: What the reference is of; None if its file does not say.
-        kernel_images: Of the reference, for the kernel distance; 0 if the file has no features.
-        manifold_images: Generated and real, for precision and recall.
-        versions: Of the libraries.
+        seed: Seed of the samples.
+        run: Name of the recipe.
+        trained_steps: Training steps of the run.
+        weights_sha256: Hash of the averaged weights.
+        autoencoder_sha256: Hash of the autoencoder; empty for a model of pixels.
+        plan: How the budget was spent.
+        steps: Number of sampling steps.
+        extractor: Name of the extractor.
+        extractor_sha256: Hash of its weights.
+        resize: How images were resized for the extractor.
+        reference: Name of the reference file.
+        reference_sha256: Hash of the reference file.
+        origin: Images behind the reference; None if its file does not say.
+        kernel_images: Number of real images in the kernel distance; 0 if the reference has no features.
+        manifold_images: Numbers of generated and real images in precision and recall.
+        versions: Versions of the libraries.
     """
 
     images: int
@@ -82,7 +82,7 @@ class Protocol:
     versions: dict[str, str]
 
     def to_text(self) -> str:
-        """Some indented lines."""
+        """Format the protocol as indented lines."""
         channels, height, width = self.shape
         p, o = self.plan, self.origin
         trained = f"{self.run}, {self.trained_steps:,} training steps, averaged weights {self.weights_sha256[:12]}"
@@ -112,19 +112,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How far a run's samples are from a reference.
+    """The result of an evaluation.
 
     Attributes:
-        name: What the Fréchet distance is called: "FID" with Inception's features and FID's weights only.
+        name: Name of the Fréchet distance: "FID" only with Inception and the published weights.
         distance: The Fréchet distance.
-        kernel: The kernel distance (KID, where the other is a FID); None if the reference has no features.
-        precision: Share of generated images within the real ones' manifold; None if the reference has no features.
-        recall: Share of real images within the generated ones' manifold; likewise.
+        kernel: The kernel distance (KID if the other is a FID); None if the reference has no features.
+        precision: Share of generated images within the manifold of the real ones; None without features.
+        recall: Share of real images within the manifold of the generated ones; None without features.
         passes: Block passes per image.
         macs: Multiply-accumulates per image.
-        seconds: Of sampling, over all processes.
-        protocol: All that these depend on.
-        out: The folder.
+        seconds: Seconds of sampling, summed over all processes.
+        protocol: Everything that the results depend on.
+        out: The output folder.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Evaluation:
     out: Path
 
     def to_text(self) -> str:
-        """The figures, and the protocol beside them."""
+        """Format the results and the protocol."""
         figures = {self.name: f"{self.distance:.4f}"}
         if self.kernel is not None:
             figures["KID" if self.name == "FID" else "kernel distance"] = f"{self.kernel:.6f}"
@@ -153,31 +153,31 @@ class Evaluation:
         return "\n".join([*lines, self.protocol.to_text(), f"  {'spent':<11}{spent}", f"in {self.out}"])
 
     def to_json(self) -> str:
-        """Every field."""
+        """Return every field as JSON."""
         return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: EvaluationSettings) -> Evaluation | None:
-    """Measure a run's samples; every process that was started takes its share, and the main one has the result.
+    """Evaluate samples of a run against reference statistics, with all processes that were started.
 
-    The samples, and so the figures, are the same whatever the number of processes. An interrupted evaluation goes on
-    where it was; a finished one is read from its folder.
+    The results do not depend on the number of processes. An interrupted evaluation continues where it stopped; the
+    result of a finished one is read from its folder.
 
     Args:
-        run: What to sample from.
+        run: The run.
         plan: How to spend the budget.
         reference: File of the reference statistics.
-        out: The folder for the result, and for what is kept on the way.
-        settings: What is drawn, and what it is measured by.
+        out: Folder for the result and for intermediate files.
+        settings: Settings of the evaluation.
 
     Returns:
-        The result; None in all processes but the main one.
+        The result in the main process, None in all others.
 
     Raises:
-        ValueError: The plan does not fit the model, a file is missing or none of its kind, the reference is another
-            extractor's, or the folder has samples of other settings.
+        ValueError: The plan does not fit the model, a file is missing or not of the expected kind, the reference
+            belongs to another extractor, or the folder has samples of other settings.
         RunError: The samples are not finite.
-        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished pieces stay.
+        Interrupted: A process received SIGINT, SIGTERM or SIGUSR1. Finished shards are kept.
     """
     state = processes(timeout=PATIENCE)
     device = torch.device(state.device or "cpu")
@@ -203,8 +203,8 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
         if finished is not None:
             return finished if state.is_main_process else None
         fingerprint = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
-        pieces = FeatureShards(
-            out / PIECES, settings.num_images, settings.piece_size, fingerprint, extractor.identity, settings.npz
+        shards = FeatureShards(
+            out / SHARDS, settings.num_images, settings.piece_size, fingerprint, extractor.identity, settings.npz
         )
 
         def draw(shard: range) -> ShardImages:
@@ -219,21 +219,21 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
             notes = {"passes": cost.passes, "macs": cost.macs, "seconds": cost.seconds}
             return ShardImages(torch.cat(pixels), notes)  # (B, C, H, W)
 
-        extract_features(pieces, draw, extractor, batch_size=settings.batch_size, what="sampling")
+        extract_features(shards, draw, extractor, batch_size=settings.batch_size, what="sampling")
         real = _real_features(target, extractor, out, settings)
         if not state.is_main_process:
             return None
-        found = _measure(pieces, statistics, target, real, extractor, protocol, out, device)
+        found = _measure(shards, statistics, target, real, extractor, protocol, out, device)
         if settings.npz:
-            write_images(out / SAMPLES, pieces.images(), settings.num_images, protocol.shape[1:])
+            write_images(out / SAMPLES, shards.images(), settings.num_images, protocol.shape[1:])
         write_atomically(out / RESULT, found.to_json())
         if not settings.keep:
-            pieces.delete()
+            shards.delete()
         return found
 
 
 def labels_of(indices: Sequence[int], kind: str, seed: int, sampler: ImageSampler) -> list[int]:
-    """The labels of the images with these indices: "random", or else all classes in turn."""
+    """Return the labels of the images with these indices: "random", or else all classes in turn."""
     classes = sampler.model.shape.num_classes
     if kind != "random":
         return balanced_labels(indices, classes)
@@ -287,7 +287,7 @@ def _compare_sizes(protocol: Protocol) -> None:
 
 
 def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Evaluation | None:
-    """The result that is there already, if it is of this protocol and nothing else is asked for."""
+    """Return the existing result if it has this protocol and nothing is missing."""
     path = out / RESULT
     if not path.exists() or (settings.npz and not (out / SAMPLES).exists()):
         return None
@@ -303,28 +303,28 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
 def _real_features(
     target: ReferenceStatistics, extractor: PretrainedExtractor, out: Path, settings: EvaluationSettings
 ) -> Features | None:
-    """Features of real images for precision and recall: the reference's, or those of the images in its file."""
+    """Return features of real images: those in the reference, or computed from the images in its file."""
     if target.features is not None:
         return Features(target.features, extractor.identity)
     archive = target.archive
     if archive is None:
         return None
     count = min(len(archive), settings.manifold_images)
-    pieces = FeatureShards(out / REFERENCE_PIECES, count, settings.piece_size, target.sha256, extractor.identity)
+    shards = FeatureShards(out / REFERENCE_SHARDS, count, settings.piece_size, target.sha256, extractor.identity)
     extract_features(
-        pieces,
-        lambda piece: ShardImages(archive.read(piece)),
+        shards,
+        lambda shard: ShardImages(archive.read(shard)),
         extractor,
         batch_size=settings.batch_size,
         what="reference",
     )
     if not processes().is_main_process:
         return None
-    return Features(torch.cat([part.values for part in pieces.features()]), extractor.identity)
+    return Features(torch.cat([part.values for part in shards.features()]), extractor.identity)
 
 
 def _measure(
-    pieces: FeatureShards,
+    shards: FeatureShards,
     statistics: GaussianStatistics,
     target: ReferenceStatistics,
     real: Features | None,
@@ -333,14 +333,14 @@ def _measure(
     out: Path,
     device: torch.device,
 ) -> Evaluation:
-    distance = frechet_distance(GaussianStatistics.of_parts(pieces.features()), statistics)
+    distance = frechet_distance(GaussianStatistics.of_parts(shards.features()), statistics)
     kernel, manifold = None, None
     if real is not None:
-        made = Features(torch.cat([part.values for part in pieces.features()]), extractor.identity)  # (N, F)
+        made = Features(torch.cat([part.values for part in shards.features()]), extractor.identity)  # (N, F)
         if protocol.kernel_images:
             kernel = kernel_distance(made, real)
         manifold = _manifold(made, real, protocol.manifold_images, device)
-    notes = pieces.notes()
+    notes = shards.notes()
     n = protocol.images
     return Evaluation(
         name="FID" if extractor.is_published else f"Fréchet distance in {extractor.name} features",
@@ -357,7 +357,7 @@ def _measure(
 
 
 def _manifold(made: Features, real: Features, counts: tuple[int, int], device: torch.device) -> PrecisionRecall | None:
-    """Of the first generated images and of as many real ones as `counts` says, which lie spread over all."""
+    """Compute precision and recall of `counts` generated and real images; the real ones are spread evenly."""
     if not all(counts):
         return None
     # Exact distances of all pairs in float64: minutes on a CPU, seconds on a GPU. MPS has no float64.

@@ -1,4 +1,4 @@
-"""Many images in one `.npz`, as ADM's evaluation suite (Dhariwal and Nichol 2021) has them, never all in memory."""
+"""Read and write many images in one `.npz`, as in ADM's evaluation suite (Dhariwal and Nichol 2021), in parts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DAMAGE = (  # what reading an .npz may raise whose bytes are not what they were:
 
 
 def write_images(path: Path, images: Iterable[Tensor], count: int, size: tuple[int, int]) -> None:
-    """Write `arr_0`, uint8 (N, H, W, 3), whole or not at all; grey images get three equal channels.
+    """Write `arr_0`, uint8 (N, H, W, 3), atomically; grey images are repeated to three channels.
 
     Args:
         path: The file.
-        images: Parts of the images in order, each (B, C, H, W) uint8 with C of 1 or 3.
-        count: N.
-        size: (H, W).
+        images: The images in order, in parts (B, C, H, W) uint8 with C of 1 or 3.
+        count: Number of images, N.
+        size: Size of the images, (H, W).
     """
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
@@ -59,7 +59,7 @@ class ImageArchive:
         path: The file.
 
     Raises:
-        ValueError: There are no such images in it.
+        ValueError: The file has no such images.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class ImageArchive:
         return self.shape[0]
 
     def read(self, places: range) -> Tensor:
-        """The images at these places, which are next to each other: (B, 3, H, W) uint8.
+        """Read the images in this range: (B, 3, H, W) uint8.
 
         Raises:
             ValueError: The file is damaged there.

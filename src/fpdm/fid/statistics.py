@@ -24,19 +24,19 @@ _FAR = 1e-6  # from symmetric, or below zero: more than rounding, as a share of 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where reference statistics come from.
+    """The images and the extractor behind reference statistics.
 
     Attributes:
-        source: The images: a folder's or a data set's name.
+        source: Name of the folder or data set.
         split: "all", "train", "validation" or "test".
-        images: How many.
-        size: Pixels a side.
+        images: Number of images.
+        size: Pixels per side.
         channels: 3 (RGB) or 1 (grey).
-        resize: How they got to that size.
+        resize: How the images were resized.
         extractor: `PretrainedExtractor.identity`.
 
     Raises:
-        ValueError: A field of another type.
+        ValueError: A field has the wrong type.
     """
 
     source: str
@@ -56,19 +56,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """What generated images are compared with.
+    """Statistics of real images, with which generated ones are compared.
 
     Attributes:
         path: The file.
-        sha256: Of the file.
+        sha256: Hash of the file.
         mean: (F,) float64.
         covariance: (F, F) float64.
-        features: (M, F) float64, of all images or of some; None if the file has none.
-        archive: Images in the file, as ADM's has 10,000; they serve precision and recall only, because the statistics
-            are of others. None if it has none.
-        origin: Where it comes from; None in a file that does not say, such as ADM's.
-        fingerprint: Of all that it was made from, to know whether there is something left to do; empty in a file that
-            does not say.
+        features: (M, F) float64, of all or some of the images; None if the file has none.
+        archive: Images in the file, such as the 10,000 in ADM's; None if it has none. They are used for precision and
+            recall only, because the statistics are those of other images.
+        origin: Images and extractor behind the statistics; None if the file does not say, as in ADM's.
+        fingerprint: Hash of everything that the file was made from; empty if the file does not say.
     """
 
     path: Path
@@ -81,15 +80,15 @@ class ReferenceStatistics:
     fingerprint: str
 
     def statistics(self, extractor: PretrainedExtractor) -> GaussianStatistics:
-        """The statistics, if they are of this extractor.
+        """Return the statistics after checking that they belong to this extractor.
 
-        A file that does not say whose they are is taken for Inception's, which all published ones are.
+        A file that does not name its extractor is taken to be Inception's, as all published ones are.
 
         Warns:
-            UserWarning: The file does not say, and the extractor is Inception with other weights than FID's.
+            UserWarning: The file does not say, and the extractor is Inception with other than the published weights.
 
         Raises:
-            ValueError: They are of another extractor.
+            ValueError: They belong to another extractor.
         """
         if self.origin is None and not extractor.is_inception:
             raise ValueError(
@@ -114,7 +113,7 @@ class ReferenceStatistics:
 def write_reference(
     path: Path, statistics: GaussianStatistics, features: Features | None, origin: Origin, fingerprint: str = ""
 ) -> None:
-    """Write `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON), `fingerprint`, or nothing."""
+    """Write `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON) and `fingerprint`, atomically."""
     arrays: dict[str, Any] = {"mu": statistics.mean.numpy(), "sigma": statistics.covariance.numpy()}
     if features is not None:
         arrays["features"] = features.values.float().numpy()
@@ -127,8 +126,8 @@ def read_reference(path: Path) -> ReferenceStatistics:
     """Read reference statistics, ours or ADM's.
 
     Raises:
-        ValueError: There is no such file, it is damaged or no `.npz` with `mu` and `sigma`, these are no mean and
-            covariance, or what else it holds is not what it should be.
+        ValueError: The file is missing or damaged, is not an `.npz` with `mu` and `sigma`, these are not a mean and a
+            covariance, or another field is wrong.
     """
     expected = "expected an .npz with mu (F,) and sigma (F, F), such as ADM's or one made by fpdm reference"
     if not path.is_file():
@@ -166,7 +165,6 @@ def read_reference(path: Path) -> ReferenceStatistics:
 
 
 def _numbers(file: Any, name: str) -> Tensor:
-    """An array of the file's, float64."""
     array = file[name]
     if array.dtype.kind not in "fiu":
         raise ValueError(f"its {name} is {array.dtype}; expected real numbers")
