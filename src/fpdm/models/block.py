@@ -1,4 +1,4 @@
-"""The transformer block with adaptive layer norm (DiT's adaLN-Zero), and the output head."""
+"""Transformer block with adaptive layer norm (DiT's adaLN-Zero), and the output head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Modulation(NamedTuple):
-    """The six modulations of a block, each (B, 1, D): a function of the conditioning alone."""
+    """The six modulations of a block, each (B, 1, D), which depend only on the conditioning."""
 
     shift_attn: Tensor
     scale_attn: Tensor
@@ -24,7 +24,7 @@ class Modulation(NamedTuple):
 class Attention(nn.Module):
     """Multi-head self-attention with biases.
 
-    The kernel is PyTorch's choice; `torch.nn.attention.sdpa_kernel` around any call chooses another.
+    PyTorch chooses the kernel; wrap a call in `torch.nn.attention.sdpa_kernel` to choose another.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -34,7 +34,6 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)  # (B, T, 3, heads, D/heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 of (B, heads, T, D/heads)
@@ -51,31 +50,29 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))  # (B, T, D)
 
 
 class AdaLN(nn.Sequential):
-    """SiLU and a linear layer that starts at zero: (B, D) to `parts` of (B, 1, D)."""
+    """SiLU and a zero-initialised linear layer: (B, D) to `parts` of (B, 1, D)."""
 
     def __init__(self, width: int, parts: int) -> None:
         super().__init__(nn.SiLU(), nn.Linear(width, parts * width))
         self.parts = parts
 
     def forward(self, c: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """(B, D) to `parts` of (B, 1, D)."""
         return super().forward(c)[:, None, :].chunk(self.parts, dim=2)  # parts of (B, 1, D)
 
 
 class DiTBlock(nn.Module):
-    """One adaLN-Zero block (DiT, Peebles and Xie 2023). Its modulation is computed apart, so that it can be kept.
+    """AdaLN-Zero block (DiT, Peebles and Xie 2023) whose modulation is computed separately, so that it can be reused.
 
     Args:
-        width: D.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the MLP over D.
-        norm_eps: Of the norm before the attention.
-        mlp_norm_eps: Of the norm before the MLP; 0 for the same.
+        width: Width D of the hidden states.
+        heads: Number of attention heads.
+        mlp_ratio: Hidden width of the MLP, relative to D.
+        norm_eps: Epsilon of the norm before the attention.
+        mlp_norm_eps: Epsilon of the norm before the MLP; 0 for the same.
     """
 
     def __init__(
@@ -91,11 +88,10 @@ class DiTBlock(nn.Module):
         init_zero(self.adaLN_modulation[1])
 
     def modulation(self, c: Tensor) -> Modulation:
-        """The modulation by the conditioning `c` (B, D)."""
+        """Compute the modulation from the conditioning `c` (B, D)."""
         return Modulation(*self.adaLN_modulation(c))
 
     def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
         m = modulation
         h = self.norm1(x) * (1 + m.scale_attn) + m.shift_attn  # (B, T, D)
         x = x + m.gate_attn * self.attn(h)  # (B, T, D)
@@ -104,10 +100,10 @@ class DiTBlock(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """Blocks that are applied one after the other.
+    """Sequence of blocks.
 
     Attributes:
-        recompute: Keep only each block's input for the backward pass, and compute the rest again.
+        recompute: Store only each block's input for the backward pass, and recompute the rest.
     """
 
     recompute = False
@@ -129,11 +125,10 @@ class Blocks(nn.ModuleList):
         return super().__iter__()  # type: ignore[return-value]
 
     def modulations(self, c: Tensor) -> tuple[Modulation, ...]:
-        """Each block's modulation by the conditioning `c` (B, D)."""
+        """Compute each block's modulation from the conditioning `c` (B, D)."""
         return tuple(block.modulation(c) for block in self)
 
     def forward(self, x: Tensor, modulations: tuple[Modulation, ...]) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
         for block, modulation in zip(self, modulations, strict=True):
             x = recomputed(block, x, modulation) if self.recompute else block(x, modulation)  # (B, T, D)
         return x
@@ -151,19 +146,18 @@ class Head(nn.Module):
         init_zero(self.adaLN_modulation[1])
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """(B, T, D) with conditioning (B, D) to (B, T, p * p * C)."""
         shift, scale = self.adaLN_modulation(c)  # (B, 1, D) each
         return self.linear(self.norm_final(x) * (1 + scale) + shift)  # (B, T, p * p * C)
 
 
 def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:
-    """`function(*args)`, of which the backward pass keeps the arguments only (activation checkpointing)."""
-    # Nothing random is inside, so there is no random state to bring back.
+    """Call `function(*args)` with activation checkpointing: only the arguments are stored for the backward pass."""
+    # The function has no randomness, so there is no random state to restore.
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
 def init_linears(module: nn.Module) -> None:
-    """Xavier for the weights of every linear layer inside `module`, zeros for the biases."""
+    """Initialise every linear layer inside `module` with Xavier-uniform weights and zero biases."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -171,6 +165,6 @@ def init_linears(module: nn.Module) -> None:
 
 
 def init_zero(layer: nn.Module) -> None:
-    """Zeros for all parameters of `layer`."""
+    """Set all parameters of `layer` to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

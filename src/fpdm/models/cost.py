@@ -1,4 +1,4 @@
-"""What a model costs, in the three currencies of every comparison here: parameters, exact MACs and block passes."""
+"""Cost of a model in parameters, exact multiply-accumulates (MACs) and block passes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fpdm.models.config import TransformerConfig
 
 @dataclass(frozen=True)
 class MiddleCost:
-    """The cost of a model's middle, per sample.
+    """Cost of a model's middle, per sample.
 
     Attributes:
-        iterations: The numbers of iterations that the middle can be asked for.
-        passes: Block passes of one iteration.
-        prepare: MACs that are spent once per timestep.
-        iterate: MACs of one iteration.
+        iterations: Numbers of iterations that the middle supports.
+        passes: Block passes per iteration.
+        prepare: MACs spent once per timestep.
+        iterate: MACs per iteration.
     """
 
     iterations: range
@@ -32,17 +32,17 @@ class MiddleCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The cost of a model's parts, per sample.
+    """Cost of a model's parts, per sample.
 
-    A MAC is one multiply-accumulate of a linear layer, a convolution or an attention product; what is done element by
-    element is not counted. A block pass is one transformer block applied to all tokens, the paper's currency
-    (Sec. 4.2), which leaves out the input injection although an iteration of FPDM-XL/2 costs 1.32 times a DiT block.
+    A MAC is one multiply-accumulate of a linear layer, a convolution or an attention product; elementwise operations
+    are not counted. A block pass is one transformer block applied to all tokens, the paper's unit (Sec. 4.2), which
+    leaves out the input injection although an iteration of FPDM-XL/2 costs 1.32 times a DiT block.
 
     Attributes:
         parameters: Number of parameters by part.
         macs: MACs by part of everything but the middle.
         explicit: Block passes outside the middle: pre and post blocks.
-        middle: The middle's cost.
+        middle: Cost of the middle.
     """
 
     parameters: dict[str, int]
@@ -52,19 +52,19 @@ class ModelCost:
 
     @property
     def total_parameters(self) -> int:
-        """Number of parameters, the fixed position table not among them."""
+        """Number of parameters, without the fixed position table."""
         return sum(self.parameters.values())
 
     def passes(self, iterations: int) -> int:
-        """Block passes of one evaluation with `iterations` iterations (footnote 4)."""
+        """Count the block passes of one evaluation with `iterations` iterations (footnote 4)."""
         return self.explicit + iterations * self.middle.passes
 
     def evaluation_macs(self, iterations: float) -> float:
-        """MACs of one evaluation per sample, with `iterations` iterations (a mean over samples may be a fraction)."""
+        """Count the MACs of one evaluation per sample with `iterations` iterations, which may be a fractional mean."""
         return sum(self.macs.values()) + self.middle.prepare + iterations * self.middle.iterate
 
     def training_macs(self, iterations: float, no_grad_iterations: float) -> float:
-        """MACs of a training step per sample: a backward pass costs two forward ones, and some iterations have none."""
+        """Count the MACs of a training step per sample; a backward pass costs as much as two forward passes."""
         return 3 * self.evaluation_macs(iterations) - 2 * no_grad_iterations * self.middle.iterate
 
 
@@ -74,7 +74,7 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
     hidden = int(D * shape.mlp_ratio)
     patch = shape.patch_size**2 * shape.in_channels
     out = patch * (2 if shape.learn_variance else 1)
-    # A block has four attention matrices, two of the MLP, and one of six modulations that is applied once per timestep.
+    # A block has four attention matrices, two in the MLP, and one for six modulations, applied once per timestep.
     weights, modulation = 4 * D**2 + 2 * D * hidden, 6 * D**2
     block = weights + 5 * D + hidden + modulation + 6 * D
     block_macs = T * (weights + 2 * T * D)
@@ -85,7 +85,7 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
         depth = shape.middle_blocks * shape.repeats
         middle = MiddleCost(range(depth, depth + 1), 1, shape.middle_blocks * modulation, block_macs if depth else 0)
     else:
-        # What is constant over the iterations is applied once per timestep; the rest in each iteration.
+        # The part of the injection that is constant over the iterations is applied once per timestep.
         once, each, biases = {"mlp": (3 * D**2, 4 * D**2, 4 * D), "linear": (D**2, D**2, D)}[shape.injection]
         injection = once + each + biases
         middle = MiddleCost(

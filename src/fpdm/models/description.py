@@ -1,4 +1,4 @@
-"""What a model costs, for a table or a machine to read, without allocating it."""
+"""Description of a preset's cost, as text or JSON, without allocating the model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fpdm.models.cost import ModelCost, model_cost
 
 @dataclass(frozen=True)
 class Description:
-    """A model's name, shape and cost.
+    """Name, architecture and cost of a model.
 
     Attributes:
-        name: The preset's.
-        shape: Its configuration.
-        cost: By part.
-        iterations: Of the middle, in the totals.
+        name: Name of the preset.
+        shape: Architecture of the model.
+        cost: Cost by part.
+        iterations: Number of iterations that the totals assume.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Description:
     iterations: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Parameters and MACs (per sample and evaluation), in total and by part."""
+        """Collect parameters and MACs (per sample and evaluation), in total and by part."""
         middle = self.cost.middle
         return {
             "model": self.name,
@@ -45,11 +45,11 @@ class Description:
         }
 
     def to_json(self) -> str:
-        """The same, for a machine to read."""
+        """Format the cost as JSON."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_text(self) -> str:
-        """The same as a table."""
+        """Format the cost as a table."""
         values = self.to_dict()
         lines = [
             f"{self.name}: {values['parameters']:,} parameters, {self.shape.tokens} tokens of width {self.shape.width}",
@@ -72,11 +72,11 @@ def describe(name: str, iterations: int = 5) -> Description:
     """Describe the preset with this name.
 
     Args:
-        name: As `preset` takes it.
-        iterations: Of the middle, where it leaves a choice.
+        name: Name of the preset.
+        iterations: Number of iterations, if the model lets it be chosen.
 
     Raises:
-        ValueError: No such preset, or fewer than 1 iteration.
+        ValueError: The preset is unknown, or `iterations` is below 1.
     """
     shape = preset(name)
     cost = model_cost(shape)

@@ -1,4 +1,4 @@
-"""What goes into the blocks: patches, fixed 2-D positions, timesteps and labels."""
+"""Embeddings of patches, positions, timesteps and labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 def sincos_positions(width: int, side: int) -> Tensor:
-    """Fixed 2-D sine-cosine positions of a square grid, the column index in the first half of the width (DiT's order).
+    """Compute fixed 2-D sine-cosine positions of a square grid, with the column in the first half of the width (DiT).
 
     Args:
-        width: D, divisible by 4.
-        side: Tokens along one side.
+        width: Width D, divisible by 4.
+        side: Number of tokens along one side.
 
     Returns:
         (side * side, D) float32, rows in reading order.
@@ -28,12 +28,12 @@ def sincos_positions(width: int, side: int) -> Tensor:
 
 
 def sinusoids(t: Tensor, width: int, frequency_shift: float = 0.0) -> Tensor:
-    """Sinusoids of the timestep, cosines first: frequency i is 10000^(-i / (width / 2 - shift)).
+    """Compute sinusoids of the timestep, cosines first; frequency i is 10000^(-i / (width / 2 - shift)).
 
     Args:
-        t: (B,) timesteps; fractions are allowed.
-        width: Even number of sinusoids.
-        frequency_shift: 0 in DiT's own code, 1 in diffusers'.
+        t: Timesteps, (B,), which may be fractional.
+        width: Number of sinusoids, even.
+        frequency_shift: Shift of the frequencies, 0 in DiT's own code and 1 in diffusers.
 
     Returns:
         (B, width) float32.
@@ -46,23 +46,23 @@ def sinusoids(t: Tensor, width: int, frequency_shift: float = 0.0) -> Tensor:
 
 
 class PatchEmbedding(nn.Module):
-    """Cut an image into patches and project each: (B, C, H, W) to (B, T, D)."""
+    """Linear projection of the patches of an image: (B, C, H, W) to (B, T, D)."""
 
     def __init__(self, in_channels: int, patch_size: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
-        # Initialised as the linear layer that it is, not as a convolution.
+        # Initialise like a linear layer, not like a convolution.
         nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
         assert self.proj.bias is not None
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, T, D), tokens in reading order."""
+        """Project the patches, (B, C, H, W) to (B, T, D), in reading order."""
         return self.proj(x).flatten(2).mT.contiguous()  # (B, T, D)
 
 
 class TimestepEmbedding(nn.Module):
-    """256 sinusoids and a two-layer MLP: (B,) to (B, D)."""
+    """Two-layer MLP on 256 sinusoids of the timestep: (B,) to (B, D)."""
 
     SINUSOIDS = 256
 
@@ -76,13 +76,12 @@ class TimestepEmbedding(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1])
 
     def forward(self, t: Tensor) -> Tensor:
-        """(B,) to (B, D)."""
         features = sinusoids(t, self.SINUSOIDS, self.frequency_shift)  # (B, 256)
         return self.mlp(features.to(next(self.mlp.parameters()).dtype))  # (B, D)
 
 
 class LabelEmbedding(nn.Module):
-    """One row per class and a last one for "no class": (B,) to (B, D). An unconditional model has the last row only."""
+    """Embedding with one row per class and a last one for "no class", the only row of an unconditional model."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -91,5 +90,5 @@ class LabelEmbedding(nn.Module):
         nn.init.normal_(self.embedding_table.weight, std=0.02)
 
     def forward(self, y: Tensor) -> Tensor:
-        """(B,) labels in 0..num_classes, the last meaning "no class", to (B, D)."""
+        """Embed labels from 0 to num_classes, which means "no class": (B,) to (B, D)."""
         return self.embedding_table(y)  # (B, D)

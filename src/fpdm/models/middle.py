@@ -1,6 +1,6 @@
 """The middle of the transformer: a stack of explicit blocks (DiT) or the fixed-point layer (FPDM).
 
-Both answer the same questions, and nothing outside this file asks which of the two it has.
+Both have the same interface, and nothing outside this package asks which of the two it has.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomp
 
 
 class Middle(nn.Module, abc.ABC):
-    """What stands between the first and the last blocks."""
+    """The part of the transformer between the pre and the post blocks."""
 
     @abc.abstractmethod
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Solve for the hidden state.
 
         Args:
-            x: The output of the pre blocks, (B, T, D).
-            c: The conditioning, (B, D).
-            solver: How to solve a fixed point, where there is one.
-            z0: Where to start, (B, T, D); the last timestep's solution, say. None starts from `x`.
+            x: Output of the pre blocks, (B, T, D).
+            c: Conditioning, (B, D).
+            solver: Solver of the fixed point; a stack ignores it.
+            z0: Initial iterate, (B, T, D), such as the previous timestep's solution. None starts from `x`.
         """
 
     @abc.abstractmethod
     def listed(self) -> list[DiTBlock]:
-        """Its blocks, each once, in the order in which they are applied."""
+        """Return the blocks, each once, in the order in which they are applied."""
 
     @abc.abstractmethod
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
-        """Choose what the backward pass computes again instead of keeping: explicit blocks, iterations."""
+        """Choose what the backward pass recomputes instead of storing it: the blocks of a stack, or iterations."""
 
 
 class BlockStack(Middle):
-    """Explicit blocks, one after the other: with it the model is a DiT. It is exactly as deep as it is.
+    """Stack of blocks of a fixed depth, which makes the model a DiT.
 
-    With `repeats` above 1 the same blocks are applied over again: weights shared at a fixed depth, and no injection.
+    With `repeats` above 1 the same blocks are applied several times: shared weights and a fixed depth, no injection.
     """
 
     def __init__(self, blocks: Blocks, repeats: int = 1) -> None:
@@ -51,60 +51,60 @@ class BlockStack(Middle):
         self.blocks, self.repeats = blocks, repeats
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
-        """Apply all blocks; there is nothing to solve and no start to choose."""
+        """Apply all blocks; `solver` and `z0` are ignored."""
         modulations = self.blocks.modulations(c)
         for _ in range(self.repeats):
             x = self.blocks(x, modulations)  # (B, T, D)
         return Solution(x, len(self.blocks) * self.repeats)
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
-        """Its blocks are explicit ones."""
         self.blocks.recompute = blocks
 
     def listed(self) -> list[DiTBlock]:
-        """All of the stack."""
         return list(self.blocks)
 
 
 class Injection(nn.Module, abc.ABC):
-    """How the pre blocks' output enters each iteration, split into what is constant over them and what is not."""
+    """Input injection: adds the pre blocks' output to every iteration.
+
+    It is split into a part that is constant over the iterations and one that is not.
+    """
 
     @abc.abstractmethod
     def prepare(self, x: Tensor) -> Tensor:
-        """The constant part, (B, T, D) to (B, T, K)."""
+        """Compute the constant part, (B, T, D) to (B, T, K)."""
 
     @abc.abstractmethod
     def forward(self, z: Tensor, injected: Tensor) -> Tensor:
-        """One iteration's mix of `z` (B, T, D) and the constant part (B, T, K), to (B, T, D)."""
+        """Combine `z` (B, T, D) with the constant part (B, T, K), to (B, T, D)."""
 
 
 class MLPInjection(Injection):
-    """The paper's: W2 gelu(W1 [z ; u] + b1) + b2 with u = W0 x + b0 (Eq. 2 and the authors' code).
+    """The paper's injection, W2 gelu(W1 [z ; u] + b1) + b2 with u = W0 x + b0 (Eq. 2 and the authors' code).
 
-    W1 [z ; u] + b1 = W1z z + (W1u u + b1), and the bracket does not change over the iterations.
+    W1 [z ; u] + b1 = W1z z + (W1u u + b1), and the term in brackets is constant over the iterations.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
         self.project = nn.Linear(width, width)  # W0
-        self.fc1 = nn.Linear(2 * width, 2 * width)  # W1: its first D columns meet z, its last D meet u
+        self.fc1 = nn.Linear(2 * width, 2 * width)  # W1: the first D columns multiply z, the last D multiply u
         self.fc2 = nn.Linear(2 * width, width)  # W2
         init_linears(self)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """W1u u + b1, (B, T, D) to (B, T, 2D)."""
+        """Compute W1u u + b1, (B, T, D) to (B, T, 2D)."""
         u = self.project(x)  # (B, T, D)
         return F.linear(u, self.fc1.weight[:, self.width :], self.fc1.bias)  # (B, T, 2D)
 
     def forward(self, z: Tensor, injected: Tensor) -> Tensor:
-        """(B, T, D) and (B, T, 2D) to (B, T, D)."""
         hidden = F.linear(z, self.fc1.weight[:, : self.width]) + injected  # (B, T, 2D)
         return self.fc2(F.gelu(hidden, approximate="tanh"))  # (B, T, D)
 
 
 class LinearInjection(Injection):
-    """Wz z + Wu x + b, starting as the mean of the two, so that at first the map contracts by one half."""
+    """Injection Wz z + Wu x + b, initialised as (z + x) / 2, so that it halves distances between iterates at first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -116,25 +116,23 @@ class LinearInjection(Injection):
             nn.init.zeros_(self.from_x.bias)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Wu x + b, (B, T, D) to (B, T, D)."""
         return self.from_x(x)  # (B, T, D)
 
     def forward(self, z: Tensor, injected: Tensor) -> Tensor:
-        """(B, T, D) and (B, T, D) to (B, T, D)."""
         return self.from_z(z) + injected  # (B, T, D)
 
 
 INJECTIONS: dict[str, type[MLPInjection] | type[LinearInjection]] = {"mlp": MLPInjection, "linear": LinearInjection}
-"""The injections by name."""
+"""Injections by name."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What is constant over the iterations of one timestep.
+    """Values that are constant over the iterations of one timestep.
 
     Attributes:
-        modulations: One for each block of the cell.
-        injected: The injection's constant part, (B, T, K).
+        modulations: Modulation of each block of the cell.
+        injected: Constant part of the injection, (B, T, K).
     """
 
     modulations: tuple[Modulation, ...]
@@ -142,7 +140,7 @@ class Context:
 
 
 class FixedPointLayer(Middle):
-    """The fixed point of f(z) = cell(injection(z, x), c) (paper Eq. 3): with it the model is an FPDM.
+    """Fixed point of f(z) = cell(injection(z, x), c) (paper Eq. 3), which makes the model an FPDM.
 
     The cell is a short sequence of blocks, one in the paper.
     """
@@ -154,31 +152,29 @@ class FixedPointLayer(Middle):
         self._recompute = False
 
     def prepare(self, x: Tensor, c: Tensor) -> Context:
-        """What does not change over the iterations: `x` (B, T, D) injected, and the modulation by `c` (B, D)."""
+        """Compute what is constant over the iterations from `x` (B, T, D) and the conditioning `c` (B, D)."""
         return Context(self.cell.modulations(c), self.injection.prepare(x))
 
     def iterate(self, z: Tensor, context: Context) -> Tensor:
-        """One application of f, (B, T, D) to (B, T, D): the hot function, and the unit to compile."""
-        # In z's type: under autocast the injection gives a lower one, and a residual stream wants float32, as in a DiT.
+        """Apply f once, (B, T, D) to (B, T, D). This is the hot function, and the unit to compile."""
+        # Under autocast the injection returns a lower precision, but the residual stream stays in z's, as in a DiT.
         injected = self.injection(z, context.injected).to(z.dtype)  # (B, T, D)
         return self.cell(injected, context.modulations)  # (B, T, D)
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
-        """Solve from `z0`, or from `x`. Whether the pre blocks learn through the start too is the solver's to say."""
+        """Solve from `z0` or `x`. The solver decides whether gradients flow through the start into the pre blocks."""
         context = self.prepare(x, c)
         start = x if z0 is None else z0  # (B, T, D)
         if start.shape != x.shape:
             raise ValueError(
-                f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, that of this batch's tokens"
+                f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, the shape of this batch's tokens"
             )
         if self._recompute:
             return solver(lambda z: recomputed(self.iterate, z, context), start)
         return solver(lambda z: self.iterate(z, context), start)
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
-        """An iteration is kept or computed again whole."""
         self._recompute = iterations
 
     def listed(self) -> list[DiTBlock]:
-        """Those of the cell."""
         return list(self.cell)

@@ -1,4 +1,4 @@
-"""Begin a model with another's weights: an FPDM with a DiT's, above all."""
+"""Warm start of a model from the weights of another, above all of an FPDM from a DiT."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from torch import Tensor
 from fpdm.models.block import DiTBlock
 from fpdm.models.transformer import DiffusionTransformer
 
-# What decides the shapes of the weights that are taken over, or what they mean.
+# Fields that determine the shape or the meaning of the copied weights.
 _ALIKE = ("width", "heads", "mlp_ratio", "patch_size", "in_channels", "learn_variance")
 _ALIKE += ("frequency_shift", "norm_eps", "mlp_norm_eps")
 
 
 @torch.no_grad()
 def start_from(model: DiffusionTransformer, source: DiffusionTransformer, block: int | None = None) -> None:
-    """Overwrite the weights of `model` by those of `source`.
+    """Copy the weights of `source` into `model`, which may have another middle.
 
-    Where all names and shapes are the same, all are copied. Else embeddings and head are copied; the first blocks of
-    `source` become the pre blocks and its last ones the post blocks; the k blocks of the middle become the means of k
-    equal stretches of the blocks between, or copies of k blocks from `block` on. An injection is left as it is
-    initialised: the "linear" one, (z + u) / 2, then hands the hidden state to blocks that know it nearly unchanged,
-    which the "mlp" one does not. If the numbers of classes differ, only the row for "no class" is copied.
+    If all names and shapes are equal, everything is copied. Otherwise, embeddings and head are copied, the first blocks
+    of `source` become the pre blocks and its last ones the post blocks, and the k blocks of the middle become the means
+    of k equal parts of the blocks between them, or copies of k blocks from `block` on. The injection keeps its
+    initialisation: the "linear" one, (z + u) / 2, passes the hidden state almost unchanged to blocks that know such
+    states; the "mlp" one does not. If the numbers of classes differ, only the row for "no class" is copied.
 
     Args:
-        model: Freshly initialised.
-        source: Of the same width, depth aside.
-        block: Which block of `source`, counted from 0, the middle begins as; None for the mean.
+        model: Newly initialised model.
+        source: Model of the same width, of any depth.
+        block: Index of the first block of `source` to copy into the middle; None for the mean.
 
     Raises:
-        ValueError: A field of the two shapes differs that must not (all are named), or there are too few blocks.
+        ValueError: The architectures do not fit (the message names every field), or there are too few blocks.
     """
     theirs = source.state_dict()
     if _sizes(theirs) == _sizes(model.state_dict()):
@@ -44,13 +44,13 @@ def start_from(model: DiffusionTransformer, source: DiffusionTransformer, block:
     between = blocks[pre : len(blocks) - post]
     if len(between) < len(middle) or len(blocks) < pre + post:
         raise ValueError(
-            f"the model to begin with has {len(blocks)} blocks; expected at least {pre + len(middle) + post}, for "
+            f"the model to start from has {len(blocks)} blocks; expected at least {pre + len(middle) + post}, for "
             f"{pre} pre, {len(middle)} middle and {post} post blocks"
         )
     if block is not None and block + len(middle) > len(blocks):
         raise ValueError(
-            f"init_block is {block}; expected at most {len(blocks) - len(middle)}: the model to begin with has "
-            f"{len(blocks)} blocks, and the middle takes {len(middle)} from there on"
+            f"init_block is {block}; expected at most {len(blocks) - len(middle)}, because the model to start from has "
+            f"{len(blocks)} blocks and the middle needs {len(middle)} of them"
         )
     for part in ("x_embedder", "t_embedder", "head"):
         getattr(model, part).load_state_dict(getattr(source, part).state_dict())
@@ -76,7 +76,7 @@ def _check(model: DiffusionTransformer, source: DiffusionTransformer) -> None:
         if getattr(source.shape, name) != getattr(model.shape, name)
     ]
     if wrong:
-        raise ValueError(f"the model to begin with does not fit: {'; '.join(wrong)}")
+        raise ValueError(f"the model to start from does not fit: {'; '.join(wrong)}")
 
 
 def _mean(blocks: Sequence[DiTBlock]) -> dict[str, Tensor]:
