@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fpdm.drawing.images import Png, save_png, strip, tile
+from fpdm.drawing.images import Png
 from fpdm.drawing.sheets import Row, Sheet, draw_sheet
 from tests.compare.made import images
 
@@ -16,42 +15,6 @@ from tests.compare.made import images
 def pixels(png: Png) -> np.ndarray:
     with Image.open(io.BytesIO(png.data)) as image:
         return np.asarray(image)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_strip_at_its_own_size_holds_every_pixel(channels: int) -> None:
-    made = images(5, channels, 28, seed=1)  # (5, C, 28, 28)
-    drawn = pixels(strip(made, 28, shown=56, gap=2))  # (28, 5 * 28 + 4 * 2, C + 1)
-    assert drawn.shape == (28, 148, channels + 1)
-    for i in range(5):
-        inner = drawn[:, 30 * i : 30 * i + 28]  # (28, 28, C + 1)
-        assert (inner[..., -1] == 255).all()
-        np.testing.assert_array_equal(inner[..., :-1], made[i].permute(1, 2, 0).numpy())
-        assert (drawn[:, 30 * i + 28 : 30 * i + 30, -1] == 0).all()
-
-
-@pytest.mark.parametrize("size", [8, 28, 256])
-def test_a_strip_has_the_size_that_is_asked_and_keeps_the_picture(size: int) -> None:
-    made = images(3, 1, size, seed=2)
-    drawn = pixels(strip(made, 64, shown=72, gap=0))
-    assert drawn.shape == (64, 192, 2)
-    mean = made.float().mean((1, 2, 3)).numpy()  # (3,)
-    np.testing.assert_allclose(drawn[..., 0].reshape(64, 3, 64).mean((0, 2)), mean, atol=2)
-
-
-def test_fine_patterns_become_grey_when_they_shrink() -> None:
-    board = (torch.arange(256)[:, None] + torch.arange(256)[None, :]) % 2 * 255  # (256, 256)
-    drawn = pixels(strip(board.to(torch.uint8)[None, None], 72, shown=72))[..., 0]  # (72, 72)
-    assert abs(drawn.astype(int) - 127).max() < 20
-
-
-def test_a_strip_says_how_large_it_is_shown() -> None:
-    drawn = strip(images(2, 1, 8, seed=3), 16, shown=32, gap=4)
-    assert (drawn.width, drawn.height) == (72, 32)
-
-
-def test_images_that_are_not_square_keep_their_shape() -> None:
-    assert pixels(strip(torch.zeros(2, 3, 20, 40, dtype=torch.uint8), 10, shown=10, gap=0)).shape == (10, 40, 4)
 
 
 @pytest.mark.parametrize(("channels", "size", "count"), [(1, 8, 12), (3, 64, 3), (1, 28, 1), (3, 256, 12)])
@@ -71,22 +34,3 @@ def test_a_sheet_shows_its_images(channels: int, size: int, count: int) -> None:
 def test_rows_of_a_sheet_are_equally_long() -> None:
     with pytest.raises(AssertionError):
         Sheet("t", [Row("a", images(2, 1, 8, seed=0)), Row("b", images(3, 1, 8, seed=0))])
-
-
-def test_tiles_lie_in_rows_with_gaps_between() -> None:
-    made = torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1, 1).expand(3, 1, 2, 2)  # (3, 1, 2, 2)
-    drawn = tile(made, 2, gap=1)[..., 0]  # (5, 5)
-    expected = [[0, 0, 255, 1, 1], [0, 0, 255, 1, 1], [255] * 5, [2, 2, 255, 255, 255], [2, 2, 255, 255, 255]]
-    assert drawn.tolist() == expected
-
-
-def test_other_numbers_of_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 channels; expected 1"):
-        tile(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 1, gap=0)
-
-
-def test_a_saved_picture_is_whole_and_alone(tmp_path: Path) -> None:
-    save_png(np.arange(6, dtype=np.uint8).reshape(2, 3), tmp_path / "a.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    with Image.open(tmp_path / "a.png") as image:
-        assert np.asarray(image).tolist() == [[0, 1, 2], [3, 4, 5]]
