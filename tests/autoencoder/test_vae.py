@@ -10,24 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.autoencoder.interface import Pixels
 from fpdm.errors import RunError
 from tests.autoencoders import images, tiny
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def test_pixels_are_their_own_latents() -> None:
-    pixels = AutoencoderConfig().load()
-    x = images()
-    posterior = pixels.encode(x)
-    assert isinstance(pixels, Pixels)
-    assert torch.equal(posterior.mean, x)
-    assert not posterior.std.any()
-    assert torch.equal(pixels.decode(x), x)
-    assert (pixels.latent_shape((3, 5, 7)), pixels.image_shape((1, 5, 7)), pixels.clip) == ((3, 5, 7), (1, 5, 7), 1.0)
-    with pytest.raises(ValueError, match="4 channels, so latents"):
-        pixels.image_shape((4, 8, 8))
 
 
 @pytest.mark.parametrize("place", ["", "vae"])
