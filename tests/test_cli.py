@@ -5,24 +5,16 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from PIL import Image
 
 from fpdm import __version__, cli
 from fpdm.cli import COMMANDS
 from fpdm.errors import Interrupted
-from fpdm.models.config import TransformerConfig, as_dit
-from fpdm.runs.recipes import make_recipe
-from fpdm.training.trainer import Trainer
 from tests.commands.parsed import values
-
-SHAPE = TransformerConfig(
-    image_size=8, in_channels=1, patch_size=4, width=16, heads=2, num_classes=10, learn_variance=False
-)
+from tests.trained import train_fpdm_and_dit
 
 
 def run(*words: object) -> int:
@@ -31,27 +23,7 @@ def run(*words: object) -> int:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two runs of two steps, on real digits."""
-    from fpdm.data.sources.named import load
-
-    folder, made = tmp_path_factory.mktemp("runs"), {}
-    for model, shape in {"fpdm": SHAPE, "dit": as_dit(SHAPE, 4)}.items():
-        settings = replace(make_recipe("digits", model, steps=2, batch_size=4), model=shape)
-        Trainer(settings, load("digits", "train"), folder / model).train()
-        made[model] = folder / model
-    return made
-
-
-@pytest.mark.parametrize(
-    ("model", "parameters"), [("fpdm-xl/2", 86_500_256), ("dit-xl/2", 674_834_720)], ids=["fpdm", "dit"]
-)
-def test_describe_prints_the_papers_counts(capsys: pytest.CaptureFixture[str], model: str, parameters: int) -> None:
-    assert run("describe", model, "--json") == 0
-    described = json.loads(capsys.readouterr().out)
-    assert described["parameters"] == parameters
-    assert sum(described["parameters_by_part"].values()) == parameters
-    assert run("describe", model) == 0
-    assert f"{parameters:,}" in capsys.readouterr().out
+    return train_fpdm_and_dit(tmp_path_factory.mktemp("runs"))
 
 
 HEAVY = {"torch", "torchvision", "diffusers", "accelerate", "matplotlib", "sklearn"}
@@ -213,93 +185,6 @@ def test_own_errors_have_their_codes(capsys: pytest.CaptureFixture[str], runs: d
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("fpdm: warning: ")
     assert "all 1 checkpoints" in lines[-1]
-
-
-def test_sample_writes_exactly_what_was_asked_for(
-    capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path
-) -> None:
-    settings = ("--budget", 28, "--iterations", 5, "--seed", 4)
-    assert run("sample", runs["fpdm"], "--out", tmp_path / "a", "--num-images", 5, "--batch-size", 2, *settings) == 0
-    assert "5 images" in capsys.readouterr().out
-    images = sorted((tmp_path / "a").glob("0*.png"))
-    assert [path.name for path in images] == [f"{i:06d}.png" for i in range(5)]
-    before = [path.read_bytes() for path in images]
-    # An interrupted run: one image is missing, one cut off. It is finished, with the same images.
-    images[1].unlink()
-    os.truncate(images[3], len(before[3]) // 2)
-    assert run("sample", runs["fpdm"], "--out", tmp_path / "a", "--num-images", 5, "--batch-size", 3, *settings) == 0
-    assert "2 images" in capsys.readouterr().out
-    assert [path.read_bytes() for path in images] == before
-    assert run("sample", runs["fpdm"], "--out", tmp_path / "a", "--num-images", 5, *settings) == 0
-    assert "nothing left to do" in capsys.readouterr().out
-    assert run("sample", runs["fpdm"], "--out", tmp_path / "a", "--num-images", 5, "--budget", 35) == 2
-    assert "another plan" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--sampler", "ddpm", "--guidance", 2],
-        ["--sampler", "second-order", "--grid", "phi^1.5", "--allocation", "increasing"],
-        ["--sampler", "unipc", "--allocation", "decreasing", "--no-reuse"],
-        ["--sampler", "dpmsolver++", "--grid", "linspace", "--solver", "anderson"],
-        ["--allocation", "adaptive", "--iterations", 3, "--class", 7],
-    ],
-)
-def test_every_option_of_sample_is_heard(runs: dict[str, Path], tmp_path: Path, options: list[object]) -> None:
-    """Each set of options gives an image of its own."""
-    common = ("--num-images", 1, "--budget", 60)
-    assert run("sample", runs["fpdm"], "--out", tmp_path / "plain", *common) == 0
-    assert run("sample", runs["fpdm"], "--out", tmp_path / "other", *common, *options) == 0
-    plain, other = (Image.open(tmp_path / name / "000000.png").tobytes() for name in ("plain", "other"))
-    assert plain != other
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "says"),
-    [
-        ("fpdm", ["--budget", 2], "expected at least 3"),
-        ("fpdm", ["--budget", 6], "at least 7"),
-        ("dit", ["--budget", 3], "at least 4"),
-        ("dit", ["--iterations", 5], "stack of 2 blocks"),
-        ("dit", ["--allocation", "adaptive"], "stack of blocks"),
-        ("fpdm", ["--budget", 7007], "1001; expected 1 to 1000"),
-        ("fpdm", ["--class", 10], "there is no class '10'; expected a number from 0 to 9"),
-        ("fpdm", ["--class", "seven"], "there is no class 'seven'; expected a number from 0 to 9"),
-        ("fpdm", ["--class", "-1"], "there is no class '-1'"),
-        ("fpdm", ["--num-images", 0], "num_images 0"),
-        ("fpdm", ["--guidance", "nan"], "guidance scale is nan"),
-        ("fpdm", ["--guidance", "inf"], "guidance scale is inf"),
-        ("fpdm", ["--guidance", "-inf"], "guidance scale is -inf"),
-        ("fpdm", ["--allocation", "constnat"], "did you mean constant?"),
-        ("fpdm", ["--grid", "leading"], "the timestep grid is 'leading'; expected trailing, linspace or phi^P"),
-        ("fpdm", ["--sampler", "pndm"], "the sampler is 'pndm'; expected one of ddim, ddpm"),
-        ("fpdm", ["--seed", -1], "seed is -1"),
-    ],
-)
-def test_plans_that_cannot_be(
-    capsys: pytest.CaptureFixture[str],
-    runs: dict[str, Path],
-    tmp_path: Path,
-    model: str,
-    options: list[object],
-    says: str,
-) -> None:
-    assert run("sample", runs[model], "--out", tmp_path, *options) == 2
-    assert says in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.png"))
-
-
-def test_sample_can_be_read_by_a_machine(
-    capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path
-) -> None:
-    command = ("sample", runs["fpdm"], "--out", tmp_path / "a", "--budget", 14, "--num-images", 3, "--json")
-    assert run(*command) == 0
-    drawn = json.loads(capsys.readouterr().out)
-    assert (drawn["images"], drawn["drawn"], drawn["steps"], drawn["passes"]) == (3, 3, 2, 14.0)
-    assert run(*command) == 0
-    again = json.loads(capsys.readouterr().out)
-    assert (again["images"], again["drawn"], again["passes"]) == (3, 0, None)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from fpdm import cli
 from fpdm.data.loading import load_dataset
@@ -17,9 +16,6 @@ from fpdm.importing.layouts import Hints, convert
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.run import load_run
 from tests.importing import foreign_checkpoints
-from tests.oracle import authors
-
-PIXELS = authors.Size(width=24, heads=3, patch=4, side=8, channels=1, out=2, classes=5, mlp=96)
 
 
 def fpdm(*words: object) -> int:
@@ -80,29 +76,3 @@ def test_the_same_import_again_finishes_and_another_is_refused(
         assert fpdm(*command, *other) == 2
         assert f"{out} contains another model; choose another folder" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
-
-
-def test_mistakes_leave_nothing(capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    for words, says in (
-        ((tmp_path / "none.pt",), "does not exist"),
-        ((file,), "give --heads"),
-        ((file, "--heads", 3, "--prediction", "x0"), "expected one of v, epsilon"),
-        ((file, "--heads", 3, "--prediction", "epsilon", "--zero-terminal-snr"), "epsilon"),
-    ):
-        assert fpdm("import", *words, "--out", out) == 2
-        error = capsys.readouterr().err
-        assert says in error
-        assert error.count("\n") == 1
-        assert not out.exists()
-
-
-def test_an_imported_model_of_pixels_is_sampled_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = foreign_checkpoints.save(tmp_path / "a.pt", foreign_checkpoints.dit(3, PIXELS))
-    assert fpdm("import", file, "--out", tmp_path / "model", "--heads", 3) == 0
-    assert "latents" not in capsys.readouterr().out
-    for sampler in ("ddim", "ddpm"):
-        words = ("--budget", 9, "--sampler", sampler, "--guidance", 2, "--num-images", 2)
-        assert fpdm("sample", tmp_path / "model", "--out", tmp_path / sampler, *words) == 0
-        with Image.open(tmp_path / sampler / "000001.png") as image:
-            assert image.size == (8, 8)
