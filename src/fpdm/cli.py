@@ -23,7 +23,7 @@ OK, MISTAKE, FAILED = 0, 2, 3
 
 
 class Entry(NamedTuple):
-    """What a command does, and an example of its use."""
+    """Summary of a command, and an example of its use."""
 
     summary: str
     example: str

@@ -1,4 +1,4 @@
-"""Pixels or latents behind one interface."""
+"""The interface of autoencoders, and pixels as the one that does nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BLACK = -1.0
 
 
 class Posterior(NamedTuple):
-    """A normal distribution of latents for each image.
+    """Normal distribution of the latents of each image.
 
     Attributes:
-        mean: (B, c, h, w).
-        std: (B, c, h, w); 0 where an image has one latent only.
+        mean: Mean, (B, c, h, w).
+        std: Standard deviation, (B, c, h, w); 0 if encoding is deterministic.
     """
 
     mean: Tensor
@@ -26,12 +26,12 @@ class Posterior(NamedTuple):
 
 
 class Autoencoder(abc.ABC):
-    """From images in [-1, 1] to what a denoiser works on, and back.
+    """Map from images in [-1, 1] to the latents that a denoiser works on, and back.
 
     Attributes:
-        config: What it is, nothing left open.
-        clip: The bound of every latent's size, to which samplers clip their estimates of x0; None if there is none.
-        sha256: Of its configuration and weights; empty for pixels.
+        config: Complete configuration of the autoencoder.
+        clip: Bound on the absolute value of latents, to which samplers clip their estimates of x0; None for no bound.
+        sha256: SHA-256 of the configuration and the weights; empty for pixels.
     """
 
     config: AutoencoderConfig
@@ -40,61 +40,55 @@ class Autoencoder(abc.ABC):
 
     @abc.abstractmethod
     def latent_shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(c, h, w) of the latents of images (C, H, W).
+        """Return the shape (c, h, w) of the latents of images (C, H, W).
 
         Raises:
-            ValueError: Such images do not fit.
+            ValueError: The autoencoder cannot encode images of this shape.
         """
 
     @abc.abstractmethod
     def image_shape(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(C, H, W) of the images of latents (c, h, w).
+        """Return the shape (C, H, W) of the images of latents (c, h, w).
 
         Raises:
-            ValueError: Such latents are not of this autoencoder.
+            ValueError: The autoencoder has no latents of this shape.
         """
 
     @abc.abstractmethod
     def encode(self, images: Tensor) -> Posterior:
-        """Images (B, C, H, W) in [-1, 1] to latents (B, c, h, w); no gradient."""
+        """Encode images (B, C, H, W) in [-1, 1] to latents (B, c, h, w), without gradient."""
 
     @abc.abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, c, h, w) to images (B, C, H, W), about within [-1, 1]; no gradient."""
+        """Decode latents (B, c, h, w) to images (B, C, H, W), approximately in [-1, 1], without gradient."""
 
     @abc.abstractmethod
     def decoding_macs(self, latent: tuple[int, int, int]) -> int:
-        """Multiply-accumulates of decoding one image from latents (c, h, w)."""
+        """Count the multiply-accumulates of decoding one image from latents (c, h, w)."""
 
 
 class Pixels(Autoencoder):
-    """No autoencoder: the latents are the images."""
+    """No autoencoder: the images are the latents."""
 
     config = AutoencoderConfig()
     clip = 1.0
     sha256 = ""
 
     def latent_shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The same."""
         return image
 
     def image_shape(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The same."""
         if latent[0] not in (1, 3):
             raise ValueError(
-                f"this model makes {latent[0]} channels, so latents; expected 1 (grey) or 3 (RGB), or the autoencoder "
-                "that the latents are of"
+                f"this model makes {latent[0]} channels; expected 1 (grey) or 3 (RGB), or the autoencoder that decodes them"
             )
         return latent
 
     def decoding_macs(self, latent: tuple[int, int, int]) -> int:
-        """None."""
         return 0
 
     def encode(self, images: Tensor) -> Posterior:
-        """The images themselves, (B, C, H, W), without spread."""
         return Posterior(images, torch.zeros_like(images))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The same, (B, C, H, W)."""
         return latents

@@ -1,7 +1,7 @@
-"""Pixels or the latents of an autoencoder, behind one interface.
+"""The `AutoencoderKL` of diffusers behind our interface.
 
-Latents here are always those that a denoiser sees: shifted and scaled by what the autoencoder's own config says, so
-that their standard deviation is about 1 (Rombach et al. 2022, App. G).
+Latents are always those that a denoiser sees: shifted and scaled as the autoencoder's configuration says, so that their
+standard deviation is about 1 (Rombach et al. 2022, App. G).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bf
 
 
 class VAE(Autoencoder):
-    """diffusers' `AutoencoderKL`.
+    """The `AutoencoderKL` of diffusers.
 
     Args:
-        model: The network, on the device and in the precision that it is to work in.
-        config: What it is, nothing left open.
-        batch_size: Images that go through the network at once; 0 for as many as have 2^20 pixels.
+        model: The network, on the device and in the precision to use.
+        config: Complete configuration of the autoencoder.
+        batch_size: Images per call of the network; 0 for as many as have 2^20 pixels.
 
     Raises:
         ValueError: The network has no finite scaling factor.
@@ -53,11 +53,10 @@ class VAE(Autoencoder):
 
     @classmethod
     def of(cls, model: torch.nn.Module, *, source: str, pad: int = 0, batch_size: int = 0) -> VAE:
-        """A network that is in memory already; `source` is what messages call it."""
+        """Wrap a network that is already in memory; messages call it `source`."""
         return cls(model, AutoencoderConfig(source, _hash(model), pad), batch_size=batch_size)
 
     def latent_shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Smaller by `factor` on each side."""
         channels, *sides = image
         padded = [side + 2 * self.pad for side in sides]
         if channels != self.image_channels:
@@ -71,7 +70,6 @@ class VAE(Autoencoder):
         return self.channels, padded[0] // self.factor, padded[1] // self.factor
 
     def image_shape(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Larger by `factor` on each side."""
         channels, *sides = latent
         if channels != self.channels:
             raise ValueError(
@@ -83,7 +81,6 @@ class VAE(Autoencoder):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Posterior:
-        """(B, C, H, W) to (B, c, h, w)."""
         images = F.pad(images, [self.pad] * 4, value=BLACK)  # (B, C, H + 2p, W + 2p)
         parts = [self.model.encode(part).latent_dist for part in self._parts(images, 1)]  # type: ignore[operator]
         mean = self._whole([part.mean for part in parts])  # (B, c, h, w)
@@ -92,13 +89,12 @@ class VAE(Autoencoder):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, c, h, w) to (B, C, H, W)."""
         raw = latents / self.scale.to(latents) + self.shift.to(latents)  # (B, c, h, w)
         images = self._whole([self.model.decode(part).sample for part in self._parts(raw, self.factor)])  # type: ignore[operator]
         return F.pad(images, [-self.pad] * 4)  # (B, C, H, W)
 
     def decoding_macs(self, latent: tuple[int, int, int]) -> int:
-        """Of its convolutions, linear layers and attention; normalisation and activations are not counted."""
+        """Count the MACs of convolutions, linear layers and attention; normalisation and activations are left out."""
         if latent not in self._macs:
             with torch.device("meta"):  # shapes without numbers: nothing is computed
                 model: Any = type(self.model).from_config(self.model.config)  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ class ExtractorSettings:
 
     @classmethod
     def for_images(cls, train: ImageSet) -> ExtractorSettings:
-        """What suits these images: more strides for large ones, fewer steps for few ones and for the autoencoder."""
+        """Choose settings for these images: more strides for large images, fewer steps for few images."""
         side = max(train.shape[1:])
         if side <= 16:
             suited = cls(widths=(16, 32, 32), stem_stride=1, steps=400, batch_size=64)

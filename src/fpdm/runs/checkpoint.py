@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def progress(self) -> Progress:
-        """How far the run had come."""
+        """Progress of the run at this checkpoint."""
         return Progress(**{key: self.state[key] for key in asdict(Progress())})
 
     def tensors(self, name: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How far a run has come."""
+"""The progress of a training run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come; saved with every checkpoint.
+    """Progress of a training run, saved with every checkpoint.
 
     Attributes:
         step: Number of optimiser steps done, including skipped ones.

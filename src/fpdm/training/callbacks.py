@@ -1,4 +1,4 @@
-"""What a diffusion run shows while it trains: validation loss, samples, a loss curve, a README, a tracker's figures."""
+"""Callbacks of diffusion training: validation loss, samples, loss curve, README and tracker."""
 
 from __future__ import annotations
 

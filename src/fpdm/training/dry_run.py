@@ -77,7 +77,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a recipe will need.
+    """Requirements of a recipe.
 
     Attributes:
         name: Name of the recipe.

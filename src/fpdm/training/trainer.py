@@ -97,7 +97,7 @@ class Trainer(Trainable):
 
     @property
     def progress(self) -> Progress:
-        """How far the run has come."""
+        """Progress of the run."""
         return self.loop.progress
 
     @property

@@ -67,7 +67,7 @@ class AutoencoderTrainer(Trainable):
 
     @property
     def progress(self) -> Progress:
-        """How far the training has come."""
+        """Progress of the training."""
         return self.loop.progress
 
     @property
