@@ -19,7 +19,7 @@ def test_pixels_are_their_own_latents() -> None:
     assert not posterior.std.any()
     assert torch.equal(pixels.decode(x), x)
     assert (pixels.latent_shape((3, 5, 7)), pixels.image_shape((1, 5, 7)), pixels.clip) == ((3, 5, 7), (1, 5, 7), 1.0)
-    with pytest.raises(ValueError, match="4 channels, so latents"):
+    with pytest.raises(ValueError, match="4 channels; expected"):
         pixels.image_shape((4, 8, 8))
 
 

@@ -86,7 +86,7 @@ def test_the_compute_of_decoding_is_counted(tmp_path: Path) -> None:
 
 def test_latents_without_an_autoencoder_are_refused() -> None:
     run = latent_run(AutoencoderConfig())
-    with pytest.raises(ValueError, match="makes 4 channels, so latents"):
+    with pytest.raises(ValueError, match="makes 4 channels; expected"):
         run.sampler(PLAN)
 
 

@@ -80,7 +80,7 @@ class Pixels(Autoencoder):
     def image_shape(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
         if latent[0] not in (1, 3):
             raise ValueError(
-                f"this model makes {latent[0]} channels; expected 1 (grey) or 3 (RGB), or the autoencoder that decodes them"
+                f"the model makes {latent[0]} channels; expected 1 (grey) or 3 (RGB), or the autoencoder of its latents"
             )
         return latent
 

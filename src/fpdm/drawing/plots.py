@@ -141,7 +141,7 @@ class _Vertical(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Curves:
+class Curves(Plot):
     """Panels with a common vertical axis and a legend below.
 
     Attributes:
@@ -273,7 +273,7 @@ class DotPanel:
 
 
 @dataclass(frozen=True)
-class Dots:
+class Dots(Plot):
     """Dots by name: a line per name and a panel per kind of value."""
 
     panels: Sequence[DotPanel]
@@ -333,7 +333,7 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
-class HeatMaps:
+class HeatMaps(Plot):
     """Heat maps with a common logarithmic colour scale."""
 
     maps: Sequence[HeatMap]
