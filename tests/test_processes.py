@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import fpdm.processes
 from fpdm.fid.evaluation import evaluate
 from fpdm.fid.reference import make_reference
 from fpdm.fid.settings import EvaluationSettings, ReferenceSettings
@@ -28,6 +27,6 @@ def test_they_wait_longer_than_a_piece_of_a_large_model_takes(begin: Any, monkey
         assert timeout > timedelta(days=1)
         raise Joined
 
-    monkeypatch.setattr(fpdm.processes, "PartialState", start)
+    monkeypatch.setattr("accelerate.PartialState", start)
     with pytest.raises(Joined):
         begin()

@@ -303,10 +303,10 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     assert f"fpdm train --data {photos} --out {out}" in (out / "README.md").read_text()
     assert captured.out == f"trained fpdm-photos: 2 steps in 0 s; the run is in {out}\n"
     assert "classes   2: 0 cat (6), 1 red dog (6)" in captured.err
-    assert "cat/broken.png: no image" in captured.err
+    assert "cat/broken.png: not an image" in captured.err
     assert "8 images to train on, 2 to validate, 2 to test" in captured.err
     assert (out / "skipped.txt").read_text().splitlines() == [
-        "cat/broken.png\tno image in a format that can be read here",
+        "cat/broken.png\tnot an image in a format that can be read",
         "red dog/empty.jpg\tempty (0 bytes)",
     ]
     record = json.loads((out / "data.json").read_text())
@@ -389,7 +389,7 @@ def test_strict_stops_at_the_first_broken_image(
     command = ("train", "--data", photos, "--out", tmp_path / "run", *TINY, "--strict")
     assert fpdm(*command) == 2
     captured = capsys.readouterr()
-    assert "cat/broken.png: no image" in captured.err
+    assert "cat/broken.png: not an image" in captured.err
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
     (photos / "cat" / "broken.png").unlink()

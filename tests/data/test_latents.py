@@ -13,6 +13,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from fpdm.data.images import to_float
 from fpdm.data.latents import LatentSet, open_cache
 from fpdm.data.loading import load_dataset, load_images
 from fpdm.data.manifest import check_expected, read_manifest
-from fpdm.data.prepare import Prepared, Processes, prepare
+from fpdm.data.prepare import Prepared, prepare
 from fpdm.data.sources.named import load
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import Interrupted
@@ -40,7 +41,7 @@ from fpdm.training.trainer import Trainer
 from tests.autoencoders import tiny
 from tests.training.small import recipe, saved
 
-SMALL = CacheSettings(shard_size=5)
+SMALL = CacheSettings(shard_size=5, holdout=0)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def moved(cache: Path, to: Path) -> Path:
 
 
 def test_latents_are_those_of_the_decoded_images(photographs: Path, vae: VAE, cache: Path) -> None:
-    from fpdm.data.sources.folder import load_folder
+    from fpdm.data.loading import load_folder
 
     images = load_folder(photographs, 8).data
     latents = load_dataset(DataConfig(str(cache))).splits.train
@@ -124,7 +125,7 @@ def draws(count: int) -> list[np.random.Generator]:
 def test_drawn_latents_have_the_mean_and_the_spread_of_their_image(photographs: Path, vae: VAE, cache: Path) -> None:
     latents, n = load_dataset(DataConfig(str(cache))).splits.train, 4000
     x0, _ = latents.batch([3] * n, draws(n))  # (n, c, h, w)
-    from fpdm.data.sources.folder import load_folder
+    from fpdm.data.loading import load_folder
 
     wanted = vae.encode(load_folder(photographs, 8).data.batch([3])[0])
     assert (x0.mean(0) - wanted.mean[0]).abs().div(wanted.std[0]).max() < 5 / n**0.5
@@ -166,11 +167,11 @@ def test_what_is_skipped_is_listed_and_strict_is_strict(
     photographs: Path, vae: VAE, cache: Path, tmp_path: Path
 ) -> None:
     assert read_manifest(cache).skipped == 1
-    assert (cache / "skipped.txt").read_text() == "bee/broken.png\tno image in a format that can be read here\n"
-    with pytest.raises(ValueError, match=r"broken\.png: no image"):
+    assert (cache / "skipped.txt").read_text() == "bee/broken.png\tnot an image in a format that can be read\n"
+    with pytest.raises(ValueError, match=r"broken\.png: not an image"):
         made(photographs, vae, tmp_path / "strict", strict=True)
     settings = dataclasses.replace(SMALL, flip=True, dtype="float32")
-    with pytest.raises(ValueError, match=r"broken\.png: no image"):  # in a finished one too
+    with pytest.raises(ValueError, match=r"broken\.png: not an image"):  # in a finished one too
         made(photographs, vae, cache, settings, strict=True)
 
 
@@ -254,7 +255,7 @@ def test_a_signal_ends_it_with_a_word(
         # Should it not be heard, the test shall fail and not end all tests.
         signal.signal(number, lambda *_: None)
         try:
-            with pytest.raises(Interrupted, match=f"stopped by {number.name}; .* the same command goes on") as found:
+            with pytest.raises(Interrupted, match=f"stopped by {number.name}; .* the same command resumes") as found:
                 made(photographs, vae, tmp_path / "cache")
         finally:
             signal.signal(number, before)
@@ -266,9 +267,11 @@ def test_other_processes_wait_for_the_plan(
     photographs: Path, vae: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(Processes, "join", lambda: Processes(1, 2))
-    monkeypatch.setattr(Processes, "meet", lambda _: done.append("met"))
-    monkeypatch.setattr(Processes, "total", lambda *_: (0, 0.0))
+    state = SimpleNamespace(
+        process_index=1, num_processes=2, is_main_process=False, wait_for_everyone=lambda: done.append("met")
+    )
+    monkeypatch.setattr(prepare_module, "processes", lambda **_: state)
+    monkeypatch.setattr(prepare_module, "gather", lambda values: torch.tensor([values]))
     monkeypatch.setattr(prepare_module, "_check_same", lambda *_: done.append("looked"))
     (tmp_path / "cache").mkdir()
     assert prepare(DataConfig(str(photographs), size=8), vae, tmp_path / "cache", SMALL) is None
@@ -280,7 +283,21 @@ def test_two_processes_write_the_same_bytes(photographs: Path, vae: VAE, tmp_pat
     made(photographs, vae, tmp_path / "one")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "fpdm"]
     words = ["prepare", str(photographs), "--autoencoder", vae.config.source, "--out", str(tmp_path / "two")]
-    words += ["--size", "8", "--crop", "lanczos", "--shard-size", "5", "--batch-size", "2", "--device", "cpu", "--json"]
+    words += [
+        "--size",
+        "8",
+        "--crop",
+        "lanczos",
+        "--shard-size",
+        "5",
+        "--holdout",
+        "0",
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+        "--json",
+    ]
     done = subprocess.run([*launcher, *words], check=True, timeout=300, capture_output=True, text=True)
     printed = json.loads(done.stdout)
     assert (printed["images"], printed["encoded"]) == (13, 13)

@@ -15,7 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fpdm.data.sources.folder import FolderFiles, load_folder, scan
+from fpdm.data.loading import load_folder
+from fpdm.data.sources import folder as folder_module
+from fpdm.data.sources.folder import FolderFiles, scan
 from fpdm.data.sources.named import load
 from fpdm.fid import reference as module
 from fpdm.fid.reference import make_reference
@@ -187,7 +189,7 @@ def test_a_file_that_vanishes_is_skipped(
         (path / "a" / "2.png").unlink()
         return found
 
-    monkeypatch.setattr(module, "scan", scanning)
+    monkeypatch.setattr(folder_module, "scan", scanning)
     made = make_reference(str(images), tmp_path / "ref.npz", ReferenceSettings(size=8, extractor=small))
     assert made is not None
     assert made.skipped[0] == ("a/2.png", "vanished while the folder was read")
@@ -198,7 +200,7 @@ def test_without_a_good_image_the_first_reason_is_given(small: str, tmp_path: Pa
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").write_text("no image")
     (tmp_path / "images" / "2.png").touch()
-    with pytest.raises(ValueError, match=r"0 images.*; 2 skipped, the first: 1\.png: no image in a format"):
+    with pytest.raises(ValueError, match=r"0 images.*; 2 skipped, the first: 1\.png: not an image in a format"):
         make_reference(str(tmp_path / "images"), tmp_path / "ref.npz", ReferenceSettings(size=8, extractor=small))
 
 

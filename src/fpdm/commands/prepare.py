@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -63,10 +62,11 @@ def prepare(
     from fpdm.autoencoder.vae import VAE
     from fpdm.data import prepare as module
     from fpdm.devices import default_device, device_of
+    from fpdm.processes import local_processes
 
     device = device or str(default_device())
     if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        device = f"cuda:{local_processes()[0]}"
     source = str(Path(autoencoder).resolve()) if Path(autoencoder).exists() else autoencoder
     encoder = AutoencoderConfig(source, pad=pad).load(device_of(device))
     if not isinstance(encoder, VAE):

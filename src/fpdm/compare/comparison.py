@@ -26,6 +26,7 @@ from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, load_dataset, load_images
 from fpdm.data.manifest import read_manifest
+from fpdm.data.sources.folder import scan
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
 from fpdm.runs.data_card import read_data_card
@@ -177,12 +178,18 @@ def _check_images(one: NamedRun, config: DataConfig, dataset: Dataset[ImageSet])
     """Raise if a run was trained on other images; warn if it was trained on those that it is measured against."""
     data, record = one.run.recipe.data, read_data_card(one.folder)
     if data.is_cache:
-        if read_manifest(data.source).kind != "named":
+        manifest = read_manifest(data.source)
+        if not manifest.has_usual_splits:
             warnings.warn(
-                f"{one.folder} was trained on the latents of all images of {config.source}, including those that it is "
-                "now measured against",
+                f"{one.folder} was trained on the latents of all images of {config.source}, including those that it "
+                "is now measured against; prepare them without --holdout to keep some apart",
                 RuntimeWarning,
                 stacklevel=3,
+            )
+        elif dataset.summary is not None and scan(dataset.summary.folder).fingerprint() != manifest.listing:
+            raise ValueError(
+                f"{one.folder} was trained on latents of other images than {dataset.summary.folder} has now; put them "
+                "back, or say where they are with --data"
             )
     elif record is not None and data.conditional == config.conditional and record.sha256 != dataset.sha256:
         raise ValueError(

@@ -88,8 +88,10 @@ class CacheSettings:
         dtype: "float16" or "float32", twice the bytes. float16 rounds a latent by a 2048th of its size at most, a
             twentieth of the least noise that the schedule adds to it.
         shard_size: Images in a file. An interrupted preparation loses less than one shard for each process.
-        holdout: Images of a folder, of tar shards or of a hub data set that are kept from training, to watch the
-            validation loss on; always the same ones.
+        holdout: Number of images that are kept from training, as the validation split; always the same ones. By default
+            a folder is split as fpdm train splits it (of each class 60 % train, 15 % validation, 25 % test), so that
+            fpdm compare judges by images that were not trained on, and tar shards and hub data sets are all trained
+            on; 0 trains on all images of a folder too.
 
     Raises:
         ValueError: A field outside its range.
@@ -98,11 +100,14 @@ class CacheSettings:
     flip: bool = False
     dtype: str = "float16"
     shard_size: int = 4096
-    holdout: int = 0
+    holdout: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float16", "float32"):
             raise ValueError(f"dtype is {self.dtype!r}; expected float16 or float32")
         for name, least in (("shard_size", 1), ("holdout", 0)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {least} or more")
+            value = getattr(self, name)
+            if name == "holdout" and value is None:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; expected {least} or more")

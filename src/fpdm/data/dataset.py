@@ -1,4 +1,4 @@
-"""What a network is trained on, whether it lies in memory or in a cache."""
+"""The interface of data sets, in memory or in a cache."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fpdm.autoencoder.config import AutoencoderConfig
 
 
 class Examples(abc.ABC):
-    """Labelled pixels or latents of one size.
+    """A set of labelled pixels or latents of one size.
 
     Attributes:
-        name: The data set's name, as results give it.
+        name: The data set's name in results.
         labels: (N,) int64, each in 0..num_classes - 1; all 0 if there are no classes.
-        num_classes: How many classes there are, whether or not this set has examples of each; 0 for none.
+        num_classes: Number of classes, including those without examples in this set; 0 if there are none.
     """
 
     name: str
@@ -31,23 +31,23 @@ class Examples(abc.ABC):
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one example."""
+        """Shape of one example, (C, H, W)."""
 
     @property
     @abc.abstractmethod
     def autoencoder(self) -> AutoencoderConfig:
-        """Whose latents these are; by default nobody's, so pixels."""
+        """The autoencoder that encoded the examples; an empty configuration for pixels."""
 
     @abc.abstractmethod
     def batch(
         self, indices: Sequence[int], draws: Sequence[np.random.Generator] | None = None, *, flip: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The examples at B places.
+        """Return B examples.
 
         Args:
-            indices: The places.
-            draws: A generator for each place, which draws what is random of it: first whether it is mirrored, if
-                `flip`, then the latent, if that has a spread. None for means, as they were stored.
+            indices: Indices of the examples.
+            draws: A generator for each example, which draws first whether it is mirrored, if `flip`, then the latent,
+                if it has a distribution. None returns the means, not mirrored.
             flip: Mirror left to right with probability one half.
 
         Returns:
@@ -56,11 +56,11 @@ class Examples(abc.ABC):
 
     @abc.abstractmethod
     def digest(self, into: hashlib._Hash) -> None:
-        """Add everything that the examples are to a hash."""
+        """Add everything that the examples consist of to a hash."""
 
 
 def mirrored(draws: Sequence[np.random.Generator] | None, count: int, *, flip: bool) -> np.ndarray:
-    """Which of `count` examples are mirrored, (B,) bool, a draw from each generator if `flip`."""
+    """Return which of `count` examples are mirrored, (B,) bool; with `flip`, one draw from each generator."""
     if draws is None or not flip:
         return np.zeros(count, bool)
     return np.array([draw.random() < 0.5 for draw in draws])

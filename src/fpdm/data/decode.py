@@ -1,4 +1,4 @@
-"""From the bytes of any image file to pixels of one size, or to the reason why not."""
+"""Decode image files of any kind to pixels of one size, or to the reason why that fails."""
 
 from __future__ import annotations
 
@@ -8,42 +8,33 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Named one by one: among Pillow's other formats are some that start a program or that any bytes pass for.
+# An explicit list: some of Pillow's other formats start a program, and some accept any bytes.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-# A file with another ending is no image to us. Those of HEIF are here to be reported as unreadable, not passed over.
+# Files with other endings are ignored. Those of HEIF are here to be reported as unreadable.
 ENDINGS = {
     *("", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class _Refused(Exception):
-    """An image that is not to be used, for a reason of ours and not of the decoder's."""
+    """Raised for an image that can be decoded but must not be used."""
 
 
 class Decoded(NamedTuple):
-    """An image brought to size.
+    """A decoded and resized image.
 
     Attributes:
         pixels: (C, H, W) uint8.
-        width: Of the image as it is seen (after EXIF rotation), before it was resized.
-        height: The same.
+        width: Width of the image as it is seen (after EXIF rotation), before it was resized.
+        height: Its height, likewise.
     """
 
     pixels: np.ndarray
@@ -52,7 +43,11 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """Brings images of any kind to one form: upright, the first frame, RGB or grey in 8 bits, square, of one size.
+    """Decodes images of any kind to squares of one size, RGB or grey in 8 bits.
+
+    An image is rotated as its EXIF data say; of an animation the first frame is taken; 16 bits are scaled to 8;
+    transparent pixels are laid on the background; colour profiles are not applied. The square in the middle is resized
+    by the method that `crop` names.
 
     Args:
         size: Height and width.
@@ -61,7 +56,7 @@ class Decoder:
         background: RGB, 0..255, seen where an image is transparent.
 
     Raises:
-        ValueError: An argument out of range.
+        ValueError: An argument is out of range.
     """
 
     def __init__(
@@ -80,8 +75,14 @@ class Decoder:
         self.size, self.channels, self.background = size, channels, background
         self.squared = CROPS[crop]
 
-    def __call__(self, source: Path | bytes) -> Decoded | str:
-        """The image of a file, or of its content; or why it cannot be used, in words."""
+    def __call__(self, source: Path | bytes | np.ndarray) -> Decoded | str:
+        """Decode a file or its content; pixels (C, H, W) are returned as they are.
+
+        Returns:
+            The image, or the reason why it cannot be used.
+        """
+        if isinstance(source, np.ndarray):
+            return Decoded(source, source.shape[2], source.shape[1])
         try:
             if not (source.stat().st_size if isinstance(source, Path) else len(source)):
                 raise _Refused("empty (0 bytes)")
@@ -96,10 +97,10 @@ class Decoder:
 
 
 def decoders(workers: int | None) -> AbstractContextManager[ThreadPoolExecutor]:
-    """Threads to decode in, by default one for each core, 8 at most; an error outside of them ends their work.
+    """Return threads to decode in, by default one per core and at most 8; an exception in the block ends their work.
 
     Raises:
-        ValueError: Fewer than one; at once, before they are entered.
+        ValueError: `workers` is below 1; raised at once, not when the block is entered.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
@@ -119,7 +120,7 @@ def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def escaped(name: Path | str) -> str:
-    r"""The name with what cannot be printed on a line as in Python's string literals: \n, \\, \x85, \udce9."""
+    r"""Return a name whose unprintable characters are escaped as in Python's string literals: \n, \\, \x85, \udce9."""
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in str(name))
 
 
@@ -131,7 +132,7 @@ def _lanczos(image: Image.Image, size: int) -> Image.Image:
 
 
 def _adm(image: Image.Image, size: int) -> Image.Image:
-    """As guided-diffusion (Dhariwal and Nichol 2021) prepares ImageNet: to the same pixels."""
+    """Crop and resize as guided-diffusion (Dhariwal and Nichol 2021) prepares ImageNet, to the same pixels."""
     while min(image.size) >= 2 * size:
         width, height = image.size
         image = image.resize((width // 2, height // 2), Image.Resampling.BOX)
@@ -148,15 +149,15 @@ CROPS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"lanczos": _lancz
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # in some formats the EXIF data come after the pixels
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF data, which raise nearly anything, shall not cost the image
-        return image
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+    # Damaged EXIF data, which raise nearly anything, do not cost the image. In place, so that an image stays rotated
+    # if only its other EXIF data cannot be written back.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Any of Pillow's modes as RGB in 8 bits, without transparency."""
+    """Convert an image of any mode to RGB in 8 bits without transparency."""
     if image.mode == "F":
         raise _Refused("floating-point pixels, whose range is not known; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # I;16 in three byte orders; I, 32 bits, is what some 16-bit files come as
@@ -181,7 +182,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no image in a format that can be read here"
+        return "not an image in a format that can be read"
     if isinstance(error, FileNotFoundError):
         return "vanished while the folder was read"
     if isinstance(error, PermissionError):

@@ -1,4 +1,4 @@
-"""A set of labelled images in memory, and the two forms of a pixel: 0..255 on disk, [-1, 1] in a network."""
+"""Labelled images in memory, and the conversion of pixels between 0..255 on disk and [-1, 1] in a network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fpdm.data.dataset import Examples, mirrored
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Pixels 0..255 (uint8, any shape) as float32 in [-1, 1], the ends included."""
+    """Convert pixels 0..255 (uint8, any shape) to float32 in [-1, 1], both ends included."""
     return images.to(torch.float32) / 127.5 - 1.0
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Pixels in [-1, 1] (floating point, any shape) as uint8, rounded; what lies outside is clamped.
+    """Convert pixels in [-1, 1] (floating point, any shape) to uint8, rounded; values outside are clamped.
 
     Raises:
-        ValueError: A pixel is nan, which no colour stands for.
+        ValueError: A pixel is nan.
     """
     if bool(images.isnan().any()):
         raise ValueError(
@@ -34,16 +34,16 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(Examples):
-    """Images of one size with their labels, in memory.
+    """A set of labelled images of one size, in memory.
 
     Attributes:
-        name: The data set's name, as results give it.
+        name: The data set's name in results.
         images: (N, C, H, W) uint8.
         labels: (N,) int64, each in 0..num_classes - 1; all 0 if there are no classes.
-        num_classes: How many classes there are, whether or not this set has images of each; 0 for images without.
+        num_classes: Number of classes, including those without images in this set; 0 if there are none.
 
     Raises:
-        ValueError: No images, another type or shape, a negative number of classes, or a label out of range.
+        ValueError: There are no images, a tensor has another type or shape, or a label is out of range.
     """
 
     name: str
@@ -71,19 +71,16 @@ class ImageSet(Examples):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
     @property
     def autoencoder(self) -> AutoencoderConfig:
-        """None: pixels."""
         return AutoencoderConfig()
 
     def batch(
         self, indices: Sequence[int], draws: Sequence[np.random.Generator] | None = None, *, flip: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The images (B, C, H, W), float32 in [-1, 1], and labels (B,), int64, at these B places."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)  # (B,)
         images = to_float(self.images[chosen])  # (B, C, H, W)
         turned = torch.from_numpy(mirrored(draws, len(chosen), flip=flip))  # (B,)
@@ -91,7 +88,6 @@ class ImageSet(Examples):
         return images, self.labels[chosen]
 
     def digest(self, into: hashlib._Hash) -> None:
-        """Add classes, shape, images and labels."""
         into.update(str((self.num_classes, *self.images.shape)).encode())
         for tensor in (self.images, self.labels):
             into.update(tensor.contiguous().numpy().data)

@@ -11,19 +11,19 @@ from fpdm.data.decode import escaped
 
 
 def balanced_labels(indices: Sequence[int], num_classes: int) -> list[int]:
-    """Label i modulo the number of classes for image i; all 0 for an unconditional model."""
+    """Return label i modulo the number of classes for image i; all 0 for an unconditional model."""
     return [index % max(num_classes, 1) for index in indices]
 
 
 def proportional_labels(count: int, sizes: Sequence[int]) -> list[int]:
-    """Labels of images 0 to `count`, as near to the classes' proportions as whole numbers can be after every image.
+    """Return labels for `count` images, as close to the classes' proportions as possible after every image.
 
-    Each label in turn is the one with the largest size / (2 images so far + 1) (Webster's method); equal sizes give
-    label i modulo the number of classes.
+    Each label is that of the largest size / (2 images so far + 1) (Webster's method); equal sizes give label i modulo
+    the number of classes.
 
     Args:
-        count: Images.
-        sizes: Of the classes, one above 0 at least; empty without classes, where every label is 0.
+        count: Number of images.
+        sizes: Sizes of the classes, at least one above 0; empty if there are no classes, and all labels are 0.
     """
     if not sizes:
         return [0] * count
@@ -42,15 +42,15 @@ _NAMED = 10  # classes in a message
 
 
 def class_label(name: str, classes: Sequence[str], num_classes: int) -> int:
-    """The label of the class with this name; a number that is no name stands for itself.
+    """Return the label of a class, given by its name or its number.
 
     Args:
-        name: What the user wrote.
-        classes: The names, in the order of their labels; none if they are not known.
-        num_classes: How many classes the model knows.
+        name: The name or number.
+        classes: Class names in the order of their labels; none if they are unknown.
+        num_classes: Number of classes of the model.
 
     Raises:
-        ValueError: There is no such class; the nearest is named.
+        ValueError: There is no such class; the message names the nearest one.
     """
     if not num_classes:
         raise ValueError(f"there is no class {name!r}: the model was trained without classes; leave the class out")

@@ -1,9 +1,9 @@
-"""Latents on disk: what a cache is made of, and its reading.
+"""Read latents from an on-disk cache.
 
-A cache is a folder of shards, each a safetensors file of `moments` (n, V, 2, c, h, w), the mean and the standard
-deviation of each image's latents (V = 2 with those of its mirror image), and of `labels` (n,), as the source numbers
-them. `cache.json` says what they were made of and how, and has every shard's SHA-256. Shards are memory-mapped: what
-is in memory is the system's page cache, shared by all processes of a machine.
+A cache is a folder of shards. Each is a safetensors file of `moments` (n, V, 2, c, h, w), the mean and the standard
+deviation of each image's latents (V is 2 if those of its mirror image are stored too), and of `labels` (n,), as the
+source numbers them. `cache.json`, the manifest, says what was encoded and how, and holds the SHA-256 of every shard.
+Shards are memory-mapped: only the system's page cache holds them, and all processes of a machine share it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from fpdm.data.dataset import Examples, mirrored
 from fpdm.data.manifest import Manifest, Shard, read_manifest
 from fpdm.data.splits import SPLITS
 from fpdm.files import sha256_of
+from fpdm.processes import local_processes
 
 
 @dataclass(frozen=True, eq=False)
 class LatentSet(Examples):
-    """Latents of one size with their labels, on disk.
+    """A set of labelled latents of one size, on disk.
 
     Attributes:
         name: The data set's name.
         labels: (N,) int64.
-        num_classes: As of `Examples`.
-        shards: Their moments, (n, V, 2, c, h, w) each, memory-mapped.
-        manifest: Of the cache.
+        num_classes: As in `Examples`.
+        shards: The moments of each shard, (n, V, 2, c, h, w), memory-mapped.
+        manifest: The manifest of the cache.
     """
 
     name: str
@@ -52,26 +53,24 @@ class LatentSet(Examples):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(c, h, w) of one latent."""
         return self.manifest.shape
 
     @property
     def autoencoder(self) -> AutoencoderConfig:
-        """What made and can decode them."""
         return self.manifest.autoencoder
 
     def batch(
         self, indices: Sequence[int], draws: Sequence[np.random.Generator] | None = None, *, flip: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The latents (B, c, h, w), drawn from their distributions or means, and labels (B,) at these B places.
+        """Return B latents (B, c, h, w), sampled if there are `draws` and else the means, and labels (B,).
 
         Raises:
             ValueError: The cache has no mirrored images, or a latent is not finite.
         """
         if flip and not self.manifest.settings.flip:
             raise ValueError(
-                f"the latents of {self.name!r} were stored without those of the mirrored images; leave --flip out, or "
-                "prepare them with --flip"
+                f"the cache of {self.name!r} has no latents of mirrored images; leave out --flip, or prepare a cache "
+                "with --flip"
             )
         chosen = np.asarray(indices, np.int64)  # (B,)
         turned = mirrored(draws, len(chosen), flip=flip).astype(int)  # (B,)
@@ -85,21 +84,19 @@ class LatentSet(Examples):
                 x0[i] += std * draws[i].standard_normal(out=noise, dtype=np.float32)
         if not np.isfinite(x0).all():
             bad = int(chosen[~np.isfinite(x0).reshape(len(x0), -1).all(1)][0])
-            raise ValueError(f"latent {bad} of {self.name!r} is not finite; prepare the cache anew, in another folder")
+            raise ValueError(f"latent {bad} of {self.name!r} is not finite; prepare the cache again, in another folder")
         return torch.from_numpy(x0), self.labels[torch.from_numpy(chosen)]
 
     def digest(self, into: hashlib._Hash) -> None:
-        """Add the manifest's hash and the classes."""
         into.update(f"{self.manifest.sha256} {self.num_classes} {len(self)}".encode())
 
 
 def open_cache(folder: Path | str, *, verify: bool = True) -> tuple[Manifest, dict[str, LatentSet]]:
-    """The manifest and the latents of each of train, validation and test; the latter two may be empty.
+    """Open a cache: return its manifest, and the latents of train, validation and test, which may be empty.
 
     Args:
         folder: The cache.
-        verify: Compare every shard's SHA-256. The processes of one machine (`LOCAL_RANK` of `LOCAL_WORLD_SIZE`) share
-            the work: the run goes on if all of them do.
+        verify: Compare the SHA-256 of every shard. The processes of one machine share the work.
 
     Raises:
         ValueError: There is no finished cache, or a shard is missing, truncated, damaged or of another shape.
@@ -109,9 +106,7 @@ def open_cache(folder: Path | str, *, verify: bool = True) -> tuple[Manifest, di
     for shard in shards:  # cheap, so first and by every process
         _check_length(folder, shard)
     if verify:
-        rank, processes = (
-            int(os.environ.get(name, least)) for name, least in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
-        )
+        rank, processes = local_processes()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             own = shards[rank::processes]
             hashes = pool.map(lambda shard: sha256_of(folder / shard.file), own)
@@ -162,4 +157,4 @@ def _check_length(folder: Path, shard: Shard) -> None:
 
 
 def _damaged(path: Path, how: str) -> str:
-    return f"{path} is damaged: {how}; fpdm prepare, called again as before, makes damaged shards anew"
+    return f"{path} is damaged: {how}; run the same fpdm prepare again to remake damaged shards"

@@ -1,34 +1,40 @@
-"""How the images of a configuration, or their latents, are had."""
+"""Load the images, or the cached latents, that a `DataConfig` describes."""
 
 from __future__ import annotations
 
 import hashlib
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.dataset import Examples
+from fpdm.data.decode import Decoder, decoders, escaped
+from fpdm.data.folder_summary import ClassCount, FolderSummary, Span
 from fpdm.data.images import ImageSet
 from fpdm.data.latents import open_cache
 from fpdm.data.manifest import read_manifest
-from fpdm.data.sources.folder import FolderSummary, load_folder
+from fpdm.data.sources.folder import scan
 from fpdm.data.sources.named import class_names, load
-from fpdm.data.splits import SPLITS, Splits, split_folder
+from fpdm.data.sources.source import Skipped, unusable
+from fpdm.data.splits import SPLITS, Splits, counted, split_folder
 
 E = TypeVar("E", bound=Examples)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset(Generic[E]):
-    """A run's images, or their latents.
+    """The images of a run, or their latents.
 
     Attributes:
-        splits: To train on, to validate and to test; the latter two may be empty in a cache of latents.
-        classes: The classes' names in the order of their labels; none if there are no classes.
-        summary: What was found in a folder; None for all else.
+        splits: Train, validation and test; the latter two may be empty in a cache of latents.
+        classes: Class names in the order of their labels; none if there are no classes.
+        summary: What was found in a folder; None for all other sources.
     """
 
     splits: Splits[E]
@@ -37,7 +43,7 @@ class Dataset(Generic[E]):
 
     @property
     def sha256(self) -> str:
-        """Of all images and labels, so that data that have changed show."""
+        """SHA-256 of all images and labels, by which a change of the data is noticed."""
         digest = hashlib.sha256()
         for part in (self.splits.train, self.splits.validation, self.splits.test):
             part.digest(digest)
@@ -47,16 +53,16 @@ class Dataset(Generic[E]):
 def load_dataset(
     config: DataConfig, *, root: Path | str | None = None, strict: bool = False, workers: int | None = None
 ) -> Dataset[Any]:
-    """Load what a configuration names: images, or the latents of a cache.
+    """Load the images, or the latents of a cache, that a configuration names.
 
     Args:
-        config: Which.
-        root: Folder with the own files of a data set that comes by name.
-        strict: A folder's broken images are errors.
-        workers: Threads that decode a folder's images; by default one for each core, 8 at most.
+        config: The data.
+        root: Folder with the files of a named data set.
+        strict: Raise if anything in a folder would be skipped.
+        workers: Number of threads that decode a folder's images; by default one per core, at most 8.
 
     Returns:
-        `ImageSet`s or `LatentSet`s.
+        A data set of `ImageSet`s or `LatentSet`s.
 
     Raises:
         ValueError: As `load`, `load_folder`, `split_folder` and `open_cache` raise it.
@@ -78,30 +84,23 @@ def load_dataset(
 def load_images(
     config: DataConfig, *, root: Path | str | None = None, strict: bool = False, workers: int | None = None
 ) -> Dataset[ImageSet]:
-    """Load the images of a configuration, for a cache those that it was made from.
+    """Load the images that a configuration names; for a cache, the images that it was made from.
 
-    The images of a folder are divided anew: a cache is of all of them, save those held out, to train on.
+    A folder is split as `fpdm prepare` splits it, unless that was told otherwise by `--holdout`.
 
     Args:
-        config: Which.
-        root: As of `load_dataset`.
-        strict: The same.
-        workers: The same.
+        config: The data.
+        root: As in `load_dataset`.
+        strict: As in `load_dataset`.
+        workers: As in `load_dataset`.
 
     Raises:
-        ValueError: As `load`, `load_folder` and `split_folder` raise it, or the images of the cache are in tar shards
-            or a data set of the hub, which are not loaded into memory.
+        ValueError: As `load`, `load_folder` and `split_folder` raise it, or a cache was made from tar shards or a hub
+            data set, which are not loaded into memory.
     """
-    if config.is_cache:
-        manifest = read_manifest(config.source)
-        if manifest.kind not in ("named", "folder"):
-            raise ValueError(
-                f"the cache {config.source} was made from {manifest.data.source}, which is no folder of images; say "
-                "with --data where such a folder is"
-            )
-        config = replace(manifest.data, conditional=config.conditional)
+    config = encoded_images(config)
     if config.source == UNKNOWN:
-        raise ValueError("nobody knows what an imported model was trained on; say with --data which images to use")
+        raise ValueError("an imported model does not record its training images; give images with --data")
     if config.is_folder:
         if root is not None:
             raise ValueError(
@@ -115,7 +114,7 @@ def load_images(
             strict=strict,
             workers=workers,
         )
-        splits, summary = split_folder(loaded.data), loaded.summary
+        splits, summary = split_folder(loaded.data, loaded.splits), loaded.summary
         classes = tuple(one.name for one in summary.classes)
     else:
         splits, summary = Splits(*(load(config.source, split, root=root) for split in SPLITS)), None
@@ -123,7 +122,131 @@ def load_images(
     return Dataset(splits, classes, summary) if config.conditional else _unconditional(splits, summary)
 
 
+def encoded_images(config: DataConfig) -> DataConfig:
+    """Return the images that a cache was made from; anything but a cache is returned as it is.
+
+    Raises:
+        ValueError: They are in tar shards or a hub data set.
+    """
+    if not config.is_cache:
+        return config
+    manifest = read_manifest(config.source)
+    if manifest.kind not in ("named", "folder"):
+        raise ValueError(
+            f"the cache {config.source} was made from {manifest.data.source}, which is not a folder of images; give "
+            "such a folder instead"
+        )
+    return replace(manifest.data, conditional=config.conditional)
+
+
 def _unconditional(splits: Splits[Any], summary: FolderSummary | None) -> Dataset[Any]:
     parts = (splits.train, splits.validation, splits.test)
     without = [replace(part, labels=torch.zeros_like(part.labels), num_classes=0) for part in parts]
     return Dataset(Splits(*without), (), summary)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedFolder:
+    """A folder's images in memory.
+
+    Attributes:
+        data: The images, in the order of their paths.
+        summary: What was found in the folder.
+        splits: Which of the images belong to train, validation and test; see `FolderFiles`.
+    """
+
+    data: ImageSet
+    summary: FolderSummary
+    splits: Mapping[str, Sequence[int]]
+
+
+def load_folder(
+    folder: Path | str,
+    size: int,
+    *,
+    channels: int = 3,
+    crop: str = "lanczos",
+    background: tuple[int, int, int] = (255, 255, 255),
+    workers: int | None = None,
+    strict: bool = False,
+    max_bytes: int = 4 * 2**30,
+) -> LoadedFolder:
+    """Read a folder of images into memory. For small sets: all pixels are held at once.
+
+    `Decoder` says how an image becomes a square of `size` x `size` pixels. Files that cannot be read are skipped with a
+    reason, and a class folder without a usable image does not count as a class. The result does not depend on
+    `workers`.
+
+    Args:
+        folder: The folder; see `scan` for what counts as an image and as a class.
+        size: Height and width to which the images are resized.
+        channels: 3 for RGB, 1 for grey.
+        crop: "lanczos" or "adm"; see `DataConfig`.
+        background: RGB, 0..255, seen where an image is transparent.
+        workers: Number of threads that decode; by default one per core, at most 8.
+        strict: Raise at the first thing that would be skipped, or at a class folder without an image.
+        max_bytes: Refuse a set whose pixels would take more.
+
+    Raises:
+        ValueError: An argument is out of range, the folder has no usable image, or the pixels take too many bytes;
+            with `strict`, something would be skipped: first whatever is known from the names alone, then files in the
+            order of their paths.
+    """
+    decoder, threads = Decoder(size, channels, crop, background), decoders(workers)
+    files = scan(folder)
+    if strict:
+        files.require_complete()
+    needed = len(files.paths) * channels * size * size
+    if needed > max_bytes:
+        raise ValueError(
+            f"{counted(len(files.paths), 'image')} of {channels} x {size} x {size} would take {needed / 2**30:.3g} GiB "
+            f"of memory; the limit is {max_bytes / 2**30:.3g} GiB; use fewer images or a smaller size"
+        )
+    pixels = np.empty((len(files.paths), channels, size, size), np.uint8)  # (N, C, H, W)
+    kept: list[int] = []  # of the paths
+    sizes: list[tuple[int, int]] = []
+    bad: list[Skipped] = []
+    with threads as pool:
+        found = files.images().decode(0, len(files.paths), decoder, pool)
+        for place, (_, image) in enumerate(found):
+            if not isinstance(image, str):
+                pixels[len(kept)] = image.pixels  # (C, H, W)
+                kept.append(place)
+                sizes.append((image.width, image.height))
+                continue
+            bad.append(Skipped(files.paths[place], image))
+            if strict:
+                raise unusable(files.root, bad[-1])
+    if not kept:
+        raise ValueError(
+            f"no image in {escaped(files.root)} can be read ({len(files.paths)} tried); the first: {bad[0].to_text()}"
+        )
+
+    # Class folders without a usable image get no label: (K,), (n,), (K,)
+    usable, labels, counts = np.unique(files.labels()[kept], return_inverse=True, return_counts=True)
+    names = [files.listed_classes[number] for number in usable] if files.classes else []
+    position = {place: index for index, place in enumerate(kept)}
+    data = ImageSet(
+        escaped(files.root.resolve().name),
+        torch.from_numpy(pixels[: len(kept)]),  # (n, C, H, W)
+        torch.from_numpy(labels.astype(np.int64)),  # (n,)
+        len(names),
+    )
+    widths, heights = zip(*sizes, strict=True)
+    summary = FolderSummary(
+        folder=files.root,
+        images=len(kept),
+        size=size,
+        channels=channels,
+        classes=tuple(map(ClassCount, names, counts.tolist())),
+        empty=tuple(name for name in files.classes if name not in names),
+        width=Span(min(widths), statistics.median(widths), max(widths)),
+        height=Span(min(heights), statistics.median(heights), max(heights)),
+        enlarged=sum(min(one) < size for one in sizes),
+        skipped=tuple(sorted([*files.skipped, *bad], key=lambda one: one.path.parts)),
+        others=files.others,
+    )
+    splits = {
+        split: [position[place] for place in places if place in position] for split, places in files.splits().items()
+    }
+    return LoadedFolder(data, summary, splits)

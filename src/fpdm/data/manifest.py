@@ -23,10 +23,10 @@ class Shard:
     """A file of latents.
 
     Attributes:
-        file: Its name.
-        images: How many images it has.
-        bytes: Its length.
-        sha256: Of its bytes.
+        file: Name of the file.
+        images: Number of images.
+        bytes: Size of the file.
+        sha256: SHA-256 of the file.
     """
 
     file: str
@@ -37,19 +37,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a cache is bound to: another plan makes another cache.
+    """Everything that determines the content of a cache.
 
     Attributes:
         data: The images, as they would be loaded without an autoencoder.
-        kind: What the source is: "named", "folder", "tar" or "hub".
-        listing: SHA-256 of what is known of the source's images before they are decoded: for files names, sizes,
-            labels, and the bytes at both ends.
+        kind: `Source.kind` of the images: "named", "folder", "tar" or "hub".
+        listing: `Source.listing`, the fingerprint of the images.
         image_shape: (C, H, W) of the images.
         shape: (c, h, w) of the latents.
-        autoencoder: What encoded them.
-        settings: How they are stored.
-        versions: Of the libraries that latents depend on.
-        format: Of the files; raised when it changes.
+        autoencoder: The autoencoder that encoded them.
+        settings: How they are stored. `holdout` is None only if a folder was split as `load_images` splits it.
+        versions: Versions of the libraries that latents depend on.
+        format: Version of the file format.
     """
 
     data: DataConfig
@@ -63,7 +62,7 @@ class Plan:
     format: int = FORMAT
 
     def differences(self, other: Plan) -> list[str]:
-        """What is not the same in the other, "field: this -> other" each; paths may be, and versions are `other`'s."""
+        """Return what differs in another plan, each as "field: this -> other"; paths may differ."""
         before, after = (_flat(dataclasses.asdict(plan)) for plan in (self, other))
         free = {"data.source", "data.conditional", "data.flip", "autoencoder.source"}
         keys = [key for key in {**before, **after} if key not in free and before.get(key) != after.get(key)]
@@ -72,16 +71,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Manifest(Plan):
-    """What a finished cache is: its plan, and what became of it.
+    """The plan of a finished cache, and what it holds.
 
     Attributes:
-        classes: The classes' names in the order of their labels; none if there are no classes.
+        classes: Class names in the order of their labels; none if there are no classes.
         labels: The source's number of each class.
         splits: The shards of train, validation and test, in order.
-        mean: Of all values of the latents to train on.
-        std: The same.
-        skipped: Images that could not be used; skipped.txt names them.
-        sha256: Of `cache.json`, and so of everything.
+        mean: Mean of all values of the latents in the train split.
+        std: Their standard deviation.
+        skipped: Number of images that could not be used; skipped.txt lists them.
+        sha256: SHA-256 of `cache.json`, and so of the whole cache.
     """
 
     classes: tuple[str, ...] = ()
@@ -93,33 +92,38 @@ class Manifest(Plan):
     sha256: str = ""
 
     def to_json(self) -> str:
-        """All but the hash, which is that of this text."""
+        """Return the content of `cache.json`: all fields but its own hash."""
         values = dataclasses.asdict(self)
         del values["sha256"]
         return json.dumps(values, indent=1)
 
     @property
     def images(self) -> int:
-        """In all splits."""
+        """Number of images in all splits."""
         return sum(shard.images for shards in self.splits.values() for shard in shards)
 
     @property
     def bytes(self) -> int:
-        """Of all shards."""
+        """Size of all shards."""
         return sum(shard.bytes for shards in self.splits.values() for shard in shards)
+
+    @property
+    def has_usual_splits(self) -> bool:
+        """Whether the cache is split as `load_images` splits its images, so that these can judge its models."""
+        return self.kind == "named" or (self.kind == "folder" and self.settings.holdout is None)
 
 
 def read_manifest(folder: Path | str) -> Manifest:
-    """The manifest of a finished cache; no latent is read.
+    """Read the manifest of a finished cache.
 
     Raises:
-        ValueError: There is none, it is damaged, or of a newer format.
+        ValueError: There is none, it is damaged, or its format is newer.
     """
     path = Path(folder) / MANIFEST
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ValueError(f"there is no finished cache in {folder}; make it, or finish it, with fpdm prepare") from None
+        raise ValueError(f"there is no finished cache in {folder}; make or finish it with fpdm prepare") from None
     try:
         values = json.loads(content)
         if values["format"] <= FORMAT:
@@ -136,14 +140,14 @@ def read_manifest(folder: Path | str) -> Manifest:
                 **rest,
             )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be used ({error}); fpdm prepare, called again, makes it anew") from error
+        raise ValueError(f"{path} cannot be used ({error}); run fpdm prepare again to rewrite it") from error
     raise ValueError(
         f"{path} has format {values['format']}, newer than {FORMAT}; use the fpdm that made it, or a newer one"
     )
 
 
 def plan_of(values: Mapping[str, Any]) -> Plan:
-    """From the values of `dataclasses.asdict`, whatever else is among them."""
+    """Build a plan from the values of `dataclasses.asdict`; unknown keys are ignored."""
     kinds: dict[str, Any] = {"data": DataConfig, "autoencoder": AutoencoderConfig, "settings": CacheSettings}
     made: dict[str, Any] = {key: value for key, value in values.items() if key in _PLAN}
     made |= {key: tuple(made[key]) for key in ("image_shape", "shape")}
@@ -154,14 +158,14 @@ _PLAN = {field.name for field in dataclasses.fields(Plan)}
 
 
 def check_expected(config: DataConfig, autoencoder: AutoencoderConfig) -> None:
-    """Check that the cache that a recipe names is of the images, and by the autoencoder, that the recipe says.
+    """Check that a cache holds the images, encoded by the autoencoder, that a recipe expects.
 
     Args:
-        config: The recipe's images; a named data set's have a size of their own.
-        autoencoder: The recipe's; empty where it is open to any.
+        config: The recipe's data, which names the cache.
+        autoencoder: The recipe's autoencoder; empty if the recipe accepts any.
 
     Raises:
-        ValueError: It is not; the differences are shown.
+        ValueError: It does not; the message shows the differences.
     """
     found = read_manifest(config.source)
     pairs: dict[str, tuple[object, object]] = {}
@@ -174,12 +178,12 @@ def check_expected(config: DataConfig, autoencoder: AutoencoderConfig) -> None:
     changed = [f"{key}: {wanted} -> {has}" for key, (wanted, has) in pairs.items() if wanted != has]
     if changed:
         raise ValueError(
-            f"the cache {config.source} is not what the recipe expects ({shown(changed)}); give another, or change the "
-            "recipe"
+            f"the cache {config.source} is not what the recipe expects ({shown(changed)}); give another cache, or "
+            "change the recipe"
         )
     if not autoencoder.sha256 and autoencoder.source not in ("", found.autoencoder.source):
         warnings.warn(
-            f"the recipe expects latents of {autoencoder.source}; the cache {config.source} has those of "
+            f"the recipe expects latents of {autoencoder.source}; the cache {config.source} holds latents of "
             f"{found.autoencoder.source}",
             RuntimeWarning,
             stacklevel=2,
@@ -187,7 +191,7 @@ def check_expected(config: DataConfig, autoencoder: AutoencoderConfig) -> None:
 
 
 def shown(differences: Sequence[str]) -> str:
-    """The first few differences in a line."""
+    """Return the first few differences on one line."""
     more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     return "; ".join(differences[:_SHOWN]) + more
 

@@ -1,4 +1,4 @@
-"""Images to latents on disk, by any number of processes, gone on with after any interruption."""
+"""Encode images into an on-disk latent cache; resumable and parallel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
 import signal
 import time
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,72 +22,36 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 import torch
-import torch.distributed as dist
 from tqdm.auto import tqdm
 
 from fpdm.autoencoder.vae import VAE
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig, HubSettings
-from fpdm.data.decode import Decoder, decoders, escaped
+from fpdm.data.decode import Decoder, decoders
 from fpdm.data.images import to_float
 from fpdm.data.manifest import Manifest, Plan, Shard, plan_of, read_manifest, shown
-from fpdm.data.sources.folder import Skipped
-from fpdm.data.sources.streams import Part, Raw, Source, open_source
+from fpdm.data.sources.open import open_source
+from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
 from fpdm.data.splits import SPLITS
 from fpdm.errors import Interrupted
 from fpdm.files import lock, sha256_of, write_atomically
-from fpdm.processes import PATIENCE
+from fpdm.processes import PATIENCE, gather, processes
 from fpdm.signals import stop_signals
 
 PLAN, SKIPPED = "plan.json", "skipped.txt"
 _LIBRARIES = ("torch", "diffusers", "pillow")
 _USUAL_STD = (0.5, 2.0)
-_MOST_CLASSES = 2**20  # where they are numbers only: all up to the largest are classes
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes of a preparation, as torchrun or accelerate launch starts them.
-
-    Attributes:
-        rank: This one's number.
-        count: How many there are.
-    """
-
-    rank: int = 0
-    count: int = 1
-
-    @classmethod
-    def join(cls) -> Processes:
-        """Meet the others, if there are any."""
-        count = int(os.environ.get("WORLD_SIZE", 1))
-        if count > 1 and not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=PATIENCE)
-        return cls(int(os.environ.get("RANK", 0)), count)
-
-    def meet(self) -> None:
-        """Wait for all."""
-        if self.count > 1:
-            dist.barrier()
-
-    def total(self, encoded: int, seconds: float) -> tuple[int, float]:
-        """Wait for all: the images that they have encoded, and the longest that one of them took."""
-        images, longest = torch.tensor(encoded), torch.tensor(seconds, dtype=torch.float64)
-        if self.count > 1:
-            dist.all_reduce(images)
-            dist.all_reduce(longest, dist.ReduceOp.MAX)
-        return int(images), float(longest)
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What became of a shard, in a file beside it; with it, the shard is finished.
+    """What a shard holds, in a JSON file beside it. A shard is finished once its record exists.
 
     Attributes:
-        shard: The file.
-        labels: How many images there are of each of the source's numbers.
-        mean: Of the latents' values.
-        square: Mean square of the same.
-        skipped: Names and reasons.
+        shard: The shard's file.
+        labels: Number of images of each of the source's class numbers.
+        mean: Mean of the latents' values.
+        square: Mean square of the latents' values.
+        skipped: Images that could not be used, and why.
     """
 
     shard: Shard
@@ -99,7 +62,7 @@ class ShardRecord:
 
     @classmethod
     def read(cls, path: Path, *, verify: bool = True) -> ShardRecord | None:
-        """From its file; None if there is no whole one, or, with `verify`, the shard is not what it says."""
+        """Read a record; None if there is none, it is damaged or, with `verify`, the shard's SHA-256 is another."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             shard = Shard(**values["shard"])
@@ -112,7 +75,7 @@ class ShardRecord:
             return None
 
     def to_json(self) -> str:
-        """Every field."""
+        """Return all fields as JSON."""
         return json.dumps({**asdict(self), "skipped": [[str(name), reason] for name, reason in self.skipped]})
 
 
@@ -122,10 +85,10 @@ class Prepared:
 
     Attributes:
         out: Its folder.
-        manifest: What it is.
-        encoded: Images that this call encoded, by all processes.
-        seconds: What the longest of them took.
-        skipped: The first that could not be used.
+        manifest: Its manifest.
+        encoded: Number of images that all processes of this call encoded.
+        seconds: Time that the slowest of them took.
+        skipped: The first images that could not be used.
     """
 
     out: Path
@@ -135,7 +98,7 @@ class Prepared:
     skipped: tuple[Skipped, ...]
 
     def to_text(self) -> str:
-        """A few lines for the terminal."""
+        """Return a few lines for the terminal."""
         found = self.manifest
         shards = {split: shards for split, shards in found.splits.items() if shards}
         parts = ", ".join(f"{sum(shard.images for shard in some)} {split}" for split, some in shards.items())
@@ -149,16 +112,16 @@ class Prepared:
         ]
         if self.encoded:
             rate = self.encoded / max(self.seconds, 1e-9)
-            lines.append(f"  encoded   {self.encoded} images in {self.seconds:.0f} s, {rate:.1f} a second")
+            lines.append(f"  encoded   {self.encoded} images in {self.seconds:.0f} s, {rate:.1f} images/s")
         else:
-            lines.append("  encoded   none: nothing was left to do, and every shard has the SHA-256 that it should")
+            lines.append("  encoded   none: nothing was left to do, and the SHA-256 of every shard is right")
         if found.skipped:
             lines.append(f"  skipped   {found.skipped}, listed in {self.out / SKIPPED}")
-            lines += [f"    {escaped(one.path)}: {one.reason}" for one in self.skipped]
+            lines += [f"    {one.to_text()}" for one in self.skipped]
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Every field but the shards' hashes."""
+        """Return all fields as JSON, without the shards."""
         found = self.manifest
         values = {"out": str(self.out), "images": found.images, "bytes": found.bytes, "skipped": found.skipped}
         values |= {"mean": found.mean, "std": found.std, "encoded": self.encoded, "seconds": self.seconds}
@@ -177,30 +140,30 @@ def prepare(
     workers: int | None = None,
     strict: bool = False,
 ) -> Prepared | None:
-    """Encode images into a cache; the same call goes on with one that was interrupted, and mends a damaged one.
+    """Encode images into a cache. The same call resumes an interrupted one, and repairs a damaged cache.
 
-    A shard is a function of the source, its own number and the arguments: process r of P makes those numbered r, r + P,
-    ..., and a shard that was begun by a process that was killed is made again.
+    A shard is a function of the source, its own number and the arguments. Process r of P makes the shards r, r + P,
+    ..., and makes those again that a killed process left unfinished.
 
     Args:
-        config: The images; a folder's `channels` are the autoencoder's.
-        autoencoder: What encodes them.
+        config: The images; the `channels` of a folder are those of the autoencoder.
+        autoencoder: The encoder.
         out: Folder of the cache.
-        settings: How they are stored.
+        settings: How latents are stored, and which images are kept from training.
         hub: Which images of a hub data set.
-        root: Folder with the own files of a data set that comes by name.
-        batch_size: Images at once.
-        workers: Threads that decode; by default one for each core, 8 at most.
-        strict: Raise at the first image that cannot be used.
+        root: Folder with the files of a named data set.
+        batch_size: Number of images that are encoded at once.
+        workers: Number of threads that decode; by default one per core, at most 8.
+        strict: Raise if anything would be skipped.
 
     Returns:
-        What was made; None in all processes but the first.
+        The finished cache; None in all processes but the first.
 
     Raises:
         ValueError: The source holds no images, the images do not fit the autoencoder, the folder holds another cache
-            (the differences are shown) or another process holds it; with `strict`, the first image to skip, or that
-            was skipped before.
-        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished shards stay.
+            (the differences are shown), or another process is writing to it; with `strict`, anything is skipped, or was
+            by an earlier call.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; finished shards stay.
     """
     settings, hub = settings or CacheSettings(), hub or HubSettings()
     if batch_size < 1:
@@ -211,41 +174,40 @@ def prepare(
         if config.is_folder
         else DataConfig(config.source)
     )
-    source = open_source(config, hub=hub, holdout=settings.holdout, root=root)
-    if strict and source.skipped:
-        raise ValueError(_strict(config.source, source.skipped[0]))
+    source = open_source(config, hub=hub, holdout=settings.holdout, root=root, strict=strict)
+    if source.kind != "folder" and settings.holdout is None:  # only a folder has a choice
+        settings = dataclasses.replace(settings, holdout=0)
     plan = _plan(config, source, autoencoder, settings)
-    processes = Processes.join()
-    main = processes.rank == 0
+    device = next(autoencoder.model.parameters()).device
+    state = processes(timeout=PATIENCE, cpu=device.type == "cpu")
+    main = state.is_main_process
     if main:
-        _check_same(out, plan, source)  # before it is held, so that another's folder stays as it is
+        _check_same(out, plan, source)  # before it is locked, so that the folder of another cache stays as it is
     with lock(out) if main else contextlib.nullcontext():
         if main:
             _check_same(out, plan, source)
             _begin(out, plan, source)
-        processes.meet()
-        if not main:  # which may see other images, on another machine
+        state.wait_for_everyone()
+        if not main:  # on another machine it may see other images
             _check_same(out, plan, source)
-        work = _Work(source, plan, autoencoder, out, processes, batch_size, threads, strict)
-        # Only for the work: one that waits for the others would not hear a signal, and there ends by it.
+        share = state.process_index, state.num_processes
+        work = _Work(source, plan, autoencoder, out, share, batch_size, threads, strict)
+        # Only around the work: while waiting for the others, a process is ended by the signal itself.
         with stop_signals(at_once=True) as received:
             try:
                 work.run()
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"stopped by {signal.Signals(received[0]).name}; {out} keeps its finished shards, and the same "
-                    "command goes on from them",
+                    "command resumes from them",
                     received[0],
                 ) from None
-        encoded, seconds = processes.total(work.encoded, work.seconds)
-        return _finish(work, encoded, seconds) if main else None
+        done = gather([work.encoded, work.seconds])  # (P, 2)
+        return _finish(work, int(done[:, 0].sum()), float(done[:, 1].max())) if main else None
 
 
 def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheSettings) -> Plan:
-    size = source.size or (config.size, config.size)
-    # Of pixels the channels are what they are, of files what the autoencoder takes.
-    channels = 1 if source.kind == "named" else config.channels
-    image_shape = (channels, *size)
+    image_shape = source.shape or (config.channels, config.size, config.size)
     return Plan(
         config,
         source.kind,
@@ -271,11 +233,13 @@ def _check_same(out: Path, plan: Plan, source: Source) -> None:
         found = source.count()
         changed.insert(0, f"images: {images or '?'} -> {'others' if images == found else found}")
     if changed:
-        raise ValueError(f"{out} holds another cache ({shown(changed)}); choose another folder")
+        older = plan.settings.holdout is None and before.settings.holdout == 0
+        also = ", or resume a cache that is trained on all images with --holdout 0" if older else ""
+        raise ValueError(f"{out} holds another cache ({shown(changed)}); choose another folder{also}")
 
 
 def _read_plan(path: Path) -> tuple[Plan, int | None]:
-    """The plan, and how many images the source had."""
+    """Return the plan, and how many images the source had."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return plan_of(values), values.get("images")
@@ -285,14 +249,14 @@ def _read_plan(path: Path) -> tuple[Plan, int | None]:
 
 def _begin(out: Path, plan: Plan, source: Source) -> None:
     for path in out.iterdir():
-        if re.fullmatch(r"\.[0-9a-f]{32}", path.name):  # of `write_atomically`, killed
+        if re.fullmatch(r"\.[0-9a-f]{32}", path.name):  # left by a killed `write_atomically`
             path.unlink()
     if not (out / PLAN).exists():
         write_atomically(out / PLAN, json.dumps({**asdict(plan), "images": source.count()}, indent=1))
 
 
 class _Work:
-    """A process's share of a preparation."""
+    """The share of one process in a preparation."""
 
     def __init__(
         self,
@@ -300,53 +264,54 @@ class _Work:
         plan: Plan,
         autoencoder: VAE,
         out: Path,
-        processes: Processes,
+        share: tuple[int, int],
         batch_size: int,
         threads: contextlib.AbstractContextManager[ThreadPoolExecutor],
         strict: bool,
     ) -> None:
-        self.source, self.plan, self.autoencoder, self.out, self.processes = source, plan, autoencoder, out, processes
+        self.source, self.plan, self.autoencoder, self.out = source, plan, autoencoder, out
+        self.rank, self.processes = share
         self.batch_size, self.threads, self.strict = batch_size, threads, strict
         self.decoder = Decoder(plan.data.size, plan.data.channels, plan.data.crop)
         self.encoded, self.seconds = 0, 0.0
 
     def run(self) -> None:
-        """Make this process's shards that are not there."""
+        """Make the shards of this process that are not finished."""
         start = time.perf_counter()
         count = self.source.count()
         bar = tqdm(
-            total=None if count is None else count // self.processes.count,
+            total=None if count is None else count // self.processes,
             desc="encoding",
             unit=" images",
             dynamic_ncols=True,
-            disable=None if self.processes.rank == 0 else True,
+            disable=None if self.rank == 0 else True,
         )
         with bar, self.threads as pool:
             for split, part in self.source.parts.items():
                 for number in self._numbers(part):
                     record = ShardRecord.read(self.record(split, number))
                     if record is None:
-                        (self.out / MANIFEST).unlink(missing_ok=True)  # until all is well again
+                        (self.out / MANIFEST).unlink(missing_ok=True)  # until all shards are finished again
                         if not self._make(split, part, number, pool, bar):
                             break
                     elif self.strict and record.skipped:
-                        raise ValueError(_strict(self.plan.data.source, record.skipped[0]))
+                        raise unusable(self.plan.data.source, record.skipped[0])
                     else:
                         bar.update(self.plan.settings.shard_size)
         self.seconds = time.perf_counter() - start
 
     def record(self, split: str, number: int) -> Path:
-        """Where a shard's record is."""
+        """Return the path of a shard's record."""
         return self.out / f"{split}-{number:05d}.json"
 
     def _numbers(self, part: Part) -> Iterator[int]:
-        count, first, by = part.count(), self.processes.rank, self.processes.count
+        count = part.count()
         if count is None:
-            return itertools.count(first, by)
-        return iter(range(first, math.ceil(count / self.plan.settings.shard_size), by))
+            return itertools.count(self.rank, self.processes)
+        return iter(range(self.rank, math.ceil(count / self.plan.settings.shard_size), self.processes))
 
     def _make(self, split: str, part: Part, number: int, pool: ThreadPoolExecutor, bar: tqdm) -> bool:
-        """Encode and write a shard; False if the source has ended before it."""
+        """Encode and write a shard; False if the source ends before it."""
         size = self.plan.settings.shard_size
         moments: list[np.ndarray] = []
         labels: list[int] = []
@@ -369,12 +334,13 @@ class _Work:
             self.encoded += len(batch)
             batch.clear()
 
-        for raw, found in self._decoded(part.read(number * size, (number + 1) * size), pool):
-            reason = found if isinstance(found, str) else self._wrong_label(raw)
+        images = part.decode(number * size, (number + 1) * size, self.decoder, pool, ahead=2 * self.batch_size)
+        for raw, found in images:
+            reason = found if isinstance(found, str) else self.source.label_error(raw.label)
             if reason:
                 self._skip(skipped, raw, reason)
             else:
-                batch.append((raw, found))  # type: ignore[arg-type]
+                batch.append((raw, found.pixels))  # type: ignore[union-attr]
             if len(batch) == self.batch_size:
                 flush()
         flush()
@@ -384,34 +350,13 @@ class _Work:
         self._write(self.record(split, number), np.concatenate([empty, *moments]), labels, skipped)
         return True
 
-    def _decoded(self, raws: Iterator[Raw], pool: ThreadPoolExecutor) -> Iterator[tuple[Raw, np.ndarray | str]]:
-        """In order, a few batches ahead and no more: what is decoded waits in memory."""
-        waiting: deque[tuple[Raw, Future[np.ndarray | str]]] = deque()
-        for raw in raws:
-            waiting.append((raw, pool.submit(self._pixels, raw)))
-            if len(waiting) > 2 * self.batch_size:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for raw, future in waiting:
-            yield raw, future.result()
-
-    def _pixels(self, raw: Raw) -> np.ndarray | str:
-        if isinstance(raw.image, np.ndarray):
-            return raw.image
-        found = self.decoder(raw.image)
-        return found if isinstance(found, str) else found.pixels
-
-    def _wrong_label(self, raw: Raw) -> str:
-        classes = len(self.source.classes) or _MOST_CLASSES
-        return "" if 0 <= raw.label < classes else f"its label {raw.label} is out of range; expected 0 to {classes - 1}"
-
     def _skip(self, skipped: list[Skipped], raw: Raw, reason: str) -> None:
         skipped.append(Skipped(Path(raw.name), reason))
         if self.strict:
-            raise ValueError(_strict(self.plan.data.source, skipped[-1]))
+            raise unusable(self.plan.data.source, skipped[-1])
 
     def _encode(self, pixels: np.ndarray) -> np.ndarray:
-        """(B, C, H, W) uint8 to (B, V, 2, c, h, w)."""
+        """Encode pixels (B, C, H, W) uint8 to moments (B, V, 2, c, h, w)."""
         device = next(self.autoencoder.model.parameters()).device
         images = to_float(torch.from_numpy(pixels).to(device))  # (B, C, H, W)
         variants = [images, images.flip(-1)] if self.plan.settings.flip else [images]
@@ -430,35 +375,32 @@ class _Work:
 
 
 def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
-    """Write the manifest, by which the cache is finished; it is the same each time, so that runs know it again."""
+    """Write the manifest, which finishes the cache; it is always the same, so that runs recognise it."""
     out, source = work.out, work.source
-    plan, _ = _read_plan(out / PLAN)  # and not the call's: the images may have moved since
+    plan, _ = _read_plan(out / PLAN)  # and not that of this call: the images may have moved since
     records = {split: [*_records(work, split, part)] for split, part in source.parts.items()}
     every = [record for split in records for record in records[split]]
     skipped = sorted(
         [*source.skipped, *(one for record in every for one in record.skipped)], key=lambda one: one.path.parts
     )
     if not any(record.shard.images for record in records["train"]):
-        first = f"; the first: {escaped(skipped[0].path)}: {skipped[0].reason}" if skipped else ""
+        first = f"; the first: {skipped[0].to_text()}" if skipped else ""
         raise ValueError(f"no image of {plan.data.source} can be used ({len(skipped)} skipped){first}")
-    counts = sum((Counter(record.labels) for record in every), Counter())
-    labels = [*range(max(len(source.classes), max(counts) + 1))] if source.fixed else sorted(counts)
-    labels = labels if source.labelled else []
+    classes = source.used_classes(sum((Counter(record.labels) for record in every), Counter()))
     images = sum(record.shard.images for record in records["train"])
     mean = sum(record.mean * record.shard.images for record in records["train"]) / images
     square = sum(record.square * record.shard.images for record in records["train"]) / images
     manifest = Manifest(
         **vars(plan),
-        classes=tuple(source.classes[label] if source.classes else str(label) for label in labels),
-        labels=tuple(labels),
+        classes=tuple(classes.values()),
+        labels=tuple(classes),
         splits={split: tuple(record.shard for record in records.get(split, ())) for split in SPLITS},
         mean=mean,
         std=math.sqrt(max(square - mean**2, 0.0)),
         skipped=len(skipped),
     )
     if skipped:
-        lines = [f"{escaped(one.path)}\t{one.reason}\n" for one in skipped]
-        write_atomically(out / SKIPPED, "".join(lines))
+        write_skipped(skipped, out / SKIPPED)
     if not (out / MANIFEST).exists() or (out / MANIFEST).read_bytes() != manifest.to_json().encode():
         write_atomically(out / MANIFEST, manifest.to_json())
     if not _USUAL_STD[0] < manifest.std < _USUAL_STD[1]:
@@ -476,12 +418,8 @@ def _records(work: _Work, split: str, part: Part) -> Iterator[ShardRecord]:
     for number in itertools.count():
         if count is not None and number * work.plan.settings.shard_size >= count:
             return
-        record = ShardRecord.read(work.record(split, number), verify=False)  # as its process has done
+        record = ShardRecord.read(work.record(split, number), verify=False)  # its process has verified it
         if record is None:
             assert count is None, "a shard vanished"
             return
         yield record
-
-
-def _strict(source: str, skipped: Skipped) -> str:
-    return f"{escaped(source)}: {escaped(skipped.path)}: {skipped.reason}; mend it, take it away, or leave out --strict"

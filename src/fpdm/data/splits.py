@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,9 +20,9 @@ _SPLIT_SHARES = {"train": 0.60, "validation": 0.15}
 
 
 def stratified(labels: np.ndarray, split: str) -> list[int]:
-    """The places of one split, in order: of each class 60 % train, 15 % validation, 25 % test.
+    """Return the indices of one split in ascending order: of each class 60 % train, 15 % validation, 25 % test.
 
-    A class of 3 images or more has at least one in each split.
+    The same labels always give the same splits. A class of 3 images or more has at least one in each split.
 
     Args:
         labels: (N,) integers from 0.
@@ -40,38 +41,41 @@ def stratified(labels: np.ndarray, split: str) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Splits(Generic[E]):
-    """The three parts of a data set; none shares an image with another. Those of a cache may be empty."""
+    """The three parts of a data set, which share no images. Validation and test may be empty in a cache."""
 
     train: E
     validation: E
     test: E
 
 
-def split_folder(data: ImageSet) -> Splits[ImageSet]:
-    """Divide each class as the digits are divided: 60 % train, 15 % validation, 25 % test, one image of each at least.
+def split_folder(data: ImageSet, places: Mapping[str, Sequence[int]] | None = None) -> Splits[ImageSet]:
+    """Divide images into train, validation and test.
 
-    The same images in the same order are divided alike for ever: no seed.
+    Args:
+        data: The images.
+        places: The indices of each split; by default as `stratified` chooses them.
 
     Raises:
-        ValueError: A class has fewer than 3 images, so that a part would go without.
+        ValueError: A class has fewer than 3 images or none to train on, or a split is empty.
     """
     labels = data.labels.numpy()  # (N,)
-    for label in range(max(data.num_classes, 1)):
-        members = int((labels == label).sum())
-        if members < len(SPLITS):
-            whose = f"class {label} of {data.name!r}" if data.num_classes else repr(data.name)
-            raise ValueError(
-                f"{whose} has {counted(members, 'image')}; expected {len(SPLITS)} or more, one each for "
-                f"{', '.join(SPLITS)}; add images" + (" or take the class away" if data.num_classes else "")
-            )
-
-    def part(split: str) -> ImageSet:
-        chosen = stratified(labels, split)
-        return ImageSet(data.name, data.images[chosen], data.labels[chosen], data.num_classes)
-
-    return Splits(*map(part, SPLITS))
+    places = places or {split: stratified(labels, split) for split in SPLITS}
+    members = np.bincount(labels, minlength=data.num_classes or 1)  # (K,)
+    trained = np.bincount(labels[places["train"]], minlength=len(members))  # (K,)
+    for label in np.flatnonzero((members < len(SPLITS)) | (trained == 0)).tolist()[:1]:
+        whose = f"class {label} of {data.name!r}" if data.num_classes else repr(data.name)
+        none = ", none of them to train on" if members[label] >= len(SPLITS) else ""
+        raise ValueError(
+            f"{whose} has {counted(int(members[label]), 'image')}{none}; expected {len(SPLITS)} or more, one each for "
+            f"{', '.join(SPLITS)}; add images" + (" or remove the class" if data.num_classes else "")
+        )
+    for split in SPLITS:
+        if not places[split]:
+            raise ValueError(f"no image of the {split} split of {data.name!r} can be read; add images")
+    parts = (places[split] for split in SPLITS)
+    return Splits(*(ImageSet(data.name, data.images[part], data.labels[part], data.num_classes) for part in parts))
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun in the singular or the plural."""
+    """Return a number with its noun in the singular or the plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,4 +1,4 @@
-"""Reference statistics of real images: of a folder of any size, of a data set that comes by name, or of an `.npz`."""
+"""Make reference statistics of real images: of a folder of any size, tar shards, a named data set, or an `.npz`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from fpdm.data.config import DataConfig
-from fpdm.data.decode import escaped
-from fpdm.data.images import ImageSet
-from fpdm.data.loading import load_images
-from fpdm.data.sources.folder import Skipped, read_images, scan
+from fpdm.data.decode import Decoder, decoders, escaped
+from fpdm.data.loading import encoded_images
+from fpdm.data.sources.open import open_source
+from fpdm.data.sources.source import Joined, Skipped, unusable, write_skipped
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import pretrained_extractor
@@ -25,7 +25,7 @@ from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import ImageArchive
 from fpdm.fid.settings import ALL, ReferenceSettings
 from fpdm.fid.statistics import Origin, read_reference, write_reference
-from fpdm.files import lock, sha256_of, write_atomically
+from fpdm.files import lock, sha256_of
 from fpdm.processes import PATIENCE, processes
 
 _NAMED = 5  # skipped files in the summary
@@ -33,15 +33,15 @@ _NAMED = 5  # skipped files in the summary
 
 @dataclass(frozen=True)
 class MadeReference:
-    """A reference.
+    """A finished reference.
 
     Attributes:
         out: The file.
-        origin: What it is of.
-        dims: Features of an image.
-        features: Images whose features are in the file.
-        skipped: What could not be read, and why, by path; it is listed in a file beside the reference.
-        made: Whether this call made it; else it was there already.
+        origin: The images and features that it is of.
+        dims: Number of features per image.
+        features: Number of images whose features are in the file.
+        skipped: Path and reason of each image that could not be read; a file beside the reference lists them.
+        made: Whether this call made it; otherwise it existed already.
     """
 
     out: Path
@@ -52,7 +52,7 @@ class MadeReference:
     made: bool
 
     def to_text(self) -> str:
-        """A few lines."""
+        """Return a few lines for the terminal."""
         o = self.origin
         lines = [
             f"{'' if self.made else 'nothing left to do: '}{self.out}: mu and sigma of {self.dims} features of "
@@ -65,13 +65,13 @@ class MadeReference:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Every field."""
+        """Return all fields as JSON."""
         return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Images that are read some at a time; `fingerprint` is another where they are others."""
+class _Images:
+    """Images that are read a range at a time; other images have another `fingerprint`."""
 
     name: str
     count: int
@@ -85,40 +85,41 @@ class _Source:
 def make_reference(
     images: str, out: Path, settings: ReferenceSettings, *, root: Path | None = None
 ) -> MadeReference | None:
-    """Write reference statistics; every process that was started takes its share, and the main one has the result.
+    """Write reference statistics. Started processes share the work, and the main one returns the result.
 
-    A call that was interrupted goes on where it was; what it has made already is not made again.
+    The same call resumes an interrupted one, and does not repeat what is finished.
 
     Args:
-        images: A folder, an `.npz` with `arr_0`, or the name of a data set.
-        out: The file to write, `.npz`. While it is made, a folder beside it keeps what is finished.
-        settings: Which of the images, and by what features.
-        root: Folder with the own files of a data set that comes by name.
+        images: A folder of images or of tar shards, a .parquet or .arrow file, an `.npz` with `arr_0`, or the name of a
+            data set.
+        out: The `.npz` file to write. Until it is finished, a folder beside it holds what was done.
+        settings: Which of the images to use, and which features.
+        root: Folder with the files of a named data set.
 
     Raises:
-        ValueError: No images, fewer than 2, one that cannot be read with `strict`, an extractor that cannot be had, a
-            file's name that is no `.npz`, or another process makes this file.
-        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; finished pieces stay.
+        ValueError: There are fewer than 2 images, one cannot be read and `strict` is set, the extractor cannot be
+            loaded, `out` does not end with .npz, or another process is writing it.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; finished shards stay.
     """
     if out.suffix != ".npz":
         raise ValueError(f"--out {out}: expected a file that ends with .npz")
     state = processes(timeout=PATIENCE)
     device = torch.device(state.device or "cpu")
-    source = _source(images, settings, root)
+    source = _open(images, settings, root)
     with state.local_main_process_first():  # it may have to download
         extractor = pretrained_extractor(
             settings.extractor, weights=Path(settings.weights) if settings.weights else None, device=device
         )
     fingerprint = hashlib.sha256(f"{source.fingerprint} {extractor.identity}".encode()).hexdigest()
     folder = out.with_name(f"{out.name}.pieces")
-    pieces = FeatureShards(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
+    shards = FeatureShards(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
     with lock(folder) if state.is_main_process else contextlib.nullcontext():
-        state.wait_for_everyone()  # until it is held
+        state.wait_for_everyone()  # until it is locked
         found = _finished(out, fingerprint, settings)
         state.wait_for_everyone()  # until all have looked
         if found is None:
-            extract_features(pieces, source.read, extractor, batch_size=settings.batch_size, what="features")
-            found = _put_together(pieces, source, out, settings) if state.is_main_process else None
+            extract_features(shards, source.read, extractor, batch_size=settings.batch_size, what="features")
+            found = _write(shards, source, out, settings) if state.is_main_process else None
     if state.is_main_process:
         with contextlib.suppress(OSError):  # another process has begun
             (folder / ".lock").unlink(missing_ok=True)
@@ -127,7 +128,7 @@ def make_reference(
 
 
 def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeReference | None:
-    """The reference that is there already, if it is of the same images, and nothing else is asked for."""
+    """Return the existing reference if it is of the same images, features and settings."""
     try:
         found = read_reference(out)
         listed = _skipped_file(out).read_text(encoding="utf-8") if _skipped_file(out).exists() else ""
@@ -141,16 +142,15 @@ def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeR
     return None if skipped and settings.strict else MadeReference(out, origin, len(found.mean), kept, skipped, False)
 
 
-def _put_together(pieces: FeatureShards, source: _Source, out: Path, settings: ReferenceSettings) -> MadeReference:
-    """Write the reference, by which it is finished, and take the pieces away."""
-    skipped = tuple((path, reason) for notes in pieces.notes() for path, reason in notes.get("skipped", ()))
+def _write(shards: FeatureShards, source: _Images, out: Path, settings: ReferenceSettings) -> MadeReference:
+    """Write the reference, which finishes it, and delete the shards."""
+    skipped = [Skipped(Path(path), reason) for notes in shards.notes() for path, reason in notes.get("skipped", ())]
     try:
-        statistics = GaussianStatistics.of_parts(pieces.features())
+        statistics = GaussianStatistics.of_parts(shards.features())
     except ValueError as error:
         if not skipped:
             raise
-        path, reason = skipped[0]
-        raise ValueError(f"{error}; {len(skipped)} skipped, the first: {path}: {reason}") from error
+        raise ValueError(f"{error}; {len(skipped)} skipped, the first: {skipped[0].to_text()}") from error
     assert statistics.n is not None
     if statistics.n <= statistics.dims:
         warnings.warn(
@@ -158,114 +158,84 @@ def _put_together(pieces: FeatureShards, source: _Source, out: Path, settings: R
             "too large; use more images",
             stacklevel=3,
         )
-    extractor, split = pieces.extractor, settings.split
+    extractor, split = shards.extractor, settings.split
     origin = Origin(source.name, split, statistics.n, source.size, source.channels, source.resize, extractor)
-    kept = _spread(pieces, statistics.n, min(settings.features, statistics.n))
+    kept = _sample(shards, statistics.n, min(settings.features, statistics.n))
+    _skipped_file(out).unlink(missing_ok=True)  # of another reference
     if skipped:
-        write_atomically(_skipped_file(out), "".join(f"{path}\t{reason}\n" for path, reason in skipped))
-    else:
-        _skipped_file(out).unlink(missing_ok=True)  # of another reference
-    write_reference(out, statistics, kept, origin, pieces.fingerprint)
-    pieces.delete()
-    return MadeReference(out, origin, statistics.dims, len(kept.values) if kept else 0, skipped, True)
+        write_skipped(skipped, _skipped_file(out))
+    write_reference(out, statistics, kept, origin, shards.fingerprint)
+    shards.delete()
+    named = tuple((escaped(path), reason) for path, reason in skipped)
+    return MadeReference(out, origin, statistics.dims, len(kept.values) if kept else 0, named, True)
 
 
 def _skipped_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.skipped.txt")
 
 
-def _spread(pieces: FeatureShards, n: int, count: int) -> Features | None:
-    """The features of `count` of the `n` images, spread over all: (count, F)."""
+def _sample(shards: FeatureShards, n: int, count: int) -> Features | None:
+    """Return the features (count, F) of `count` of the `n` images, evenly spaced."""
     places = torch.arange(count) * n // max(count, 1)  # (count,)
     chosen, first = [], 0
-    for part in pieces.features():
+    for part in shards.features():
         here = places[(places >= first) & (places < first + len(part.values))]  # (c,)
         if len(here):
             chosen.append(part.values[here - first])  # (c, F)
         first += len(part.values)
-    return Features(torch.cat(chosen), pieces.extractor) if chosen else None
-
-
-def _source(images: str, settings: ReferenceSettings, root: Path | None) -> _Source:
-    config = DataConfig(images, size=settings.size, channels=settings.channels, crop=settings.crop)
-    path = Path(images)
-    if config.is_folder and path.suffix == ".npz":
-        return _archive(ImageArchive(path), settings)
-    if config.is_folder and not config.is_cache and settings.split == ALL:
-        return _folder(path, settings)
-    dataset = load_images(config, root=root, strict=settings.strict)
-    splits = {name: getattr(dataset.splits, name) for name in ("train", "validation", "test")}
-    parts: list[ImageSet] = list(splits.values()) if settings.split == ALL else [splits[settings.split]]
-    pixels = torch.cat([part.images for part in parts])  # (N, C, H, W)
-    channels, size, _ = parts[0].shape
-    fingerprint = f"{dataset.sha256} {settings.split}"
-    resize = _RESIZES[config.crop] if config.is_folder else "as they come"
-    # A data set's skipped images are those of all splits, so they stand in the first piece.
-    skipped = [_noted(one) for one in dataset.summary.skipped] if dataset.summary else []
-
-    def read(piece: range) -> ShardImages:
-        return ShardImages(pixels[piece.start : piece.stop], {} if piece.start else {"skipped": skipped})
-
-    return _Source(parts[0].name, len(pixels), size, channels, resize, fingerprint, read)
+    return Features(torch.cat(chosen), shards.extractor) if chosen else None
 
 
 _RESIZES = {"lanczos": "middle square, Lanczos", "adm": "ADM's halving, bicubic, middle square"}
+_UNCHANGED = "as they come"
 
 
-def _folder(path: Path, settings: ReferenceSettings) -> _Source:
-    files = scan(path)
-    if settings.strict and files.skipped:
-        raise _strict(files.skipped[0])
-    digest = hashlib.sha256(f"{settings.size} {settings.channels} {settings.crop}".encode())
-    for one in files.paths:
-        try:
-            status = (files.root / one).stat()
-            digest.update(f"{escaped(one)} {status.st_size} {status.st_mtime_ns}\n".encode())
-        except OSError:  # gone since; it is skipped where it would be read
-            digest.update(f"{escaped(one)}\n".encode())
-    passed = [_noted(one) for one in files.skipped]
+def _open(images: str, settings: ReferenceSettings, root: Path | None) -> _Images:
+    config = DataConfig(images, size=settings.size, channels=settings.channels, crop=settings.crop)
+    if config.is_folder and Path(images).suffix == ".npz":
+        return _archive(ImageArchive(Path(images)), settings)
+    config = encoded_images(config)
+    # All images in the order of the folder, or those of one split.
+    source = open_source(config, holdout=0 if settings.split == ALL else None, root=root, strict=settings.strict)
+    if settings.split != ALL and len(source.parts) == 1:
+        raise ValueError(f"split is {settings.split}, but {images} has no splits; leave it out")
+    part = Joined([*source.parts.values()] if settings.split == ALL else [source.parts[settings.split]])
+    shape = channels, size, _ = source.shape or (config.channels, config.size, config.size)
+    decoder = Decoder(size, channels, config.crop)
 
-    def read(piece: range) -> ShardImages:
-        found = read_images(files, piece, settings.size, channels=settings.channels, crop=settings.crop)
-        bad = [one for one in found if isinstance(one, Skipped)]
-        if bad and settings.strict:
-            raise _strict(bad[0])
-        good = [one for one in found if not isinstance(one, Skipped)]  # of (C, H, W)
-        none = np.empty((0, settings.channels, settings.size, settings.size), np.uint8)
-        skipped = [*([] if piece.start else passed), *map(_noted, bad)]
-        return ShardImages(torch.from_numpy(np.stack(good) if good else none), {"skipped": skipped})  # (B, C, H, W)
+    def read(shard: range) -> ShardImages:
+        skipped = [] if shard.start else [*source.skipped]
+        pixels = []
+        with decoders(None) as pool:
+            for raw, found in part.decode(shard.start, shard.stop, decoder, pool):
+                if not isinstance(found, str):
+                    pixels.append(found.pixels)  # (C, H, W)
+                    continue
+                skipped.append(Skipped(Path(raw.name), found))
+                if settings.strict:
+                    raise unusable(config.source, skipped[-1])
+        stacked = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)  # (B, C, H, W)
+        return ShardImages(torch.from_numpy(stacked), {"skipped": [(str(path), reason) for path, reason in skipped]})
 
-    return _Source(
-        escaped(path.resolve().name),
-        len(files.paths),
-        settings.size,
-        settings.channels,
-        _RESIZES[settings.crop],
-        digest.hexdigest(),
-        read,
-    )
+    fingerprint = f"{source.listing} {settings.split}"
+    if source.shape is None:
+        fingerprint += f" {config.size} {config.channels} {config.crop}"
+    resize = _RESIZES[config.crop] if source.shape is None else _UNCHANGED
+    return _Images(source.name, part.count(), size, channels, resize, fingerprint, read)
 
 
-def _archive(archive: ImageArchive, settings: ReferenceSettings) -> _Source:
+def _archive(archive: ImageArchive, settings: ReferenceSettings) -> _Images:
     count, height, width, channels = archive.shape
     if height != width:
         raise ValueError(f"the images of {archive.path} are {height} x {width}; expected squares")
     if settings.split != ALL:
         raise ValueError(f"split is {settings.split}, but {archive.path} has no splits; leave it out")
-    return _Source(
+    return _Images(
         archive.path.name,
         count,
         height,
         channels,
-        "as they come",
+        _UNCHANGED,
         sha256_of(archive.path),
-        lambda piece: ShardImages(archive.read(piece)),
+        lambda shard: ShardImages(archive.read(shard)),
     )
-
-
-def _noted(one: Skipped) -> tuple[str, str]:
-    return escaped(one.path), one.reason
-
-
-def _strict(one: Skipped) -> ValueError:
-    return ValueError(f"{escaped(one.path)}: {one.reason}; mend it, take it away, or allow that it is skipped")

@@ -10,7 +10,7 @@ import numpy as np
 
 from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset
-from fpdm.data.sources.folder import write_skipped
+from fpdm.data.sources.source import write_skipped
 from fpdm.drawing.images import enlarged, save_png, tile
 from fpdm.files import lock, write_atomically
 from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, SKIPPED
@@ -104,7 +104,7 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         if begun and (read_data_card(run) is not None or not _holds(run, recipe)):
             return
         if dataset.summary is not None and dataset.summary.skipped:
-            write_skipped(dataset.summary, run / SKIPPED)
+            write_skipped(dataset.summary.skipped, run / SKIPPED)
         if isinstance(dataset.splits.train, ImageSet):
             save_png(contact_sheet(dataset.splits.train), run / DATA_PICTURE)
         write_atomically(run / DATA, json.dumps(asdict(record), indent=1))

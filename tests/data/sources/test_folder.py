@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from fpdm.data import loading
+from fpdm.data.folder_summary import ClassCount, Span
 from fpdm.data.images import ImageSet
-from fpdm.data.sources import folder
-from fpdm.data.sources.folder import ClassCount, Skipped, Span, load_folder, scan, write_skipped
+from fpdm.data.loading import load_folder
+from fpdm.data.sources.folder import scan
 from fpdm.data.sources.named import load
+from fpdm.data.sources.source import Skipped, write_skipped
 from fpdm.data.splits import split_folder
 
 RANDOM = np.random.default_rng(3)
@@ -103,7 +106,7 @@ def test_images_beside_class_folders_are_skipped_and_reported(tmp_path):
     assert values(loaded) == [7]
     assert loaded.summary.skipped[0].reason == "lies beside the class folders"
     assert names(loaded) == ["loose.png"]
-    with pytest.raises(ValueError, match=r"loose\.png: lies beside the class folders; mend it"):
+    with pytest.raises(ValueError, match=r"loose\.png: lies beside the class folders; repair it"):
         load_folder(tmp_path, 4, strict=True)
 
 
@@ -302,13 +305,13 @@ BROKEN = {
     "cut.tif": (truncated, "damaged: "),
     "cut.webp": (truncated, "damaged: "),
     "empty.png": (lambda path: path.touch(), r"empty \(0 bytes\)"),
-    "fifo.png": (os.mkfifo, "no regular file"),
+    "fifo.png": (os.mkfifo, "not a regular file"),
     "float.tif": (lambda path: put(path, np.zeros((4, 4), np.float32)), "floating-point pixels"),
-    "head.png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "no image in a format"),
+    "head.png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "not an image in a format"),
     "link.png": (lambda path: path.symlink_to("nowhere"), "leads nowhere"),
-    "phone.heic": (lambda path: path.write_bytes(b"\0\0\0\x18ftypheic"), "no image in a format"),
-    "program.png": (lambda path: put(path, format="EPS"), "no image in a format"),
-    "text.png": (lambda path: path.write_text("no image at all"), "no image in a format"),
+    "phone.heic": (lambda path: path.write_bytes(b"\0\0\0\x18ftypheic"), "not an image in a format"),
+    "program.png": (lambda path: put(path, format="EPS"), "not an image in a format"),
+    "text.png": (lambda path: path.write_text("no image at all"), "not an image in a format"),
     "wide.tif": (lambda path: put(path, np.full((4, 4), 65536, np.int32)), "grey values from 65536 to 65536"),
 }
 
@@ -332,7 +335,7 @@ def test_strict_makes_the_first_an_error(tmp_path, name):
     make, reason = BROKEN[name]
     make(tmp_path / name)
     (tmp_path / "zzz.png").touch()
-    with pytest.raises(ValueError, match=f"{tmp_path}/{name}: .*{reason}.*; mend it"):
+    with pytest.raises(ValueError, match=f"{tmp_path}/{name}: .*{reason}.*; repair it"):
         load_folder(tmp_path, 4, strict=True)
 
 
@@ -358,7 +361,7 @@ def test_files_that_vanish_or_may_not_be_read(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *args, **kwargs)
 
-    monkeypatch.setattr(folder, "scan", scan_then_change)
+    monkeypatch.setattr(loading, "scan", scan_then_change)
     monkeypatch.setattr(Image, "open", guarded)
     loaded = load_folder(tmp_path, 4)
     assert values(loaded) == [0, 3]
@@ -403,14 +406,14 @@ def test_the_list_of_skipped_files_has_a_line_for_each(tmp_path):
         (tmp_path / "set" / name / "text.png").write_text("no image")
     put(tmp_path / "set" / "good" / "1.png")
     summary = load_folder(tmp_path / "set", 4).summary
-    write_skipped(summary, tmp_path / "skipped.txt")
+    write_skipped(summary.skipped, tmp_path / "skipped.txt")
     lines = (tmp_path / "skipped.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(ODD)
     written = [line.split("\t")[0] for line in lines]
     assert "ünï 猫.png/text.png" in written
     plain_names = [name.encode("latin-1", "backslashreplace").decode("unicode_escape") for name in written]
     assert plain_names == sorted(f"{name}/text.png" for name in ODD)
-    assert {line.split("\t")[1] for line in lines} == {"no image in a format that can be read here"}
+    assert {line.split("\t")[1] for line in lines} == {"not an image in a format that can be read"}
 
 
 # Workers, limits, summary
@@ -461,7 +464,7 @@ def test_the_sizes_are_counted_and_the_text_says_it_all(tmp_path):
         "  width     4 to 9 pixels, median 5.5",
         "  height    3 to 8 pixels, median 6.5",
         "  enlarged  1 image with a side below 4 pixels",
-        "  others    1 file with an ending that is no image's",
+        "  others    1 file with an ending that is not an image's",
         "  skipped   7",
         *(f"    cats/{place}.jpg: empty (0 bytes)" for place in range(5)),
         "    and 2 more",
@@ -491,7 +494,7 @@ def test_a_set_that_is_too_large_is_refused_before_it_is_read(tmp_path):
         put(tmp_path / f"{name}.png")
     assert len(load_folder(tmp_path, 4, max_bytes=3 * 3 * 4 * 4).data) == 3
     (tmp_path / "c.png").write_text("would be skipped if it were read")
-    with pytest.raises(ValueError, match=r"3 images of 3 x 4 x 4 would take 1.34e-07 GiB .* take fewer images"):
+    with pytest.raises(ValueError, match=r"3 images of 3 x 4 x 4 would take 1.34e-07 GiB .* use fewer images"):
         load_folder(tmp_path, 4, max_bytes=3 * 3 * 4 * 4 - 1)
     with pytest.raises(ValueError, match=r"would take 8.38 GiB of memory; the limit is 4 GiB"):
         load_folder(tmp_path, 31622)
@@ -554,7 +557,7 @@ def test_the_digits_are_split_by_the_same_rule():
 @pytest.mark.parametrize(
     ("counts", "num_classes", "message"),
     [
-        ([5, 2], 2, "class 1 of 'x' has 2 images; expected 3 or more, .* or take the class away"),
+        ([5, 2], 2, "class 1 of 'x' has 2 images; expected 3 or more, .* or remove the class"),
         ([5], 2, "class 1 of 'x' has 0 images"),
         ([1], 0, "'x' has 1 image; expected 3 or more, one each for train, validation, test; add images$"),
     ],

@@ -1,4 +1,7 @@
-"""The IDX format of MNIST and its relatives: two zero bytes, a type, a rank, the sizes, then the values."""
+"""The IDX format of MNIST and its relatives: two zero bytes, a type, a rank, the sizes, then the values.
+
+Not torchvision's reader, which takes no .gz, checks by assertions, and does not say which file is damaged or how.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ _UINT8 = 0x08
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Read an IDX file of bytes, packed by gzip if its name ends in .gz.
+    """Read an IDX file of bytes, compressed by gzip if its name ends in .gz.
 
     Args:
         path: The file.
-        rank: Dimensions that it must have: 3 for images, 1 for labels.
+        rank: Number of dimensions that it must have: 3 for images, 1 for labels.
 
     Returns:
-        uint8 with `rank` dimensions.
+        A uint8 array with `rank` dimensions.
 
     Raises:
-        ValueError: The file cannot be read, is no such file, or is shorter or longer than its header says.
+        ValueError: The file cannot be read, is of another format, or is shorter or longer than its header says.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -1,11 +1,13 @@
-"""The data sets that come by name: digits, inside scikit-learn's wheel, and Fashion-MNIST."""
+"""The named data sets: digits, which comes with scikit-learn, and Fashion-MNIST."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from fpdm.data.config import DATASETS
 from fpdm.data.images import ImageSet
 from fpdm.data.sources.idx import read_idx
+from fpdm.data.sources.source import Part, Raw, Source
 from fpdm.data.splits import SPLITS, stratified
 from fpdm.files import cache_folder
 
@@ -33,17 +36,17 @@ _FASHION_TRAIN = 55_000  # of the 60,000; the rest is for validation
 
 
 def load(name: str, split: str, *, root: Path | str | None = None) -> ImageSet:
-    """Load a data set by name.
+    """Load a split of a named data set into memory.
 
     Args:
         name: "digits" (1,797 images, 1 x 8 x 8, 10 classes; of each 60 % train, 15 % validation, 25 % test) or
             "fashion-mnist" (1 x 28 x 28, 10 classes; 55,000 train, 5,000 validation, 10,000 test).
         split: "train", "validation" or "test".
-        root: Folder with the four IDX files of Fashion-MNIST, packed (.gz) or not. By default that of Debian's package
-            if it is installed, else a download into `cache_folder()`.
+        root: Folder with the four IDX files of Fashion-MNIST, compressed (.gz) or not. By default that of Debian's
+            package if it is installed, else `cache_folder()`, into which they are downloaded.
 
     Raises:
-        ValueError: An unknown name or split, or files that are missing, damaged, or not to be had.
+        ValueError: The name or split is unknown, or files are missing or damaged or cannot be downloaded.
     """
     _check_choice("data set", name, DATASETS)
     _check_choice("split", split, SPLITS)
@@ -52,8 +55,37 @@ def load(name: str, split: str, *, root: Path | str | None = None) -> ImageSet:
     return _fashion_mnist(split, Path(root) if root is not None else None)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pixels(Part):
+    data: ImageSet
+
+    def read(self, start: int, stop: int) -> Iterator[Raw]:
+        images, labels = self.data.images[start:stop].numpy(), self.data.labels[start:stop].tolist()
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield Raw(str(start + i), image, label)
+
+    def count(self) -> int:
+        return len(self.data)
+
+
+def open_named(name: str, root: Path | None = None) -> Source:
+    """Open a named data set with its own splits; arguments and errors are those of `load`."""
+    sets = {split: load(name, split, root=root) for split in SPLITS}
+    digest = hashlib.sha256()
+    for part in sets.values():
+        part.digest(digest)
+    return Source(
+        kind="named",
+        name=name,
+        parts={split: _Pixels(part) for split, part in sets.items()},
+        listing=digest.hexdigest(),
+        classes=class_names(name),
+        shape=sets["train"].shape,
+    )
+
+
 def class_names(name: str) -> tuple[str, ...]:
-    """Of a data set that comes by name."""
+    """Return the class names of a named data set, in the order of their labels."""
     return _FASHION_CLASSES if name == "fashion-mnist" else tuple("0123456789")
 
 
@@ -65,7 +97,7 @@ def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
 
 
 def _digits(split: str) -> ImageSet:
-    from sklearn.datasets import load_digits  # heavy, and needed for this alone
+    from sklearn.datasets import load_digits  # slow to import, and needed here only
 
     pixels, target = load_digits(return_X_y=True)  # (N, 64), (N,)
     values = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)  # (N, 1, 8, 8), 0..16 becomes 0..255
@@ -79,7 +111,7 @@ def _fashion_mnist(split: str, root: Path | None) -> ImageSet:
         missing = [name for name in _FASHION_FILES if _find(root, name) is None]
         if missing:
             raise ValueError(
-                f"{root} has no {' and no '.join(missing)} (nor packed, .gz); give the folder that holds Fashion-MNIST"
+                f"{root} has no {' and no '.join(missing)} (nor a .gz of it); give the folder that holds Fashion-MNIST"
             )
     else:
         root = _DEBIAN if _complete(_DEBIAN) else _downloaded(cache_folder() / "fashion-mnist")
@@ -101,7 +133,7 @@ def _fashion_mnist(split: str, root: Path | None) -> ImageSet:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    # The packed file first: gzip's checksum finds damage that sizes do not show.
+    # The compressed file first: gzip's checksum finds damage that sizes do not show.
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
@@ -110,10 +142,10 @@ def _complete(folder: Path) -> bool:
 
 
 def _downloaded(folder: Path) -> Path:
-    """Fill `folder` with the four files unless it has them; each arrives whole, however often this is killed."""
+    """Download the four files into `folder` unless it has them; an interruption leaves no partial file."""
     if _complete(folder):
         return folder
-    from torchvision.datasets import FashionMNIST  # heavy, and needed for this alone
+    from torchvision.datasets import FashionMNIST  # slow to import, and needed here only
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,188 @@
+"""The interface of image sources: images are read a range at a time, so that a set may be larger than memory."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from fpdm.data.decode import Decoded, Decoder, escaped
+from fpdm.files import write_atomically
+
+# What a fingerprint takes of either end of an image. Not the time of its last change, which differs in a copy of the
+# same files; nor the whole, which would read a large set twice.
+IMAGE_END = 2**12
+_AHEAD = 64  # images that are decoded ahead of the reader, and wait in memory
+_MOST_CLASSES = 2**20  # where classes are numbers without names: all up to the largest number are classes
+
+
+class Skipped(NamedTuple):
+    """A file, folder or row that is not used. The path is relative to the source."""
+
+    path: Path
+    reason: str
+
+    def to_text(self) -> str:
+        """Return the path, escaped, and the reason, on one line."""
+        return f"{escaped(self.path)}: {self.reason}"
+
+
+class Raw(NamedTuple):
+    """An image before it is decoded.
+
+    Attributes:
+        name: Its name in messages, relative to the source.
+        image: Its file, the content of its file, or pixels (C, H, W) uint8.
+        label: The source's number of its class; 0 if there are no classes.
+    """
+
+    name: str
+    image: Path | bytes | np.ndarray
+    label: int
+
+
+class Part(abc.ABC):
+    """The images of one split, always in the same order."""
+
+    @abc.abstractmethod
+    def read(self, start: int, stop: int) -> Iterator[Raw]:
+        """Yield the images from `start` to before `stop`, or to the end."""
+
+    @abc.abstractmethod
+    def count(self) -> int | None:
+        """Return the number of images, or None if it is known only once all are read."""
+
+    def decode(
+        self, start: int, stop: int, decoder: Decoder, pool: ThreadPoolExecutor, *, ahead: int = _AHEAD
+    ) -> Iterator[tuple[Raw, Decoded | str]]:
+        """Yield the images of a range in order, each with its pixels or with the reason why it cannot be used."""
+        waiting: deque[tuple[Raw, Future[Decoded | str]]] = deque()
+        for raw in self.read(start, stop):
+            waiting.append((raw, pool.submit(decoder, raw.image)))
+            if len(waiting) > ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for raw, future in waiting:
+            yield raw, future.result()
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen(Part):
+    """Some of the images of another part."""
+
+    whole: Part
+    places: np.ndarray  # (n,), ascending
+
+    def read(self, start: int, stop: int) -> Iterator[Raw]:
+        places = self.places[start:stop]
+        for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1):
+            if len(run):
+                yield from self.whole.read(int(run[0]), int(run[-1]) + 1)
+
+    def count(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True, eq=False)
+class Joined(Part):
+    """The images of several parts of known sizes, one part after the other."""
+
+    parts: Sequence[Part]
+
+    def read(self, start: int, stop: int) -> Iterator[Raw]:
+        for part in self.parts:
+            count = part.count() or 0
+            if start < count and stop > 0:
+                yield from part.read(max(start, 0), min(stop, count))
+            start, stop = start - count, stop - count
+
+    def count(self) -> int:
+        return sum(part.count() or 0 for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set of images, and what is known of it before an image is decoded.
+
+    Attributes:
+        kind: What it is read from.
+        name: Its name in results.
+        parts: Its splits by name; "train" is always among them.
+        listing: Fingerprint of the images, a SHA-256: of files their names relative to the source, sizes and the bytes
+            at both ends, so that a copy elsewhere has the same one.
+        classes: Class names in the order of the source's numbers; none if only numbers are known.
+        labelled: Whether there are classes.
+        fixed: Whether a class without images counts as a class.
+        shape: (C, H, W) of images that come as pixels; None for those that are decoded and resized.
+        skipped: What is passed over before decoding, and why.
+    """
+
+    kind: Literal["named", "folder", "tar", "hub"]
+    name: str
+    parts: Mapping[str, Part]
+    listing: str
+    classes: tuple[str, ...] = ()
+    labelled: bool = True
+    fixed: bool = True
+    shape: tuple[int, int, int] | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+    def count(self) -> int | None:
+        """Return the number of images in all parts, or None if it is known only once all are read."""
+        counts = [part.count() for part in self.parts.values()]
+        return None if None in counts else sum(count for count in counts if count)
+
+    def label_error(self, label: int) -> str:
+        """Return why an image cannot have this label, or "" if it can."""
+        classes = len(self.classes) or _MOST_CLASSES
+        return "" if 0 <= label < classes else f"its label {label} is out of range; expected 0 to {classes - 1}"
+
+    def used_classes(self, counts: Mapping[int, int]) -> dict[int, str]:
+        """Return the names of the classes by the source's numbers, in the order of the labels that they get.
+
+        Args:
+            counts: Images of each number that occurs.
+        """
+        if not self.labelled:
+            return {}
+        numbers = range(max(len(self.classes), max(counts) + 1)) if self.fixed else sorted(counts)
+        return {number: self.classes[number] if self.classes else str(number) for number in numbers}
+
+
+def unusable(root: Path | str, skipped: Skipped) -> ValueError:
+    """Return the error that `--strict` makes of what would be skipped."""
+    return ValueError(
+        f"{escaped(Path(root) / skipped.path)}: {skipped.reason}; repair it, remove it, or leave out --strict"
+    )
+
+
+def write_skipped(skipped: Iterable[Skipped], path: Path) -> None:
+    """Write a `skipped.txt` in UTF-8: on each line the path, escaped, a tab and the reason."""
+    write_atomically(path, "".join(f"{escaped(one.path)}\t{one.reason}\n" for one in skipped))
+
+
+def read_ends(stream: BinaryIO, start: int, size: int, end: int) -> bytes:
+    """Return the first and the last `end` bytes of a range of a file."""
+    stream.seek(start)
+    first = stream.read(min(size, end))
+    stream.seek(start + max(size - end, 0))
+    return first + stream.read(min(size, end))
+
+
+def add_file(digest: hashlib._Hash, root: Path, path: Path, end: int) -> None:
+    """Add a file's name below `root`, its size, and `end` bytes of either end to a fingerprint."""
+    try:
+        with (root / path).open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            ends = read_ends(stream, 0, size, end)
+    except OSError:  # it vanished or cannot be opened, which decoding will report
+        size, ends = -1, b""
+    digest.update(f"{escaped(path)}\n{size}\n".encode() + ends)
