@@ -304,7 +304,7 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     assert captured.out == f"trained fpdm-photos: 2 steps in 0 s; the run is in {out}\n"
     assert "classes   2: 0 cat (6), 1 red dog (6)" in captured.err
     assert "cat/broken.png: not an image" in captured.err
-    assert "8 images to train on, 2 to validate, 2 to test" in captured.err
+    assert "8 images to train on, 1 to validate, 3 to test" in captured.err
     assert (out / "skipped.txt").read_text().splitlines() == [
         "cat/broken.png\tnot an image in a format that can be read",
         "red dog/empty.jpg\tempty (0 bytes)",
@@ -362,7 +362,7 @@ def test_changed_images_are_refused(capsys: pytest.CaptureFixture[str], photos: 
     assert fpdm(*command, "--steps", 3) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "the images of" in error
-    assert "from 8 images to train on, 2 to validate, 2 to test to 7 images to train on, 2 to" in error
+    assert "from 8 images to train on, 1 to validate, 3 to test to 7 images to train on, 2 to" in error
     assert "choose another folder" in error
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
     (tmp_path / "3.png").rename(photos / "cat" / "3.png")
