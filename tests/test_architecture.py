@@ -1,4 +1,5 @@
-"""Imports point one way, one file knows which middle a model has, and nothing can run code out of a data file."""
+"""Imports point one way, one file knows which middle a model has, nothing can run code out of a data file, and tests
+mirror the modules."""
 
 from __future__ import annotations
 
@@ -199,3 +200,98 @@ def test_this_file_sees_dangers(source: str) -> None:
 
 def test_this_file_lets_harmless_things_pass() -> None:
     assert not dangers(ast.parse('"""No pickle, no eval()."""\nmodel.eval()\njson.load(f)\nyaml.safe_load(text)'))
+
+
+TESTS = Path(__file__).parent
+WITHOUT_TESTS: dict[str, str] = {
+    "autoencoder/config.py": "rewritten now",
+    "commands/prepare.py": "rewritten now",
+    "commands/reference.py": "rewritten now",
+    "compare/settings.py": "rewritten now",
+    "data/config.py": "rewritten now",
+    "data/dataset.py": "rewritten now",
+    "data/manifest.py": "rewritten now",
+    "data/prepare.py": "rewritten now",
+    "data/sources/idx.py": "rewritten now",
+    "data/splits.py": "rewritten now",
+    "fid/settings.py": "rewritten now",
+    "runs/train_config.py": "rewritten now",
+    "sampling/plan.py": "rewritten now",
+    "training/autoencoder/config.py": "rewritten now",
+}
+"""Modules with logic that need no test file of their own, and why."""
+OF_NO_MODULE = {
+    "test_architecture.py": "rules for all modules",
+    "test_benchmarks.py": "benchmarks/ lies outside the package",
+    "test_docstrings.py": "rules for all modules",
+    "test_documentation.py": "README.md and docs/",
+    "test_import_time.py": "rules for all modules",
+    "evaluation/test_torch_fidelity.py": "all distances against another implementation",
+    "models/test_activation_checkpointing.py": "blocks, middle and transformer together",
+    "runs/test_full_size.py": "four commands one after the other",
+    "runs/test_latent_runs.py": "a run on latents from images to samples",
+    "training/test_processes.py": "two processes that train together",
+}
+"""Tests of more than one module, or of none, and of what."""
+
+
+def has_logic(tree: ast.AST) -> bool:
+    """Whether there is a function or a method other than a property or an abstract method."""
+    declared = {"property", "abstractmethod", "overload"}
+    return any(
+        not declared & {ast.unparse(decorator).split(".")[-1] for decorator in node.decorator_list}
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    )
+
+
+def untested(root: Path, tests: Path) -> set[str]:
+    """The modules with logic below `root` that have no test file at their place below `tests`."""
+    modules = [path for path in root.rglob("*.py") if has_logic(ast.parse(path.read_text(encoding="utf-8")))]
+    places = {path.relative_to(root).as_posix(): path.relative_to(root) for path in modules}
+    return {name for name, place in places.items() if not (tests / place.parent / f"test_{place.name}").exists()}
+
+
+def astray(root: Path, tests: Path) -> set[str]:
+    """The test files below `tests` at whose place below `root` there is no module."""
+    places = [path.relative_to(tests) for path in tests.rglob("test_*.py")]
+    return {
+        place.as_posix() for place in places if not (root / place.parent / place.name.removeprefix("test_")).exists()
+    }
+
+
+def test_every_module_with_logic_has_its_test_file_and_every_test_file_its_module() -> None:
+    assert untested(ROOT, TESTS) == WITHOUT_TESTS.keys()
+    assert astray(ROOT, TESTS) == OF_NO_MODULE.keys()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("X = 3\n\nclass A:\n    x: int = 0", False),
+        ("class A:\n    @property\n    def x(self): return 0", False),
+        ("class A(abc.ABC):\n    @abc.abstractmethod\n    def x(self): ...", False),
+        ("class A:\n    def __post_init__(self): pass", True),
+        ("class A:\n    @functools.cached_property\n    def x(self): return 0", True),
+        ("if True:\n    async def f(): pass", True),
+    ],
+)
+def test_this_file_sees_logic(source: str, found: bool) -> None:
+    assert has_logic(ast.parse(source)) == found
+
+
+def test_this_file_sees_what_is_untested_and_astray(tmp_path: Path) -> None:
+    for name, text in {
+        "src/a.py": "def f(): pass",
+        "src/room/a.py": "def f(): pass",
+        "src/room/b.py": "def f(): pass",
+        "src/room/constants.py": "X = 3",
+        "tests/test_a.py": "",
+        "tests/room/test_b.py": "",
+        "tests/room/test_c.py": "",
+        "tests/room/helper.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert untested(tmp_path / "src", tmp_path / "tests") == {"room/a.py"}
+    assert astray(tmp_path / "src", tmp_path / "tests") == {"room/test_c.py"}

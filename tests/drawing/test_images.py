@@ -96,6 +96,14 @@ def test_small_images_are_enlarged_by_whole_factors(side: int, expected: int) ->
     assert enlarged(images(2, 1, side, seed=5)).shape == (2, 1, expected, expected)
 
 
+def test_enlarging_does_not_wrap_around() -> None:
+    edge = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    edge[..., 4:] = 255  # bicubic interpolation overshoots on both sides
+    large = enlarged(edge)[0, 0]  # (64, 64)
+    assert (large[:, :24] < 64).all()
+    assert (large[:, 40:] > 191).all()
+
+
 def test_resizing_neither_wraps_around_nor_changes_what_has_the_size() -> None:
     made = images(2, 3, 10, seed=6)
     assert torch.equal(resized(made, 10), made)
