@@ -71,12 +71,17 @@ def dangers(tree: ast.AST) -> set[str]:
 
 
 ORDER = (
-    *("errors", "randomness", "signals", "files", "devices", "processes"),
+    *("errors", "configuration", "randomness", "signals", "files", "devices", "processes"),
     *("fixed_point", "models", "diffusion", "autoencoder", "data", "sampling", "drawing", "runs", "evaluation"),
     *("training", "fid", "compare", "importing", "commands", "cli", "__main__"),
 )
 """Every module and package below `fpdm`; each may import those before it."""
-ON_THEIR_OWN = {"fixed_point": set(), "models": {"fixed_point"}, "diffusion": set(), "drawing": {"files"}}
+ON_THEIR_OWN = {
+    "fixed_point": set(),
+    "models": {"fixed_point", "configuration"},
+    "diffusion": {"configuration"},
+    "drawing": {"files"},
+}
 """Packages that may import these packages of ours only, because they are of use without the others."""
 
 

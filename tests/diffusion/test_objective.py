@@ -163,12 +163,12 @@ def test_bound_is_least_at_the_true_posterior_variance(t, spread):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weighting": "snr"}, "'snr'.*authors.*min_snr.*uniform"),
-        ({"gamma": 0.0}, "gamma 0.0"),
-        ({"gamma": math.inf}, "gamma inf"),
-        ({"gamma": math.nan}, "gamma nan"),
-        ({"floor": -0.1}, "floor -0.1"),
-        ({"floor": 1.5}, "floor 1.5"),
+        ({"weighting": "snr"}, "'snr'.*uniform, min_snr, authors"),
+        ({"gamma": 0.0}, "gamma is 0.0"),
+        ({"gamma": math.inf}, "gamma is inf"),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"floor": -0.1}, "floor is -0.1"),
+        ({"floor": 1.5}, "floor is 1.5"),
     ],
 )
 def test_refuses_what_is_no_objective(arguments, message):

@@ -94,11 +94,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"middle_kind": "unet"}, "middle_kind is 'unet'; expected 'fixed_point'"),
     ({"injection": "conv"}, "injection is 'conv'; expected one of"),
     ({"num_classes": -1}, "num_classes is -1"),
-    ({"mlp_ratio": 0.0}, r"mlp_ratio 0\.0"),
-    ({"mlp_ratio": float("nan")}, "mlp_ratio nan"),
-    ({"mlp_ratio": float("inf")}, "mlp_ratio inf"),
-    ({"norm_eps": 0.0}, r"norm_eps 0\.0"),
-    ({"frequency_shift": 2.0}, r"frequency_shift 2\.0"),
+    ({"mlp_ratio": 0.0}, r"mlp_ratio is 0\.0"),
+    ({"mlp_ratio": float("nan")}, "mlp_ratio is nan"),
+    ({"mlp_ratio": float("inf")}, "mlp_ratio is inf"),
+    ({"norm_eps": 0.0}, r"norm_eps is 0\.0"),
+    ({"frequency_shift": 2.0}, r"frequency_shift is 2\.0"),
 ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fpdm.configuration import NonNegativeInt, configuration
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,7 @@ OWN = "fpdm.json"
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-@dataclass(frozen=True)
+@configuration
 class AutoencoderConfig:
     """Which autoencoder a model's latents are of.
 
@@ -30,15 +31,11 @@ class AutoencoderConfig:
         ValueError: A negative `pad`, or one without an autoencoder.
     """
 
-    source: str = ""
+    source: Annotated[str, "a name on the hub or a folder"] = ""
     sha256: str = ""
-    pad: int | None = None
+    pad: Annotated[NonNegativeInt | None, "0 or more pixels"] = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.source, str):
-            raise ValueError(f"source is {self.source!r}; expected a name on the hub or a folder")
-        if self.pad is not None and (not isinstance(self.pad, int) or self.pad < 0):
-            raise ValueError(f"pad is {self.pad!r}; expected 0 or more pixels")
         if self.pad and not self.source:
             raise ValueError(f"pad is {self.pad} without an autoencoder; expected 0")
 

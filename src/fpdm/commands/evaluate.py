@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Fields, Result
-from fpdm.commands.sample import with_iterations
 from fpdm.fid.settings import EvaluationSettings
 from fpdm.sampling.plan import Plan
 
@@ -41,4 +40,4 @@ def evaluate(
     from fpdm.runs.run import load_run
 
     loaded = load_run(run, autoencoder=autoencoder)
-    return module.evaluate(loaded, with_iterations(plan, loaded.model), reference, out, evaluation)
+    return module.evaluate(loaded, plan, reference, out, evaluation)

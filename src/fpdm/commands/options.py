@@ -114,9 +114,15 @@ def _convert(hint: Any, tokens: Sequence[Token]) -> Any:
             [int(value) for value in given]
         return convert(hint, tokens)
     except (ValueError, CoercionError):
-        value, choices = given if len(given) > 1 else given[0], typing.get_args(hint)
+        value, choices = given if len(given) > 1 else given[0], _choices(hint)
         expected = EXPECTED.get(hint) or f"one of {', '.join(choices)}{did_you_mean(given[0], choices)}"
         raise CoercionError(msg=f"{tokens[0].keyword} is {value!r}; expected {expected}") from None
+
+
+def _choices(hint: Any) -> list[str]:
+    """List the values of a `Literal`, or of a tuple of them."""
+    inner = typing.get_args(hint)
+    return _choices(inner[0]) if typing.get_origin(hint) is tuple else list(map(str, inner))
 
 
 def _descriptions(what: Any) -> dict[str, str]:

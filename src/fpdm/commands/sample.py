@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fpdm.commands.folders import writable
 from fpdm.commands.options import Fields, Result
 from fpdm.sampling.plan import Plan
-
-if TYPE_CHECKING:
-    from fpdm.models.transformer import DiffusionTransformer
 
 PLAN = Plan(budget=140)
 
@@ -46,15 +42,7 @@ def sample(
     from fpdm.runs.samples import sample_to_folder
 
     loaded, label = load_run(run, autoencoder=autoencoder), None
-    plan = with_iterations(plan, loaded.model)
     if class_ is not None:
         card = read_data_card(run)
         label = class_label(class_, card.classes if card else (), loaded.model.shape.num_classes)
     return sample_to_folder(loaded, plan, num_images, out, seed=seed, batch_size=batch_size, label=label)
-
-
-def with_iterations(plan: Plan, model: DiffusionTransformer) -> Plan:
-    """Set 5 iterations where neither the user nor the model decides."""
-    if plan.iterations or not model.cost().middle.adjustable:
-        return plan
-    return replace(plan, iterations=5)

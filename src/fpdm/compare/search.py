@@ -62,7 +62,7 @@ class Choices:
         Raises:
             ValueError: See `axes`.
         """
-        plan = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)
+        plan = Plan(budget, sampler=sampler, guidance=guidance, reuse=False)  # type: ignore[arg-type]  # it is checked
         for axis in self.axes(run, budget):
             plan = replace(plan, **axis[0])
         return plan
@@ -142,7 +142,7 @@ def _steps(run: Run, plan: Plan) -> object:
     """Return what decides the images of a plan: plans with equal values draw the same images."""
     sampler = run.sampler(replace(plan, allocation="constant"))
     fixed: Sequence[int] | str = sampler.table
-    if plan.allocation == "adaptive":
+    if plan.adaptive:
         fixed = plan.allocation
     elif plan.allocation != "constant":
         fixed = run.sampler(plan).table

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, MinLen
 
 from fpdm.compare.search import Choices
+from fpdm.configuration import NonNegativeInt, NonNegativeNumber, PositiveInt, configuration
+from fpdm.sampling.plan import AllocationName, Grid, SamplerName
 
 SHOWN = 12  # images per model and budget in the pictures
 
 
-@dataclass(frozen=True)
+ImageCount = Annotated[int, Ge(SHOWN)]
+
+
+@configuration
 class Settings:
     """How runs are compared.
 
@@ -33,44 +40,25 @@ class Settings:
         ValueError: A number out of range, or nothing to choose from.
     """
 
-    budgets: tuple[int, ...] = (140, 280, 560)
-    samplers: tuple[str, ...] = ("ddim",)
-    iterations: tuple[int, ...] = (1, 2, 3, 5, 8, 12)
-    reuse: str = "choose"
-    grids: tuple[str, ...] = ("trailing", "phi^1", "phi^1.5")
-    allocations: tuple[str, ...] = ("constant", "increasing", "decreasing")
-    guidance: float = 1.0
-    num_images: tuple[int, ...] = (1000,)
-    choosing_images: int = 200
-    sweep: tuple[int, ...] = ()
-    sweep_images: int = 1000
-    batch_size: int = 250
-    seed: int = 0
+    budgets: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (140, 280, 560)
+    samplers: Annotated[tuple[SamplerName, ...], MinLen(1)] = ("ddim",)
+    iterations: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (1, 2, 3, 5, 8, 12)
+    reuse: Literal["choose", "always", "never"] = "choose"
+    grids: Annotated[tuple[Grid, ...], MinLen(1)] = ("trailing", "phi^1", "phi^1.5")
+    allocations: Annotated[tuple[AllocationName, ...], MinLen(1)] = ("constant", "increasing", "decreasing")
+    guidance: NonNegativeNumber = 1.0
+    num_images: Annotated[tuple[ImageCount, ...], MinLen(1)] = (1000,)
+    choosing_images: ImageCount = 200
+    sweep: tuple[PositiveInt, ...] = ()
+    sweep_images: ImageCount = 1000
+    batch_size: PositiveInt = 250
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        for name in ("budgets", "samplers", "iterations", "grids", "allocations", "num_images"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is empty; expected at least one")
-        for name, least in (
-            ("budgets", 1),
-            ("iterations", 1),
-            ("sweep", 1),
-            ("num_images", SHOWN),
-            ("choosing_images", SHOWN),
-            ("sweep_images", SHOWN),
-            ("batch_size", 1),
-            ("seed", 0),
-        ):
-            values = getattr(self, name)
-            for value in values if isinstance(values, tuple) else (values,):
-                if value < least:
-                    raise ValueError(f"{name} is {value}; expected {least} or more")
         if len(self.num_images) not in (1, len(self.budgets)):
             raise ValueError(
                 f"num_images is {self.num_images}, budgets {self.budgets}; expected one number, or one for each budget"
             )
-        if self.reuse not in _REUSE:
-            raise ValueError(f"reuse is {self.reuse!r}; expected one of {', '.join(_REUSE)}")
 
     def images_at(self, budget: int) -> int:
         """Generated images per row at this budget."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from fpdm.configuration import NonNegativeInt, PositiveInt, configuration
 
 DATASETS = ("digits", "fashion-mnist")
-CROP_NAMES = ("lanczos", "adm")
+Crop = Literal["lanczos", "adm"]
 MANIFEST = "cache.json"
 UNKNOWN = "unknown"
 """The source of a model that was imported: nobody said what it was trained on."""
 
 
-@dataclass(frozen=True)
+@configuration
 class DataConfig:
     """Images to train on, and to be judged by.
 
@@ -31,25 +32,16 @@ class DataConfig:
         ValueError: A field outside its range.
     """
 
-    source: str
-    size: int = 32
-    channels: int = 3
+    source: Annotated[str, "digits, fashion-mnist or a folder of images"]
+    size: PositiveInt = 32
+    channels: Annotated[Literal[1, 3], "3 (RGB) or 1 (grey)"] = 3
     conditional: bool = True
     flip: bool = False
-    crop: Literal["lanczos", "adm"] = "lanczos"
+    crop: Crop = "lanczos"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.source, str) or not self.source:
-            raise ValueError(f"source is {self.source!r}; expected {', '.join(DATASETS)} or a folder of images")
-        if not isinstance(self.size, int) or self.size < 1:
-            raise ValueError(f"size is {self.size!r}; expected 1 or more pixels")
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels is {self.channels!r}; expected 3 (RGB) or 1 (grey)")
-        if self.crop not in CROP_NAMES:
-            raise ValueError(f"crop is {self.crop!r}; expected {' or '.join(CROP_NAMES)}")
-        for name in ("conditional", "flip"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if not self.source:
+            raise ValueError(f"source is empty; expected {', '.join(DATASETS)} or a folder of images")
 
     @property
     def is_folder(self) -> bool:
@@ -62,7 +54,7 @@ class DataConfig:
         return self.is_folder and (Path(self.source) / MANIFEST).is_file()
 
 
-@dataclass(frozen=True)
+@configuration
 class HubSettings:
     """Which images of a hub data set.
 
@@ -79,7 +71,7 @@ class HubSettings:
     streaming: bool = False
 
 
-@dataclass(frozen=True)
+@configuration
 class CacheSettings:
     """How latents are stored.
 
@@ -98,16 +90,6 @@ class CacheSettings:
     """
 
     flip: bool = False
-    dtype: str = "float16"
-    shard_size: int = 4096
-    holdout: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.dtype not in ("float16", "float32"):
-            raise ValueError(f"dtype is {self.dtype!r}; expected float16 or float32")
-        for name, least in (("shard_size", 1), ("holdout", 0)):
-            value = getattr(self, name)
-            if name == "holdout" and value is None:
-                continue
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; expected {least} or more")
+    dtype: Literal["float16", "float32"] = "float16"
+    shard_size: PositiveInt = 4096
+    holdout: NonNegativeInt | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.configuration import differences
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig
 
 FORMAT = 1
@@ -63,10 +64,8 @@ class Plan:
 
     def differences(self, other: Plan) -> list[str]:
         """Return what differs in another plan, each as "field: this -> other"; paths may differ."""
-        before, after = (_flat(dataclasses.asdict(plan)) for plan in (self, other))
         free = {"data.source", "data.conditional", "data.flip", "autoencoder.source"}
-        keys = [key for key in {**before, **after} if key not in free and before.get(key) != after.get(key)]
-        return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
+        return differences(self, other, free)
 
 
 @dataclass(frozen=True)
@@ -194,10 +193,3 @@ def shown(differences: Sequence[str]) -> str:
     """Return the first few differences on one line."""
     more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     return "; ".join(differences[:_SHOWN]) + more
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Ge, Le
+
+from fpdm.configuration import Number, PositiveNumber, configuration
 from fpdm.diffusion.schedule import Schedule, log_variance, posterior
 
 if TYPE_CHECKING:  # a recipe checks its objective, and a recipe is read without PyTorch
@@ -28,7 +31,10 @@ class Loss:
     vlb: Tensor | None
 
 
-@dataclass(frozen=True)
+Weighting = Literal["uniform", "min_snr", "authors"]
+
+
+@configuration
 class Objective:
     """Mean squared error on v or eps, plus the variational bound if the model learns its variance.
 
@@ -44,15 +50,9 @@ class Objective:
         ValueError: The weighting is unknown, or a number is outside its range.
     """
 
-    weighting: str = "uniform"
-    gamma: float = 5.0
-    floor: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting is {self.weighting!r}; expected one of {sorted(WEIGHTINGS)}")
-        if not 0.0 < self.gamma < math.inf or not 0.0 <= self.floor <= 1.0:
-            raise ValueError(f"gamma {self.gamma} and floor {self.floor}; expected gamma > 0 and 0 <= floor <= 1")
+    weighting: Weighting = "uniform"
+    gamma: PositiveNumber = 5.0
+    floor: Annotated[Number, Ge(0), Le(1)] = 0.05
 
     def check(self, schedule: Schedule) -> None:
         """Check that the weighting fits what the network predicts under this schedule.

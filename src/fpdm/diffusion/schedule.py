@@ -6,8 +6,11 @@ Notation: a = sqrt(abar_t), s = sqrt(1 - abar_t), x_t = a x0 + s eps, v = a eps 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Ge, Gt, Lt
+
+from fpdm.configuration import Number, configuration
 
 if TYPE_CHECKING:  # a schedule is part of every recipe, and a recipe is read without PyTorch
     import torch
@@ -21,7 +24,7 @@ class Signal(NamedTuple):
     s: Tensor
 
 
-@dataclass(frozen=True)
+@configuration
 class Schedule:
     """Linear betas, rescaled so that the last timestep is pure noise (Lin et al. 2023; paper Sec. 4.1).
 
@@ -40,26 +43,15 @@ class Schedule:
         ValueError: A field is outside its range, or `prediction` is "epsilon" at zero terminal SNR.
     """
 
-    num_timesteps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    num_timesteps: Annotated[int, Ge(2)] = 1000
+    beta_start: Annotated[Number, Gt(0), Lt(1)] = 1e-4
+    beta_end: Annotated[Number, Gt(0), Lt(1)] = 0.02
     zero_terminal_snr: bool = True
-    prediction: Literal["v", "epsilon"] = "v"
+    prediction: Annotated[Literal["v", "epsilon"], "'v' or 'epsilon'"] = "v"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_timesteps, int) or self.num_timesteps < 2:
-            raise ValueError(f"num_timesteps is {self.num_timesteps!r}; expected an integer of 2 or more")
-        for name in ("beta_start", "beta_end"):
-            if not isinstance(getattr(self, name), float):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a number between 0 and 1")
-        if not isinstance(self.zero_terminal_snr, bool):
-            raise ValueError(f"zero_terminal_snr is {self.zero_terminal_snr!r}; expected true or false")
-        if not 0.0 < self.beta_start <= self.beta_end < 1.0:
-            raise ValueError(
-                f"beta_start {self.beta_start} and beta_end {self.beta_end}; expected 0 < beta_start <= beta_end < 1"
-            )
-        if self.prediction not in ("v", "epsilon"):
-            raise ValueError(f"prediction is {self.prediction!r}; expected 'v' or 'epsilon'")
+        if self.beta_start > self.beta_end:
+            raise ValueError(f"beta_start is {self.beta_start}; expected at most beta_end, {self.beta_end}")
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
                 "prediction is 'epsilon' at zero terminal SNR, where it says nothing about the image; expected 'v', or "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from fpdm.configuration import NonNegativeInt, PositiveInt, Seed, configuration
+from fpdm.data.config import Crop
 
 ALL = "all"
 NEIGHBOUR = 3  # its distance is a ball's radius in precision and recall
 
 
-@dataclass(frozen=True)
+@configuration
 class EvaluationSettings:
     """What is drawn, and what it is measured by.
 
@@ -31,32 +35,19 @@ class EvaluationSettings:
         ValueError: A number out of range, or unknown labels.
     """
 
-    num_images: int = 50_000
+    num_images: Annotated[int, Ge(2)] = 50_000
     labels: Literal["random", "balanced"] = "random"
-    seed: int = 0
+    seed: Seed = 0
     extractor: str = "inception"
     weights: str = ""
-    manifold_images: int = 10_000
-    batch_size: int = 64
-    piece_size: int = 192
+    manifold_images: Annotated[int, Gt(NEIGHBOUR)] = 10_000
+    batch_size: PositiveInt = 64
+    piece_size: PositiveInt = 192
     npz: bool = False
     keep: bool = False
 
-    def __post_init__(self) -> None:
-        if self.num_images < 2:
-            raise ValueError(f"num_images is {self.num_images}; expected 2 or more, to have a covariance")
-        if self.manifold_images <= NEIGHBOUR:
-            raise ValueError(f"manifold_images is {self.manifold_images}; expected more than {NEIGHBOUR}")
-        for name in ("batch_size", "piece_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; expected an integer from 0 and below 2^32")
-        if self.labels not in ("random", "balanced"):
-            raise ValueError(f"labels is {self.labels!r}; expected random or balanced")
 
-
-@dataclass(frozen=True)
+@configuration
 class ReferenceSettings:
     """Which images become a reference, and by what features.
 
@@ -79,24 +70,13 @@ class ReferenceSettings:
         ValueError: A number out of range, or an unknown split.
     """
 
-    size: int = 256
-    channels: int = 3
-    crop: Literal["lanczos", "adm"] = "lanczos"
-    split: Literal["all", "train", "validation", "test"] = ALL
+    size: PositiveInt = 256
+    channels: Annotated[Literal[1, 3], "3 (RGB) or 1 (grey)"] = 3
+    crop: Crop = "lanczos"
+    split: Literal["all", "train", "validation", "test"] = "all"
     extractor: str = "inception"
     weights: str = ""
-    features: int = 10_000
-    batch_size: int = 64
-    piece_size: int = 512
+    features: NonNegativeInt = 10_000
+    batch_size: PositiveInt = 64
+    piece_size: PositiveInt = 512
     strict: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "piece_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.features < 0 or self.channels not in (1, 3):
-            raise ValueError(
-                f"features is {self.features} and channels {self.channels}; expected 0 or more, and 1 (grey) or 3 (RGB)"
-            )
-        if self.split not in (ALL, "train", "validation", "test"):
-            raise ValueError(f"split is {self.split!r}; expected all, train, validation or test")

@@ -130,7 +130,7 @@ def _recipe(foreign: ForeignCheckpoint, converted: Converted, autoencoder: str) 
     data = DataConfig(
         UNKNOWN,
         size=shape.image_size * (_FACTOR if latent else 1),
-        channels=3 if latent else shape.in_channels,
+        channels=3 if latent else shape.in_channels,  # type: ignore[arg-type]  # it is checked
         conditional=bool(shape.num_classes),
     )
     name = Path(foreign.name).stem or "imported"

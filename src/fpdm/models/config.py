@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal, get_args
 
-INJECTION_NAMES = ("mlp", "linear")
-CHECKPOINTABLE = ("none", "blocks", "iterations", "all")
+from annotated_types import Ge, Gt, Le, Lt
+
+from fpdm.configuration import NonNegativeInt, Number, PositiveInt, PositiveNumber, Share, configuration
+
+Recomputed = Literal["none", "blocks", "iterations", "all"]
+CHECKPOINTABLE: tuple[str, ...] = get_args(Recomputed)
 
 
-@dataclass(frozen=True)
+@configuration
 class TransformerConfig:
     """The shape of a `DiffusionTransformer`; the defaults are the paper's FPDM-XL/2 at 256 px.
 
@@ -39,66 +43,50 @@ class TransformerConfig:
         ValueError: A field outside its range.
     """
 
-    image_size: int = 32
-    in_channels: int = 4
-    patch_size: int = 2
-    width: int = 1152
-    heads: int = 16
-    pre_blocks: int = 1
-    post_blocks: int = 1
-    middle_kind: Literal["fixed_point", "stack"] = "fixed_point"
-    middle_blocks: int = 1
-    repeats: int = 1
+    image_size: PositiveInt = 32
+    in_channels: PositiveInt = 4
+    patch_size: PositiveInt = 2
+    width: PositiveInt = 1152
+    heads: PositiveInt = 16
+    pre_blocks: NonNegativeInt = 1
+    post_blocks: NonNegativeInt = 1
+    middle_kind: Annotated[Literal["fixed_point", "stack"], "'fixed_point' (FPDM) or 'stack' (DiT)"] = "fixed_point"
+    middle_blocks: NonNegativeInt = 1
+    repeats: PositiveInt = 1
     injection: Literal["mlp", "linear"] = "mlp"
-    num_classes: int = 1000
+    num_classes: NonNegativeInt = 1000
     timestep_everywhere: bool = False
     learn_variance: bool = True
-    mlp_ratio: float = 4.0
-    frequency_shift: float = 0.0
-    norm_eps: float = 1e-6
-    mlp_norm_eps: float = 0.0
+    mlp_ratio: PositiveNumber = 4.0
+    frequency_shift: Annotated[Number, Ge(0), Le(1)] = 0.0
+    norm_eps: Annotated[Number, Gt(0), Lt(1)] = 1e-6
+    mlp_norm_eps: Share = 0.0
 
     def __post_init__(self) -> None:
-        least = {name: 1 for name in ("image_size", "in_channels", "patch_size", "width", "heads", "repeats")}
-        least |= {"pre_blocks": 0, "post_blocks": 0, "num_classes": 0}
-        least["middle_blocks"] = 1 if self.middle_kind == "fixed_point" else 0
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
-                raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
-        if self.middle_kind not in ("fixed_point", "stack"):
-            raise ValueError(f"middle_kind is {self.middle_kind!r}; expected 'fixed_point' (FPDM) or 'stack' (DiT)")
+        if self.middle_kind == "fixed_point" and not self.middle_blocks:
+            raise ValueError("middle_blocks is 0; expected an integer of at least 1")
         if not self.pre_blocks + self.middle_blocks + self.post_blocks:
             raise ValueError("pre_blocks, middle_blocks and post_blocks are all 0; expected at least one block")
         if self.repeats > 1 and self.middle_kind == "fixed_point":
             raise ValueError(
                 f"repeats is {self.repeats}; a fixed point is iterated as often as it is asked: expected 1"
             )
-        if self.injection not in INJECTION_NAMES:
-            raise ValueError(f"injection is {self.injection!r}; expected one of {sorted(INJECTION_NAMES)}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}")
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"width {self.width} is not divisible by both heads ({self.heads}) and 4")
-        for name in ("timestep_everywhere", "learn_variance"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
-        if (
-            not 1 <= self.width * self.mlp_ratio < float("inf")
-            or not 0 < self.norm_eps < 1
-            or not 0 <= self.mlp_norm_eps < 1
-            or not 0 <= self.frequency_shift <= 1
-        ):
-            raise ValueError(
-                f"mlp_ratio {self.mlp_ratio}, norm_eps {self.norm_eps}, mlp_norm_eps {self.mlp_norm_eps}, "
-                f"frequency_shift {self.frequency_shift}; expected a positive number, one between 0 and 1, the same or "
-                "0, and one from 0 to 1"
-            )
+        if self.width * self.mlp_ratio < 1:
+            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; expected at least 1 / width")
 
     @property
     def tokens(self) -> int:
-        """T."""
-        return (self.image_size // self.patch_size) ** 2
+        """Number of tokens, T."""
+        return self.side**2
+
+    @property
+    def side(self) -> int:
+        """Number of tokens along one side of the image."""
+        return self.image_size // self.patch_size
 
 
 _SIZES = {"s": (384, 6, 12), "b": (768, 12, 12), "l": (1024, 16, 24), "xl": (1152, 16, 28)}  # width, heads, blocks

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -34,6 +37,14 @@ class Prediction:
     solution: Solution
 
 
+def _with_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """Show the fields of `TransformerConfig` as the arguments of a constructor, whose signature diffusers reads."""
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    fields = [inspect.Parameter(one.name, named, default=one.default) for one in dataclasses.fields(TransformerConfig)]
+    init.__signature__ = inspect.Signature([inspect.Parameter("self", named), *fields])  # type: ignore[attr-defined]
+    return init
+
+
 class DiffusionTransformer(ModelMixin, ConfigMixin):
     """A diffusion transformer with a fixed point (FPDM) or a stack of blocks (DiT) in its middle.
 
@@ -44,49 +55,33 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
     _no_split_modules = ("AdaLN", "Attention", "MLP")
 
     @register_to_config
-    def __init__(
-        self,
-        image_size: int = 32,
-        in_channels: int = 4,
-        patch_size: int = 2,
-        width: int = 1152,
-        heads: int = 16,
-        pre_blocks: int = 1,
-        post_blocks: int = 1,
-        middle_kind: Literal["fixed_point", "stack"] = "fixed_point",
-        middle_blocks: int = 1,
-        repeats: int = 1,
-        injection: Literal["mlp", "linear"] = "mlp",
-        num_classes: int = 1000,
-        timestep_everywhere: bool = False,
-        learn_variance: bool = True,
-        mlp_ratio: float = 4.0,
-        frequency_shift: float = 0.0,
-        norm_eps: float = 1e-6,
-        mlp_norm_eps: float = 0.0,
-    ) -> None:
+    @_with_fields
+    def __init__(self, *args: Any, **values: Any) -> None:
         super().__init__()
-        # The dataclass checks the arguments, from wherever they came.
-        self.shape = TransformerConfig(
-            image_size, in_channels, patch_size, width, heads, pre_blocks, post_blocks, middle_kind, middle_blocks,
-            repeats, injection, num_classes, timestep_everywhere, learn_variance, mlp_ratio, frequency_shift, norm_eps,
-            mlp_norm_eps,
-        )  # fmt: skip
+        shape = self.shape = TransformerConfig(*args, **values)
+        width = shape.width
 
         def blocks(count: int) -> Blocks:
-            return Blocks(count, width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps, mlp_norm_eps=mlp_norm_eps)
+            return Blocks(
+                count,
+                width,
+                shape.heads,
+                mlp_ratio=shape.mlp_ratio,
+                norm_eps=shape.norm_eps,
+                mlp_norm_eps=shape.mlp_norm_eps,
+            )
 
-        self.x_embedder = PatchEmbedding(in_channels, patch_size, width)
-        self.t_embedder = TimestepEmbedding(width, frequency_shift)
-        self.y_embedder = LabelEmbedding(num_classes, width)
-        self.pre = blocks(pre_blocks)
-        if middle_kind == "stack":
-            self.middle = BlockStack(blocks(middle_blocks), repeats)
+        self.x_embedder = PatchEmbedding(shape.in_channels, shape.patch_size, width)
+        self.t_embedder = TimestepEmbedding(width, shape.frequency_shift)
+        self.y_embedder = LabelEmbedding(shape.num_classes, width)
+        self.pre = blocks(shape.pre_blocks)
+        if shape.middle_kind == "stack":
+            self.middle = BlockStack(blocks(shape.middle_blocks), shape.repeats)
         else:
-            self.middle = FixedPointLayer(blocks(middle_blocks), INJECTIONS[injection](width))
-        self.post = blocks(post_blocks)
-        self.head = Head(width, patch_size, in_channels * (2 if learn_variance else 1))
-        self.register_buffer("positions", sincos_positions(width, image_size // patch_size), persistent=False)
+            self.middle = FixedPointLayer(blocks(shape.middle_blocks), INJECTIONS[shape.injection](width))
+        self.post = blocks(shape.post_blocks)
+        self.head = Head(width, shape.patch_size, shape.in_channels * (2 if shape.learn_variance else 1))
+        self.register_buffer("positions", sincos_positions(width, shape.side), persistent=False)
         self.positions: Tensor
 
     @classmethod
@@ -131,7 +126,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         return Prediction(value, variance, solution)
 
     def _unpatchify(self, patches: Tensor) -> Tensor:
-        p, side = self.shape.patch_size, self.shape.image_size // self.shape.patch_size
+        p, side = self.shape.patch_size, self.shape.side
         grid = patches.view(-1, side, side, p, p, patches.shape[2] // p**2)  # (B, h, w, p, p, C)
         return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, side * p, side * p)  # (B, C, H, W)
 

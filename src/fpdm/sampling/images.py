@@ -83,9 +83,10 @@ class ImageSampler:
         self.autoencoder = autoencoder or Pixels()
         self.autoencoder.image_shape(sample_shape(model))  # raises before anything is drawn
         self.device = device or default_device()
+        self.cost = model.cost()
+        plan = plan.with_iterations(self.cost)
         self.model, self.schedule, self.plan, self.seed = model.eval(), schedule, plan, seed
         self.model.to(self.device)  # type: ignore[arg-type]
-        self.cost = model.cost()
         self.budget = Budget.of(plan.budget, self.cost)
         steps = self.budget.steps(plan.iterations or None)
         self.timesteps = grid(schedule, steps, plan.grid)
@@ -93,12 +94,10 @@ class ImageSampler:
         self.denoiser: Denoiser = predicting_v(model, schedule)
         if plan.guidance != 1.0:
             self.denoiser = Guided(self.denoiser, plan.guidance, model.shape.num_classes)
-        self.allocation: Allocation = (
-            ALLOCATIONS[plan.allocation] if plan.allocation != "adaptive" else self._probed(steps)
-        )
+        self.allocation: Allocation = self._probed(steps) if plan.adaptive else ALLOCATIONS[plan.allocation]
         self.table = self.allocation.table(self.budget, steps)
         most = int(self.budget.spent(steps, self.budget.iterations(steps)))
-        self.unspent = plan.budget - (self.budget.cost(self.table) if plan.allocation != "adaptive" else most)
+        self.unspent = plan.budget - (most if plan.adaptive else self.budget.cost(self.table))
 
     def __call__(self, indices: Sequence[int], labels: Sequence[int]) -> Images:
         """Sample the images with these global indices and labels.

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
-SAMPLERS = ("ddim", "ddpm", "second-order", "dpmsolver++", "unipc")
-ADAPTIVE = "adaptive"
-ALLOCATION_NAMES = ("constant", "increasing", "decreasing", ADAPTIVE)
-SOLVER_NAMES = ("picard", "anderson")
+from pydantic import AfterValidator
+
+from fpdm.configuration import NonNegativeInt, NonNegativeNumber, PositiveInt, configuration
+from fpdm.models.cost import ModelCost
+from fpdm.sampling.timesteps import check_grid
+
+SamplerName = Literal["ddim", "ddpm", "second-order", "dpmsolver++", "unipc"]
+AllocationName = Literal["constant", "increasing", "decreasing", "adaptive"]
+SolverName = Literal["picard", "anderson"]
+Grid = Annotated[str, AfterValidator(check_grid)]
+DEFAULT_ITERATIONS = 5  # where neither the user nor the model decides
 
 
-@dataclass(frozen=True)
+@configuration
 class Plan:
     """How to spend a budget on a sample.
 
     Attributes:
         budget: Block passes per sample (paper Sec. 4.2).
-        iterations: Fixed-point iterations per step, which determine how many steps the budget affords; 0 for a model
-            without that choice, such as a DiT.
+        iterations: Fixed-point iterations per step, which determine how many steps the budget affords; 0 for 5, or
+            for the only number that the model allows.
         sampler: "ddim", "ddpm", "second-order", "dpmsolver++" or "unipc".
         grid: Timestep grid: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
         allocation: How iterations are divided over the steps: "constant", "increasing", "decreasing" or "adaptive".
@@ -27,25 +34,25 @@ class Plan:
         solver: Fixed-point solver, "picard" or "anderson".
 
     Raises:
-        ValueError: An allocation or solver is unknown, or a number is out of range.
+        ValueError: A name is unknown, or a number is out of range.
     """
 
-    budget: int
-    iterations: int = 0
-    sampler: str = "ddim"
-    grid: str = "trailing"
-    allocation: Literal["constant", "increasing", "decreasing", "adaptive"] = "constant"
+    budget: PositiveInt
+    iterations: NonNegativeInt = 0
+    sampler: SamplerName = "ddim"
+    grid: Grid = "trailing"
+    allocation: AllocationName = "constant"
     reuse: bool = True
-    guidance: float = 1.0
-    solver: Literal["picard", "anderson"] = "picard"
+    guidance: NonNegativeNumber = 1.0
+    solver: SolverName = "picard"
 
-    def __post_init__(self) -> None:
-        if self.budget < 1 or self.iterations < 0:
-            raise ValueError(
-                f"budget {self.budget} and iterations {self.iterations}; expected a positive number of block passes, "
-                "and iterations of at least 1 (or none, for a model that leaves no choice)"
-            )
-        if self.allocation not in ALLOCATION_NAMES:
-            raise ValueError(f"allocation is {self.allocation!r}; expected one of {', '.join(ALLOCATION_NAMES)}")
-        if self.solver not in SOLVER_NAMES:
-            raise ValueError(f"solver is {self.solver!r}; expected one of {', '.join(SOLVER_NAMES)}")
+    @property
+    def adaptive(self) -> bool:
+        """Whether each sample iterates until it has converged, so that iterations are not fixed beforehand."""
+        return self.allocation == "adaptive"
+
+    def with_iterations(self, cost: ModelCost) -> Plan:
+        """Return the plan with 5 iterations per step, if it leaves their number open and a model of this cost does."""
+        if self.iterations or not cost.middle.adjustable:
+            return self
+        return replace(self, iterations=DEFAULT_ITERATIONS)

@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-import torch
-
+from fpdm.configuration import nearest
 from fpdm.diffusion.schedule import Schedule
 
 
@@ -38,13 +37,14 @@ def phi_power(schedule: Schedule, steps: int, power: float) -> tuple[int, ...]:
         ValueError: `power` is not positive and finite.
     """
     _check(schedule, steps)
-    if not 0.0 < power < float("inf"):
-        raise ValueError(f"the power of phi is {power}; expected a positive number")
+    _check_power(power)
+    import torch  # a plan checks its grid, and a plan is read without PyTorch
+
     angles = schedule.angle(torch.arange(schedule.num_timesteps)).flatten()  # (N,)
     wanted = angles[-1] * (1.0 - torch.arange(steps, dtype=torch.float64) / steps) ** power  # (steps,)
-    nearest = (angles[None, :] - wanted[:, None]).abs().argmin(1).tolist()  # steps ints
+    closest = (angles[None, :] - wanted[:, None]).abs().argmin(1).tolist()  # steps ints
     grid: list[int] = []
-    for k, t in enumerate(nearest):
+    for k, t in enumerate(closest):
         # Timesteps must be distinct and leave room for those that follow.
         below = grid[-1] - 1 if grid else schedule.num_timesteps - 1
         grid.append(max(min(t, below), steps - 1 - k))
@@ -76,14 +76,30 @@ def grid(schedule: Schedule, steps: int, name: str = "trailing") -> tuple[int, .
     Raises:
         ValueError: The name is unknown, or `steps` is not between 1 and the number of timesteps.
     """
-    if name == "trailing":
-        return trailing(schedule, steps)
-    if name == "linspace":
-        return linspace(schedule, steps)
-    match = re.fullmatch(r"phi\^(\d+\.?\d*|\.\d+)", name)
-    if match is None:
-        raise ValueError(f"the timestep grid is {name!r}; expected trailing, linspace or phi^P, such as phi^1.5")
-    return phi_power(schedule, steps, float(match[1]))
+    check_grid(name)
+    if name in GRIDS:
+        return GRIDS[name](schedule, steps)
+    return phi_power(schedule, steps, float(name.removeprefix("phi^")))
+
+
+def check_grid(name: str) -> str:
+    """Return the name of a grid as it is.
+
+    Raises:
+        ValueError: There is no such grid.
+    """
+    if match := re.fullmatch(r"phi\^(\d+\.?\d*|\.\d+)", name):
+        _check_power(float(match[1]))
+    elif name not in GRIDS:
+        raise ValueError(
+            f"there is no timestep grid {name!r}; expected trailing, linspace or phi^P, such as phi^1.5"
+            + nearest(name, GRIDS)
+        )
+    return name
+
+
+GRIDS = {"trailing": trailing, "linspace": linspace}
+"""Grids without a parameter, by name."""
 
 
 def _check(schedule: Schedule, steps: int) -> None:
@@ -91,3 +107,8 @@ def _check(schedule: Schedule, steps: int) -> None:
         raise ValueError(
             f"steps is {steps}; expected 1 to {schedule.num_timesteps}, the number of timesteps in training"
         )
+
+
+def _check_power(power: float) -> None:
+    if not 0.0 < power < float("inf"):
+        raise ValueError(f"the power of phi is {power}; expected a positive number")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Ge, MinLen
+
+from fpdm.configuration import (
+    NonNegativeInt,
+    NonNegativeNumber,
+    PositiveInt,
+    PositiveNumber,
+    Seed,
+    Share,
+    configuration,
+    differences,
+    to_json,
+)
 from fpdm.data.config import DataConfig
 from fpdm.runs.progress import Progress
 
@@ -16,7 +27,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
-@dataclass(frozen=True)
+@configuration
 class AutoencoderShape:
     """A small `AutoencoderKL`.
 
@@ -34,16 +45,15 @@ class AutoencoderShape:
         ValueError: A field outside its range, or channels that do not divide into the groups.
     """
 
-    stage_channels: tuple[int, ...] = (16, 32, 64)
-    layers: int = 1
-    latent_channels: int = 4
-    groups: int = 1
+    stage_channels: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (16, 32, 64)
+    layers: PositiveInt = 1
+    latent_channels: PositiveInt = 4
+    groups: PositiveInt = 1
     attention: bool = False
-    pad: int = 0
+    pad: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        _check_integers(self, layers=1, latent_channels=1, groups=1, pad=0)
-        if not self.stage_channels or any(n < 1 or n % self.groups for n in self.stage_channels):
+        if any(n % self.groups for n in self.stage_channels):
             raise ValueError(
                 f"stage_channels is {self.stage_channels}; expected one number or more, each a multiple of groups "
                 f"({self.groups})"
@@ -99,7 +109,7 @@ class AutoencoderShape:
         )
 
 
-@dataclass(frozen=True)
+@configuration
 class AutoencoderTrainConfig:
     """How to train an autoencoder.
 
@@ -127,37 +137,23 @@ class AutoencoderTrainConfig:
         ValueError: A field outside its range.
     """
 
-    steps: int = 10_000
-    seconds: float = 0.0
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    warmup: int = 100
+    steps: NonNegativeInt = 10_000
+    seconds: NonNegativeNumber = 0.0
+    batch_size: PositiveInt = 32
+    learning_rate: PositiveNumber = 2e-3
+    warmup: NonNegativeInt = 100
     decay: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
+    weight_decay: NonNegativeNumber = 0.0
+    clip_norm: PositiveNumber = 1.0
+    ema_decay: Share = 0.999
     reconstruction: Literal["l1", "l2"] = "l2"
-    kl_weight: float = 1e-6
-    seed: int = 0
-    checkpoint_every: int = 500
-    keep: int = 2
-    log_every: int = 20
+    kl_weight: NonNegativeNumber = 1e-6
+    seed: Seed = 0
+    checkpoint_every: NonNegativeInt = 500
+    keep: Annotated[int, Ge(2)] = 2
+    log_every: PositiveInt = 20
 
     def __post_init__(self) -> None:
-        _check_integers(self, steps=0, batch_size=1, warmup=0, seed=0, checkpoint_every=0, keep=2, log_every=1)
-        for name in ("seconds", "learning_rate", "weight_decay", "clip_norm", "ema_decay", "kl_weight"):
-            value, positive = getattr(self, name), name in ("learning_rate", "clip_norm")
-            top = 1.0 if name == "ema_decay" else math.inf
-            if not (0.0 <= value < top) or (positive and value == 0.0):
-                least = "above 0" if positive else "of at least 0"
-                raise ValueError(
-                    f"{name} is {value}; expected a finite number {least}{'' if top == math.inf else ' and below 1'}"
-                )
-        for name, allowed in (("decay", ("cosine", "constant")), ("reconstruction", ("l1", "l2"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; expected an integer below 2^32")
         if not (self.steps or self.seconds):
             raise ValueError("steps and seconds are both 0; give one of them, or training never ends")
 
@@ -176,7 +172,7 @@ class AutoencoderTrainConfig:
         return self.learning_rate * rising * falling
 
 
-@dataclass(frozen=True)
+@configuration
 class AutoencoderRecipe:
     """A complete training of an autoencoder.
 
@@ -193,8 +189,8 @@ class AutoencoderRecipe:
     images: str
 
     def to_json(self) -> str:
-        """As JSON, every field."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        """Write the recipe as JSON, every field."""
+        return to_json(self)
 
     def changed(self, path: Path) -> list[str]:
         """What is another in the recipe that `to_json` wrote into this file, one "field: old -> new" each.
@@ -206,27 +202,7 @@ class AutoencoderRecipe:
         """
         free = {"train.checkpoint_every", "train.keep", "train.log_every", "data.source"}
         try:
-            before = _flat(json.loads(path.read_text(encoding="utf-8")))
+            before = json.loads(path.read_text(encoding="utf-8"))
+            return differences(before, json.loads(self.to_json()), free)
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
-        after = _flat(json.loads(self.to_json()))
-        return [
-            f"{key}: {before.get(key)} -> {value}"
-            for key, value in after.items()
-            if key not in free and before.get(key) != value
-        ]
-
-
-def _check_integers(config: object, **least: int) -> None:
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
-            raise ValueError(f"{name} is {value!r}; expected an integer of at least {bound}")
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        f"{group}.{key}" if isinstance(inner, dict) else group: value
-        for group, inner in values.items()
-        for key, value in (inner.items() if isinstance(inner, dict) else [("", inner)])
-    }
