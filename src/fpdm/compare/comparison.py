@@ -99,7 +99,8 @@ def compare(
         for one, budget, iterations in swept:
             bar.set_postfix_str(f"{one.name}, {budget} passes, {iterations} iterations")
             best = plans[one.name, budget]
-            plan = Plan(budget, iterations, best.sampler, best.grid, reuse=best.reuse, guidance=settings.guidance)
+            choices = {"sampler": best.sampler, "grid": best.grid, "reuse": best.reuse}
+            plan = Plan(budget, iterations, guidance=settings.guidance, **choices)
             sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
             bar.update()
     images = _images(results, samples, evaluator)

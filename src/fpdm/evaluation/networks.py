@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
+from fpdm.configuration import NonNegativeInt, PositiveInt, PositiveNumber, configuration
 from fpdm.data.images import ImageSet
 
 _MIN_STEPS, _MAX_EPOCHS = 100, 30
@@ -16,7 +19,7 @@ _CONTRAST = 0.03  # weight of the autoencoder's contrastive loss
 _TEMPERATURE = 0.2
 
 
-@dataclass(frozen=True)
+@configuration
 class ExtractorSettings:
     """An extractor's shape and training.
 
@@ -32,20 +35,12 @@ class ExtractorSettings:
         ValueError: A number below 1 (`batch_size`: below 2, `seed`: below 0), or a learning rate that is not positive.
     """
 
-    widths: tuple[int, ...] = (16, 32, 64)
-    stem_stride: int = 2
-    steps: int = 1500
-    batch_size: int = 128
-    learning_rate: float = 0.01
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.widths or min(*self.widths, self.stem_stride, self.steps) < 1:
-            raise ValueError(f"{self}: expected widths, stride and steps of at least 1")
-        if self.batch_size < 2 or self.seed < 0:
-            raise ValueError(f"{self}: expected a batch_size of at least 2 and a seed of at least 0")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number")
+    widths: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (16, 32, 64)
+    stem_stride: PositiveInt = 2
+    steps: PositiveInt = 1500
+    batch_size: Annotated[int, Ge(2)] = 128
+    learning_rate: PositiveNumber = 0.01
+    seed: NonNegativeInt = 0
 
     @classmethod
     def for_images(cls, train: ImageSet) -> ExtractorSettings:

@@ -113,7 +113,7 @@ def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
         "weights_sha256": run.weights,
         "autoencoder_sha256": run.autoencoder.sha256,
         "timesteps": list(sampler.timesteps),
-        "iterations": None if plan.allocation == "adaptive" else list(sampler.table),
+        "iterations": None if plan.adaptive else list(sampler.table),
         "unspent_passes": sampler.unspent,
     }
 
