@@ -61,9 +61,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("share", 1.0, "share is 1.0; expected a number of at least 0 and below 1"),
     ("least", 1, "least is 1; expected an integer of at least 2"),
     ("flag", 1, "flag is 1; expected true or false"),
-    ("kind", "wieghted", "kind is 'wieghted'; expected one of uniform, weighted, none; did you mean 'weighted'?"),
+    ("kind", "wieghted", "kind is 'wieghted'; expected one of uniform, weighted, none; did you mean weighted?"),
     ("kind", 1, "kind is 1; expected one of uniform, weighted, none"),
-    ("weights", (), "weights is (); expected a number of at least 0 each, one at least"),
+    ("weights", (), "weights is empty; expected at least one"),
     ("weights", (1.0, -2.0), "weights is -2.0; expected a number of at least 0"),
 ]
 
@@ -79,7 +79,7 @@ def test_a_wrong_value_is_told_in_one_line(field: str, value: Any, message: str)
     written = json.loads(json.dumps({"name": "a", "inner": {field: value}}))
     with pytest.raises(ValueError, match=r".") as read:
         from_values(Outer, written, "whole")
-    assert str(read.value) == message.replace("()", "[]")
+    assert str(read.value) == message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ is made; it refuses unknown keys, NaN and infinity for no dataclass; and its err
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import json
 import math
@@ -15,10 +14,12 @@ import typing
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
+
+from fpdm.errors import did_you_mean
 
 T = TypeVar("T")
 
@@ -109,12 +110,6 @@ def differences(old: Any, new: Any, ignored: Collection[str] = ()) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return "; did you mean ...?" with the known name nearest to `name`, or nothing if none is near."""
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     for key in keys:
@@ -134,15 +129,17 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
         name = part if isinstance(part, str) else name
     if first["type"] == "unexpected_keyword_argument":
         known = [field.name for field in dataclasses.fields(_bare(owner))]
-        return f"{parent} has an unknown key {name!r}{nearest(name, known)}"
+        return f"{parent} has an unknown key {name!r}{did_you_mean(repr(name), map(repr, known))}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{parent} lacks {name}; expected {_expected(hint)}"
     value = first["input"]
     if dataclasses.is_dataclass(_bare(hint)):
         return f"{name} is {type(value).__name__}; expected an object"
+    if isinstance(value, (tuple, list)) and not value:
+        return f"{name} is empty; expected at least one"
     finite = not isinstance(value, float) or math.isfinite(value)
     hints = typing.get_args(_bare(hint)) if typing.get_origin(_bare(hint)) is Literal else ()
-    near = nearest(value, hints) if isinstance(value, str) else ""
+    near = did_you_mean(value, hints) if isinstance(value, str) else ""
     return f"{name} is {value!r}; expected {_expected(hint) if finite else 'a finite number'}{near}"
 
 
@@ -168,8 +165,7 @@ def _expected(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
-        least = ", one at least" if any(isinstance(one, MinLen) for one in metadata) else ""
-        return f"{_expected(arguments[0])} each{least}"
+        return f"{_expected(arguments[0])} each"
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
     bounds = {Ge: ("of at least", "ge"), Gt: ("above", "gt"), Le: ("up to", "le"), Lt: ("below", "lt")}
     said = [f"{bounds[type(one)][0]} {getattr(one, bounds[type(one)][1])}" for one in metadata if type(one) in bounds]

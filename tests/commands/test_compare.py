@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fpdm import cli
 from fpdm.compare.settings import Settings
+from fpdm.sampling.plan import AllocationName
 from tests.commands.parsed import option_names, values
 
 
@@ -19,10 +20,11 @@ def made(*words: str) -> Settings:
 
 
 def another(value: Any) -> Any:
-    """Not this value, but one of its type; a sampler or grid of this name is not looked for here."""
+    """Not this value, but one of its type."""
     if isinstance(value, tuple):
         return tuple(map(another, value)) or (3,)
-    return {"choose": "never"}.get(value, "phi^2") if isinstance(value, str) else value * 2 + 12
+    names = {"choose": "never", "ddim": "unipc", **dict.fromkeys(get_args(AllocationName), "adaptive")}
+    return names.get(value, "phi^2") if isinstance(value, str) else value * 2 + 12
 
 
 @pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(Settings)])

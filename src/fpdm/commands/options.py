@@ -103,6 +103,7 @@ def _option(name: str, hint: Any, default: Any, text: str, group: Group | str, a
         shown = ("no", "yes")[default] if isinstance(default, bool) else default
         text += f" (default: {' '.join(map(str, default)) or 'none' if isinstance(default, tuple) else shown})"
     note = Parameter(alias=f"--{also}" if also else (), group=group, help=text, converter=_convert, **MANNERS)
+    hint = hint | None if default is None else hint  # cyclopts checks defaults where pydantic is there
     kind = inspect.Parameter.POSITIONAL_ONLY if group == "Arguments" else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, note])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from annotated_types import MinLen
+
 from fpdm.configuration import NonNegativeInt, PositiveInt, configuration
 
 DATASETS = ("digits", "fashion-mnist")
@@ -32,16 +34,12 @@ class DataConfig:
         ValueError: A field outside its range.
     """
 
-    source: Annotated[str, "digits, fashion-mnist or a folder of images"]
-    size: PositiveInt = 32
+    source: Annotated[str, MinLen(1), "digits, fashion-mnist or a folder of images"]
+    size: Annotated[PositiveInt, "1 or more pixels"] = 32
     channels: Annotated[Literal[1, 3], "3 (RGB) or 1 (grey)"] = 3
     conditional: bool = True
     flip: bool = False
     crop: Crop = "lanczos"
-
-    def __post_init__(self) -> None:
-        if not self.source:
-            raise ValueError(f"source is empty; expected {', '.join(DATASETS)} or a folder of images")
 
     @property
     def is_folder(self) -> bool:

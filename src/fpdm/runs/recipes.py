@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.data.config import DataConfig
 from fpdm.data.manifest import read_manifest
 from fpdm.diffusion.schedule import Schedule
+from fpdm.errors import did_you_mean
 from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.cost import model_cost
 from fpdm.runs.recipe import Recipe
@@ -181,8 +181,7 @@ def make_recipe(name: str, model: str = "fpdm", *, data: DataConfig | None = Non
         ValueError: No such recipe (the nearest is named) or model, or a value outside its range.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(RECIPES)}{hint}")
+        near = did_you_mean(name, RECIPES)
+        raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(RECIPES)}{near}")
     found = RECIPES[name](model, data)
     return replace(found, train=replace(found.train, **changes))  # type: ignore[arg-type]

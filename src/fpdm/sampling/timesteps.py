@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from fpdm.configuration import nearest
 from fpdm.diffusion.schedule import Schedule
+from fpdm.errors import did_you_mean
 
 
 def trailing(schedule: Schedule, steps: int) -> tuple[int, ...]:
@@ -92,8 +92,8 @@ def check_grid(name: str) -> str:
         _check_power(float(match[1]))
     elif name not in GRIDS:
         raise ValueError(
-            f"there is no timestep grid {name!r}; expected trailing, linspace or phi^P, such as phi^1.5"
-            + nearest(name, GRIDS)
+            f"the timestep grid is {name!r}; expected trailing, linspace or phi^P, such as phi^1.5"
+            + did_you_mean(name, GRIDS)
         )
     return name
 
