@@ -1,4 +1,4 @@
-"""What was read from a folder of images, for the terminal."""
+"""Summary of a folder of images, for the terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderSummary:
-    """What was read from a folder, and what was not.
+    """Summary of the images that were read from a folder, and of those that were not.
 
     Attributes:
         folder: The folder.

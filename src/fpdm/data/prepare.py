@@ -44,7 +44,7 @@ _USUAL_STD = (0.5, 2.0)
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What a shard holds, in a JSON file beside it. A shard is finished once its record exists.
+    """Record of a shard, in a JSON file beside it. A shard is finished once its record exists.
 
     Attributes:
         shard: The shard's file.

@@ -1,1 +1,1 @@
-"""Where images come from: named data sets, folders, tar shards, the hub."""
+"""Sources of images: named data sets, folders, tar shards and the hub."""
