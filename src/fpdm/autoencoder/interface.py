@@ -88,7 +88,7 @@ class Pixels(Autoencoder):
         return 0
 
     def encode(self, images: Tensor) -> Posterior:
-        return Posterior(images, torch.zeros_like(images))
+        return Posterior(images, torch.zeros_like(images))  # (B, C, H, W) each
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents

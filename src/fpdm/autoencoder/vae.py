@@ -22,7 +22,7 @@ from fpdm.autoencoder.config import OWN, AutoencoderConfig, Precision
 from fpdm.autoencoder.interface import BLACK, Autoencoder, Pixels, Posterior
 from fpdm.errors import RunError
 
-_PIXELS = 2**20  # at once, where nobody says how many; the decoder of Stable Diffusion takes about 10 kB for each
+_PIXELS = 2**20  # at once, by default; the decoder of Stable Diffusion takes about 10 kB for each
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -83,14 +83,14 @@ class VAE(Autoencoder):
     def encode(self, images: Tensor) -> Posterior:
         images = F.pad(images, [self.pad] * 4, value=BLACK)  # (B, C, H + 2p, W + 2p)
         parts = [self.model.encode(part).latent_dist for part in self._parts(images, 1)]  # type: ignore[operator]
-        mean = self._whole([part.mean for part in parts])  # (B, c, h, w)
-        std = self._whole([part.std for part in parts])  # (B, c, h, w)
+        mean = self._join([part.mean for part in parts])  # (B, c, h, w)
+        std = self._join([part.std for part in parts])  # (B, c, h, w)
         return Posterior((mean - self.shift.to(mean)) * self.scale.to(mean), std * self.scale.to(std))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         raw = latents / self.scale.to(latents) + self.shift.to(latents)  # (B, c, h, w)
-        images = self._whole([self.model.decode(part).sample for part in self._parts(raw, self.factor)])  # type: ignore[operator]
+        images = self._join([self.model.decode(part).sample for part in self._parts(raw, self.factor)])  # type: ignore[operator]
         return F.pad(images, [-self.pad] * 4)  # (B, C, H, W)
 
     def decoding_macs(self, latent: tuple[int, int, int]) -> int:
@@ -104,12 +104,12 @@ class VAE(Autoencoder):
         return self._macs[latent]
 
     def _parts(self, tensor: Tensor, factor: int) -> tuple[Tensor, ...]:
-        """Cut into batches; `factor` is how much larger an image's side is."""
+        """Split into batches; an image's sides are `factor` times those of `tensor`."""
         pixels = factor**2 * tensor[0, 0].numel()
         tensor = tensor.to(self.model.device, self.model.dtype)  # type: ignore[arg-type]
         return tensor.split(self.batch_size or max(1, _PIXELS // pixels))
 
-    def _whole(self, parts: list[Tensor]) -> Tensor:
+    def _join(self, parts: list[Tensor]) -> Tensor:
         whole = torch.cat(parts).float()
         if self.model.dtype != torch.float32 and not bool(whole.isfinite().all()):
             raise RunError(f"the autoencoder in {self.config.source} gives nan or inf in {self.model.dtype}; use fp32")
@@ -143,12 +143,12 @@ def load_autoencoder(
     return VAE(model, complete, batch_size=batch_size)
 
 
-# What networks raise at values of a config.json that make none: norm_num_groups of 0 is a division by zero.
+# What networks raise at impossible values in a config.json: norm_num_groups of 0 is a division by zero.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RuntimeError, SafetensorError)
 
 
 def _load_kl(source: str) -> torch.nn.Module:
-    from diffusers import AutoencoderKL  # heavy, and needed for latents alone
+    from diffusers import AutoencoderKL  # slow to import, and needed for latents only
 
     local = Path(source)
     folders = ["", "vae"]  # an autoencoder, or a pipeline that has one
