@@ -1,4 +1,4 @@
-"""Which autoencoder the latents of a model belong to."""
+"""Configuration of the autoencoder that a model's latents belong to."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from fpdm.autoencoder.interface import Autoencoder
 
 OWN = "fpdm.json"
-"""Beside an autoencoder's config.json: what `AutoencoderKL` has no word for, the padding."""
+"""File beside an autoencoder's config.json with the padding, which `AutoencoderKL` cannot express."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @configuration
 class AutoencoderConfig:
-    """Which autoencoder a model's latents are of.
+    """The autoencoder that a model's latents belong to.
 
     Attributes:
-        source: Name on the hub, or folder in the hub's layout, of an `AutoencoderKL`; empty for pixels.
-        sha256: `Autoencoder.sha256` of it; empty for whatever the source holds.
-        pad: Black pixels that each side of an image gets before it is encoded, and loses after it is decoded. None
-            takes what a folder says in its `fpdm.json`, as those of fpdm train-autoencoder do, and else 0.
+        source: Hub id, or folder in the hub's layout, of an `AutoencoderKL`; empty for pixels.
+        sha256: Expected `Autoencoder.sha256`; empty to accept any.
+        pad: Black pixels added to each side of an image before encoding, and removed after decoding. None reads the
+            number from the `fpdm.json` in the folder, which fpdm train-autoencoder writes, and is 0 without that file.
 
     Raises:
-        ValueError: A negative `pad`, or one without an autoencoder.
+        ValueError: `pad` is negative, or given without an autoencoder.
     """
 
     source: Annotated[str, "a name on the hub or a folder"] = ""
@@ -48,19 +48,19 @@ class AutoencoderConfig:
         batch_size: int = 0,
         tiling: bool = False,
     ) -> Autoencoder:
-        """Load it.
+        """Load the autoencoder.
 
         Args:
-            device: Where it is to work.
-            source: Where it is now, if it has moved since.
-            precision: What it computes in; images and latents are float32 outside of it.
-            batch_size: Images that go through it at once, 1 for least memory; 0 for as many as have 2^20 pixels, 16 of
-                256 x 256.
-            tiling: Cut images larger than those that it was trained on into overlapping tiles of that size: less
-                memory, and seams that can show.
+            device: Device to run on.
+            source: Hub id or folder, if it is no longer where `source` says.
+            precision: Precision of the network; images and latents are always float32.
+            batch_size: Images per call of the network, 1 for the least memory; 0 for as many as have 2^20 pixels (16 of
+                256 x 256).
+            tiling: Cut images larger than the training images into overlapping tiles, which needs less memory but can
+                show seams.
 
         Raises:
-            ValueError: It cannot be loaded, or is another than `sha256` says.
+            ValueError: The autoencoder cannot be loaded, or it is not the one that `sha256` says.
         """
         from fpdm.autoencoder.vae import load_autoencoder  # PyTorch: a configuration is read without it
 

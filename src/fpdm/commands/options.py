@@ -29,7 +29,7 @@ COMMON = {"json": "Print the result as JSON, and nothing else, on stdout.", "deb
 
 
 class Result(Protocol):
-    """What a command returns."""
+    """Interface of the result of a command."""
 
     def to_text(self) -> str:
         """Describe the result to people."""

@@ -1,4 +1,4 @@
-"""How a comparison is made, as a frozen configuration."""
+"""The settings of a comparison."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ ImageCount = Annotated[int, Ge(SHOWN)]
 
 @configuration
 class Settings:
-    """How runs are compared.
+    """How to compare runs.
 
     Attributes:
-        budgets: Block passes per image; DiT-XL spends 28 per step.
-        samplers: Each gets rows of its own: ddim, ddpm, second-order, dpmsolver++ or unipc.
-        iterations: Fixed-point iterations per step to choose from, where a model iterates.
-        reuse: Whether to start each solve from the last step's solution: choose, always or never.
+        budgets: Block passes per image. DiT-XL spends 28 per step.
+        samplers: Samplers, each with its own rows: ddim, ddpm, second-order, dpmsolver++ or unipc.
+        iterations: Fixed-point iterations per step to choose from; models without a fixed point ignore them.
+        reuse: Start each solve from the previous step's solution: always, never, or choose, which tries both.
         grids: Timestep grids to choose from: trailing, linspace or phi^P.
-        allocations: Of the iterations over the steps, to choose from: constant, increasing, decreasing or adaptive.
-        guidance: Scale of classifier-free guidance; 1 is none.
-        num_images: Generated images per row, at least 12: one number for all budgets, or one for each.
-        choosing_images: Images of each plan that is tried on the validation split.
-        sweep: Also draw the distance over these numbers of iterations: by the first sampler, with grid and reuse as
-            chosen and a constant allocation.
-        sweep_images: Images per row of the sweep.
-        batch_size: Images at once; changes nothing but speed and memory.
-        seed: Of the noise, the same for all models. Plans are chosen with another.
+        allocations: Allocations of the iterations to choose from: constant, increasing, decreasing or adaptive.
+        guidance: Scale of classifier-free guidance; 1 turns it off.
+        num_images: Number of images generated per row, at least 12: one number for all budgets, or one for each.
+        choosing_images: Number of images generated to try a plan on the validation split.
+        sweep: Also plot the distance over these numbers of iterations, with the first sampler, the chosen grid and
+            reuse, and a constant allocation.
+        sweep_images: Number of images per point of the sweep.
+        batch_size: Images generated at once; affects speed and memory only.
+        seed: Seed of the noise, which is the same for all models. Plans are chosen with another seed.
 
     Raises:
         ValueError: A number out of range, or nothing to choose from.
@@ -61,12 +61,12 @@ class Settings:
             )
 
     def images_at(self, budget: int) -> int:
-        """Generated images per row at this budget."""
+        """Return the number of images per row at this budget."""
         return self.num_images[self.budgets.index(budget) if len(self.num_images) > 1 else 0]
 
     @property
     def choices(self) -> Choices:
-        """What a plan is chosen from."""
+        """The alternatives that a plan is chosen from."""
         return Choices(self.iterations, _REUSE[self.reuse], self.grids, self.allocations)
 
 

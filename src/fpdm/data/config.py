@@ -1,4 +1,4 @@
-"""Which images a run is about, as a frozen configuration."""
+"""Configurations of images and of the cache of their latents."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ DATASETS = ("digits", "fashion-mnist")
 Crop = Literal["lanczos", "adm"]
 MANIFEST = "cache.json"
 UNKNOWN = "unknown"
-"""The source of a model that was imported: nobody said what it was trained on."""
+"""The source of imported models, whose training images are not known."""
 
 
 @configuration
 class DataConfig:
-    """Images to train on, and to be judged by.
+    """The images of a run, for training, validation and test.
 
     Attributes:
         source: "digits", "fashion-mnist", or the path of a folder of images or of a cache made by fpdm prepare.
-        size: Pixels a side that a folder's images are brought to.
-        channels: 3 (RGB) or 1 (grey), for a folder.
-        conditional: Learn the classes, where there are some; else the model knows none.
+        size: Height and width in pixels to which the images of a folder are resized.
+        channels: Number of colour channels of a folder's images: 3 (RGB) or 1 (grey).
+        conditional: Learn the classes, if there are any; otherwise the model is unconditional.
         flip: Mirror every training image left to right with probability one half.
-        crop: How a folder's images become squares: "lanczos" (the middle square, then Lanczos) or "adm" (halved by
-            averages while that is possible, then bicubic, then the middle square: as the images were made that
-            published reference statistics are of).
+        crop: How the images of a folder become squares: "lanczos" (the central square, resized by Lanczos) or "adm"
+            (box filters, then bicubic, then the central square, as in ADM; published reference statistics are made like
+            this).
 
     Raises:
         ValueError: A field outside its range.
@@ -43,24 +43,24 @@ class DataConfig:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the source is a folder, and no data set that comes by name."""
+        """Whether the source is a folder and not a data set that is given by name."""
         return self.source not in DATASETS
 
     @property
     def is_cache(self) -> bool:
-        """Whether the source is a folder that fpdm prepare has filled with latents."""
+        """Whether the source is a cache of latents, written by fpdm prepare."""
         return self.is_folder and (Path(self.source) / MANIFEST).is_file()
 
 
 @configuration
 class HubSettings:
-    """Which images of a hub data set.
+    """Which images of a data set on the hub to use.
 
     Attributes:
-        split: Which of its splits, as the hub calls it.
-        image_column: Where the images are (default: the only column of images).
-        label_column: Where the classes are (default: "label", if there is one, or the only column of classes).
-        streaming: Read it over the network, and keep no copy on this machine.
+        split: Name of the split on the hub.
+        image_column: Column with the images (default: the only column of images).
+        label_column: Column with the classes (default: "label" if there is one, otherwise the only column of classes).
+        streaming: Read the images over the network without keeping a copy on this machine.
     """
 
     split: str = "train"
@@ -71,17 +71,17 @@ class HubSettings:
 
 @configuration
 class CacheSettings:
-    """How latents are stored.
+    """How to store latents.
 
     Attributes:
-        flip: Store the latents of the mirrored images too, twice the bytes; training mirrors by --flip only then.
-        dtype: "float16" or "float32", twice the bytes. float16 rounds a latent by a 2048th of its size at most, a
-            twentieth of the least noise that the schedule adds to it.
-        shard_size: Images in a file. An interrupted preparation loses less than one shard for each process.
-        holdout: Number of images that are kept from training, as the validation split; always the same ones. By default
-            a folder is split as fpdm train splits it (of each class 60 % train, 15 % validation, 25 % test), so that
-            fpdm compare judges by images that were not trained on, and tar shards and hub data sets are all trained
-            on; 0 trains on all images of a folder too.
+        flip: Store the latents of the mirrored images too, which doubles the size; needed for training with --flip.
+        dtype: "float16", or "float32" with twice the size. float16 rounds a latent by at most 1/2048 of its value, a
+            twentieth of the smallest noise that the schedule adds.
+        shard_size: Images per file. An interrupted preparation loses less than one file per process.
+        holdout: Number of images to keep from training as the validation split, always the same ones. By default, a
+            folder is split as by fpdm train (60 % of each class train, 15 % validation, 25 % test), so that fpdm
+            compare uses images that were not trained on, and tar shards and hub data sets are used for training
+            entirely. 0 uses all images of a folder for training too.
 
     Raises:
         ValueError: A field outside its range.

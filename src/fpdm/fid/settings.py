@@ -15,21 +15,21 @@ NEIGHBOUR = 3  # its distance is a ball's radius in precision and recall
 
 @configuration
 class EvaluationSettings:
-    """What is drawn, and what it is measured by.
+    """Which images to generate, and how to measure them.
 
     Attributes:
-        num_images: Images to draw. FIDs are compared at equal numbers, by custom 50,000.
-        labels: "random" (a draw of each image's own, the custom) or "balanced" (all classes in turn).
-        seed: Image i and its label are a function of the seed and i alone.
-        extractor: Whose features: "inception", which makes it a FID, or a TorchScript file that makes (B, F) of
-            (B, 3, H, W) uint8. Such a file is a program; give one that you trust.
-        weights: Inception's weights in torch-fidelity's layout (default: downloaded once).
-        manifold_images: For precision and recall, images of each set at most; their values depend on it.
-        batch_size: Images at once in each process; changes nothing but speed, memory and rounding.
-        piece_size: Images that a process takes on at a time, and that are lost at most if it is killed.
+        num_images: Number of images to generate. FIDs are compared at equal numbers, usually 50,000.
+        labels: "random" (drawn for each image, the custom) or "balanced" (all classes in turn).
+        seed: Seed of the images. Image i and its label depend only on the seed and i.
+        extractor: Network that computes the features: "inception", which makes the result a FID, or a TorchScript file
+            that maps (B, 3, H, W) uint8 to (B, F). Such a file is a program; use only one that you trust.
+        weights: File with Inception's weights in the layout of torch-fidelity (default: downloaded once).
+        manifold_images: Maximum number of images of each set for precision and recall, whose values depend on it.
+        batch_size: Images per batch in each process; affects speed, memory and rounding only.
+        piece_size: Images per shard of the work; at most this many per process are lost if the command is killed.
         npz: Also write samples.npz (arr_0, uint8, N x H x W x 3) for ADM's evaluation suite.
-        keep: Keep features (with --npz images too), so that another reference takes no new samples; else they are
-            deleted at the end. 50,000 Inception features take 0.4 GB, 256 x 256 images 10 GB.
+        keep: Keep the features (and with --npz the images), so that another reference needs no new samples. 50,000
+            Inception features take 0.4 GB, images of 256 x 256 take 10 GB.
 
     Raises:
         ValueError: A number out of range, or unknown labels.
@@ -49,22 +49,23 @@ class EvaluationSettings:
 
 @configuration
 class ReferenceSettings:
-    """Which images become a reference, and by what features.
+    """Which images to make a reference from, and with which features.
 
     Attributes:
-        size: Pixels a side that a folder's images are brought to: that of the generated ones.
-        channels: 3 (RGB) or 1 (grey), for a folder.
-        crop: How a folder's images become squares: "lanczos" (the middle square, then Lanczos) or "adm" (as ADM makes
-            them, whose reference statistics are the published ones).
-        split: "all" images, or the "train", "validation" or "test" part that fpdm train would make of them.
-        extractor: Whose features: "inception", or a TorchScript file that makes (B, F) of (B, 3, H, W) uint8. Such a
-            file is a program; give one that you trust.
-        weights: Inception's weights in torch-fidelity's layout (default: downloaded once).
-        features: Images, spread over all, whose features are kept for KID, precision and recall; 0 for none. 10,000 of
-            Inception's take 80 MB.
-        batch_size: Images at once in each process.
-        piece_size: Images that a process takes on at a time, and that are lost at most if it is killed.
-        strict: An image that cannot be read is an error; else it is left out and named.
+        size: Height and width in pixels to which the images of a folder are resized; use that of the generated images.
+        channels: Number of colour channels of a folder's images: 3 (RGB) or 1 (grey).
+        crop: How the images of a folder become squares: "lanczos" (the central square, resized by Lanczos) or "adm"
+            (box filters, then bicubic, then the central square, as in ADM; published reference statistics are made like
+            this).
+        split: Images to use: "all", or the "train", "validation" or "test" split that fpdm train makes of them.
+        extractor: Network that computes the features: "inception", which makes the result a FID, or a TorchScript file
+            that maps (B, 3, H, W) uint8 to (B, F). Such a file is a program; use only one that you trust.
+        weights: File with Inception's weights in the layout of torch-fidelity (default: downloaded once).
+        features: Number of images, spread over all, whose features are kept for KID, precision and recall; 0 for none.
+            10,000 features of Inception take 80 MB.
+        batch_size: Images per batch in each process.
+        piece_size: Images per shard of the work; at most this many per process are lost if the command is killed.
+        strict: Stop at the first image that cannot be read, instead of skipping it.
 
     Raises:
         ValueError: A number out of range, or an unknown split.

@@ -1,4 +1,4 @@
-"""The shape of a transformer, as a frozen configuration, and its presets."""
+"""The architecture of a transformer, and its presets."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ CHECKPOINTABLE: tuple[str, ...] = get_args(Recomputed)
 
 @configuration
 class TransformerConfig:
-    """The shape of a `DiffusionTransformer`; the defaults are the paper's FPDM-XL/2 at 256 px.
+    """Architecture of a `DiffusionTransformer`; the defaults are the paper's FPDM-XL/2 at 256 pixels.
 
     Attributes:
         image_size: Height and width of the (latent) image.
-        in_channels: C of the (latent) image.
-        patch_size: Side of a patch; divides `image_size`.
-        width: D; divisible by `heads` and by 4.
-        heads: Attention heads.
-        pre_blocks: Explicit blocks before the middle.
-        post_blocks: Explicit blocks after it.
-        middle_kind: "fixed_point" (FPDM) or "stack" (DiT).
-        middle_blocks: Blocks of the stack, or of the fixed point's cell (1 in the paper).
-        repeats: How often a stack applies its blocks: above 1 for weights shared at a fixed depth.
-        injection: "mlp", the paper's, or "linear"; a stack has none.
-        num_classes: K; 0 for an unconditional model. Label K means "no class".
-        timestep_everywhere: Condition pre, post and head on the timestep too. The paper's FPDM does not (Sec. 3.2); a
-            DiT always has.
-        learn_variance: The head gives 2C channels, the second half for the variance (DiT).
-        mlp_ratio: Hidden width of a block's MLP over D.
-        frequency_shift: Of the timestep sinusoids; 0 in DiT's own code, 1 in diffusers'.
-        norm_eps: Of the blocks' layer norms.
-        mlp_norm_eps: Of those before the MLPs, where it differs, as in diffusers (1e-5); 0 for the same.
+        in_channels: Channels of the (latent) image.
+        patch_size: Height and width of a patch; must divide the image size.
+        width: Width of the hidden states; must be divisible by the number of heads and by 4.
+        heads: Number of attention heads.
+        pre_blocks: Number of blocks before the middle.
+        post_blocks: Number of blocks after the middle.
+        middle_kind: Middle of the network: "fixed_point" (FPDM) or "stack" (DiT).
+        middle_blocks: Number of blocks in the stack, or in the cell of the fixed point (1 in the paper).
+        repeats: Number of times that a stack applies its blocks; more than 1 shares weights at a fixed depth.
+        injection: Input injection of the fixed point: "mlp", the paper's, or "linear". A stack has none.
+        num_classes: Number of classes K; 0 for an unconditional model. Label K means "no class".
+        timestep_everywhere: Condition the pre and post blocks and the head on the timestep too. The paper's FPDM does
+            not (Sec. 3.2); a DiT always does.
+        learn_variance: Learn the variance too: the head returns twice as many channels, the second half for the
+            variance (DiT).
+        mlp_ratio: Hidden width of a block's MLP, relative to the width.
+        frequency_shift: Shift of the frequencies of the timestep embedding: 0 in DiT's own code, 1 in diffusers.
+        norm_eps: Epsilon of the layer norms in the blocks.
+        mlp_norm_eps: Epsilon of the layer norms before the MLPs, if it differs, as in diffusers (1e-5); 0 for the same.
 
     Raises:
         ValueError: A field outside its range.
@@ -104,14 +105,14 @@ _SMALL = {
 
 
 def preset(name: str) -> TransformerConfig:
-    """The shape with this name.
+    """Return the architecture with this name.
 
     Args:
-        name: "fpdm-xl/2", "dit-b/4", ... (sizes s, b, l, xl; patches 2, 4, 8, for 32 x 32 x 4 latents of 256 px and
-            1,000 classes), or "fpdm-digits", "dit-fashion", ... (16 tokens, 28 blocks).
+        name: "fpdm-xl/2", "dit-b/4" and so on (sizes s, b, l, xl; patches 2, 4, 8), for 32 x 32 x 4 latents of 256
+            pixels and 1,000 classes; or "fpdm-digits", "dit-fashion" and so on (16 tokens, 28 blocks).
 
     Raises:
-        ValueError: No such preset.
+        ValueError: The name is unknown.
     """
     match = re.fullmatch(r"(fpdm|dit)-(?:(s|b|l|xl)/([248])|(digits|fashion))", name.lower())
     if match is None:
@@ -129,15 +130,15 @@ def preset(name: str) -> TransformerConfig:
 
 
 def as_dit(shape: TransformerConfig, blocks: int, *, shared: bool = False) -> TransformerConfig:
-    """The DiT of `blocks` blocks with everything else as in `shape`: the baseline that differs in the middle only.
+    """Return the DiT baseline of an FPDM, which differs only in the middle and sees the timestep everywhere.
 
     Args:
-        shape: An FPDM's.
-        blocks: Depth, pre and post blocks included.
-        shared: One block between pre and post, applied as often as it takes.
+        shape: Architecture of the FPDM.
+        blocks: Depth of the DiT, including pre and post blocks.
+        shared: Share one block over the whole middle.
 
     Raises:
-        ValueError: Fewer blocks than `shape` has before and after its middle, or none to share.
+        ValueError: `blocks` is too small for the pre and post blocks, and one block to share.
     """
     inner = blocks - shape.pre_blocks - shape.post_blocks
     if inner < shared:

@@ -1,4 +1,4 @@
-"""The diffusion transformer: embed -> pre -> middle -> post -> head. FPDM and DiT are this one class."""
+"""The diffusion transformer, embed -> pre -> middle -> post -> head, which is both FPDM and DiT."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from fpdm.models.middle import INJECTIONS, BlockStack, FixedPointLayer
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the transformer returns.
+    """Output of the transformer.
 
     Attributes:
-        value: The prediction (v), (B, C, H, W).
-        variance: The raw variance channels o, (B, C, H, W), or None where the model learns none.
-        solution: The middle's solution, whose z (B, T, D) the next timestep may start from.
+        value: The predicted v or eps, (B, C, H, W).
+        variance: Raw variance channels o, (B, C, H, W); None if the model does not learn its variance.
+        solution: Solution of the middle, whose z (B, T, D) the next timestep may start from.
     """
 
     value: Tensor
@@ -46,7 +46,7 @@ def _with_fields(init: Callable[..., None]) -> Callable[..., None]:
 
 
 class DiffusionTransformer(ModelMixin, ConfigMixin):
-    """A diffusion transformer with a fixed point (FPDM) or a stack of blocks (DiT) in its middle.
+    """Diffusion transformer with a fixed point (FPDM) or a stack of blocks (DiT) in its middle.
 
     The arguments are the fields of `TransformerConfig`. `save_pretrained` and `from_pretrained` are diffusers'.
     """
@@ -86,28 +86,28 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_shape(cls, shape: TransformerConfig) -> DiffusionTransformer:
-        """The model of this shape, freshly initialised."""
+        """Create a newly initialised model of this architecture."""
         return cls(**asdict(shape))
 
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, *, solver: FixedPointSolver, z0: Tensor | None = None
     ) -> Prediction:
-        """Predict v (paper Eqs. 1 to 4).
+        """Predict v or eps (paper Eqs. 1 to 4).
 
         Args:
             x: Noisy (latent) images, (B, C, H, W).
             t: Timesteps, (B,).
-            y: Labels in 0..K, (B,), K meaning "no class"; None means that for all.
-            solver: `(f, z0) -> Solution`: `solve` with its arguments bound when sampling, a bound `Gradient` in
-                training. The model knows no policy.
-            z0: Where the fixed point starts, (B, T, D): the last timestep's solution, say. None starts from the pre
-                blocks' output.
+            y: Labels from 0 to K, (B,), where K means "no class"; None means "no class" for all.
+            solver: Function `(f, z0) -> Solution`: `solve` with bound arguments in sampling, a bound `Gradient` in
+                training.
+            z0: Initial iterate of the fixed point, (B, T, D), such as the previous timestep's solution. None starts
+                from the output of the pre blocks.
 
         Returns:
-            In the type of `x`, whatever the weights' type.
+            The prediction, in the dtype of `x`.
 
         Raises:
-            ValueError: `z0` has another shape than this batch's tokens.
+            ValueError: The shape of `z0` is not that of this batch's tokens.
         """
         if y is None:
             y = torch.full((x.shape[0],), self.shape.num_classes, device=x.device)  # (B,)
@@ -131,13 +131,13 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, side * p, side * p)  # (B, C, H, W)
 
     def checkpoint_activations(self, what: Literal["none", "blocks", "iterations", "all"]) -> None:
-        """Choose what the backward pass computes again instead of keeping: less memory for more time.
+        """Choose what the backward pass recomputes instead of storing it, which takes less memory and more time.
 
         Args:
-            what: Explicit blocks, iterations with gradient, both or neither. Gradients do not change.
+            what: The pre and post blocks, the iterations with gradient, both or neither. Gradients do not change.
 
         Raises:
-            ValueError: Another word.
+            ValueError: `what` is something else.
         """
         if what not in CHECKPOINTABLE:
             raise ValueError(f"what is {what!r}; expected one of {', '.join(CHECKPOINTABLE)}")
@@ -146,23 +146,23 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         self.middle.recompute(blocks=blocks, iterations=iterations)
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: object = None) -> None:
-        """Diffusers' name for `checkpoint_activations("all")`.
+        """Call `checkpoint_activations("all")`, under the name that diffusers uses.
 
         Raises:
-            ValueError: A function of another way to checkpoint is given; it is PyTorch's here.
+            ValueError: A checkpointing function is given; only that of PyTorch is supported.
         """
         if gradient_checkpointing_func is not None:
             raise ValueError(f"gradient_checkpointing_func is {gradient_checkpointing_func!r}; expected none")
         self.checkpoint_activations("all")
 
     def disable_gradient_checkpointing(self) -> None:
-        """Diffusers' name for `checkpoint_activations("none")`."""
+        """Call `checkpoint_activations("none")`, under the name that diffusers uses."""
         self.checkpoint_activations("none")
 
     def blocks(self) -> list[DiTBlock]:
-        """All blocks, each once, in the order in which they are applied."""
+        """Return all blocks, each once, in the order in which they are applied."""
         return [*self.pre, *self.middle.listed(), *self.post]
 
     def cost(self) -> ModelCost:
-        """Parameters and MACs by part, and block passes, per sample."""
+        """Count parameters and MACs by part, and block passes, per sample."""
         return model_cost(self.shape)

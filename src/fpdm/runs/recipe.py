@@ -1,4 +1,4 @@
-"""A recipe: everything that a training run is, in frozen dataclasses that JSON holds."""
+"""The recipe of a training run: its complete configuration, which is stored as JSON."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @configuration
 class Recipe:
-    """A complete training run.
+    """Complete configuration of a training run.
 
     Attributes:
-        name: What it is called in tables and pictures.
-        data: Which images.
-        model: The network's shape.
+        name: Name of the run in tables and pictures.
+        data: Images to train on.
+        model: Architecture of the network.
         train: How to train it.
-        schedule: The noise schedule.
-        autoencoder: Whose latents the network works on; by default none's, so pixels. It is taken from the data.
-        start: The weights to begin with.
+        schedule: Noise schedule.
+        autoencoder: Autoencoder of the latents that the network works on, read from the data; by default pixels.
+        start: Weights to start from.
 
     Raises:
-        ValueError: A weighting of the loss that is not for what the schedule says is predicted.
+        ValueError: The weighting of the loss does not fit what the network predicts.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Recipe:
         self.train.make_objective().check(self.schedule)
 
     def fitted(self, data: Examples) -> Recipe:
-        """With the model's image size, channels and number of classes, and the autoencoder, taken from the data.
+        """Return the recipe with the image size, channels, classes and autoencoder of the data.
 
         Raises:
             ValueError: The image size is not divisible by the patch size.

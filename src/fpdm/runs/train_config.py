@@ -1,4 +1,4 @@
-"""How to train, as a frozen configuration."""
+"""The configuration of diffusion training."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 @configuration
 class WarmStart:
-    """The weights that training begins with.
+    """The weights that training starts from.
 
     Attributes:
-        init_from: Begin with the weights of this run, imported model, or folder in the hub's layout (the averaged ones
-            of a run); by default all begin afresh. A model of the same parts gives all its weights. Of another, its
-            first and last blocks become the pre and post blocks, and those between become the middle; the injection
-            begins afresh, and the labels do where the number of classes differs. The outer blocks of a DiT know the
-            timestep: give --timestep-everywhere with it.
-        init_block: What the middle's block begins as: "mean" (of the blocks between first and last), or the number of
-            a block of that model, counted from 0. A middle of k blocks takes k means, or k blocks from that on.
-        init_sha256: Of the file with those weights; empty for whatever it holds.
+        init_from: Start with the (averaged) weights of this run, imported model, or folder in the hub's layout; by
+            default all weights are new. A model with the same parts provides all weights. From another model, the first
+            and last blocks become the pre and post blocks, and the blocks between them become the middle; the injection
+            is new, and so is the label embedding if the number of classes differs. The outer blocks of a DiT see the
+            timestep, so add --timestep-everywhere.
+        init_block: What the block of the middle starts as: "mean" (of the blocks between the first and the last), or
+            the number of a block of that model, from 0. A middle of k blocks uses k means, or k consecutive blocks.
+        init_sha256: SHA-256 of the file with those weights; empty to accept any.
 
     Raises:
-        ValueError: `init_block` is neither.
+        ValueError: `init_block` is neither "mean" nor a number, or given without `init_from`.
     """
 
     init_from: Annotated[str, "the path of a folder"] = ""
@@ -50,49 +50,52 @@ class WarmStart:
         if not (self.init_block == "mean" or self.init_block.isdecimal()):
             raise ValueError(f"init_block is {self.init_block!r}; expected 'mean' or the number of a block, from 0")
         if self.init_block != "mean" and not self.init_from:
-            raise ValueError(f"init_block is {self.init_block!r} without init_from; give the model to begin with too")
+            raise ValueError(f"init_block is {self.init_block!r} without init_from; give the model to start from too")
 
 
 @configuration
 class TrainConfig:
-    """How to train.
+    """How to train a diffusion model.
 
     Attributes:
-        steps: Optimiser steps; 0 for no limit.
-        seconds: Seconds of training steps on this machine; checkpoints, validation, samples and pauses are not counted.
-            0 for no limit.
-        macs: Multiply-accumulates of training, a backward pass counted as two forward ones; 0 for no limit. Gives two
-            models the same compute whatever the machine is doing meanwhile.
+        steps: Number of optimiser steps; 0 for no limit.
+        seconds: Seconds of training steps on this machine, without checkpoints, validation, samples and pauses; 0 for
+            no limit.
+        macs: Multiply-accumulates of training, where a backward pass counts as two forward passes; 0 for no limit. This
+            gives two models the same compute, whatever else the machine is doing.
         batch_size: Images per step, over all processes.
-        accumulate: Micro-batches that a process cuts its share of a step into: the same step up to rounding, in less
-            memory.
+        accumulate: Number of micro-batches per step and process. More of them need less memory for the same step, up to
+            rounding.
         learning_rate: Learning rate after the warm-up.
         warmup: Steps over which the learning rate rises linearly.
         decay: Last share of the training over which the learning rate falls linearly to zero; 0 keeps it constant.
-        weight_decay: AdamW's.
-        clip_norm: The gradient's norm is clipped to this.
-        ema_decay: Of the averaged weights, reached by diffusers' warm-up (1 + s) / (10 + s).
+        weight_decay: Weight decay of AdamW.
+        clip_norm: Maximum norm of the gradient; larger gradients are scaled down.
+        ema_decay: Decay of the averaged weights, reached by the warm-up of diffusers, (1 + s) / (10 + s).
         label_dropout: Share of labels replaced by "no class", for guidance.
-        gradient: Through the fixed point: "stochastic" (S-JFB), "jfb", "multistep", "unrolled" or "implicit". A stack
-            of blocks is differentiated as it is.
-        no_grad_iters: N, iterations without gradient at most.
-        grad_iters: M, iterations with gradient at most.
-        no_grad_weights: How likely each of 0..N is with "stochastic"; empty means alike.
-        grad_weights: How likely each of 1..M is with "stochastic"; empty means alike.
-        grad_into_start: Where no iteration is without gradient, let it flow into the iterations' start too. Not with
+        gradient: Gradient of the fixed point: "stochastic" (S-JFB), "jfb", "multistep", "unrolled" or "implicit". A
+            stack of blocks is always differentiated in full.
+        no_grad_iters: N, the maximum number of iterations without gradient.
+        grad_iters: M, the maximum number of iterations with gradient.
+        no_grad_weights: Relative probabilities of 0 to N iterations without gradient in "stochastic"; empty for equal
+            ones.
+        grad_weights: Relative probabilities of 1 to M iterations with gradient in "stochastic"; empty for equal ones.
+        grad_into_start: Let the gradient flow into the start if no iteration is without gradient. Not possible with
             "implicit".
-        weighting: Of the loss: "uniform", "min_snr" or "authors".
-        mixed_precision: "no", "bf16" or "fp16".
-        activation_checkpointing: What the backward pass computes again instead of keeping it: "blocks" (the explicit
-            ones), "iterations" (those with gradient), "all" or "none". The same step in less memory and more time,
-            which macs does not count.
-        seed: Everything random is a function of it.
-        checkpoint_every: Steps between checkpoints; 0 saves at the end only.
-        keep: Checkpoints kept, at least 2.
-        log_every: Steps between rows of metrics.jsonl.
-        validate_every: Steps between measurements of the validation loss, also made at the end; 0 for none.
-        sample_every: Steps between pictures of samples, also made at the end; 0 for none.
-        tracker: "tensorboard", "wandb", "trackio" or "none": where figures and pictures go besides the run's folder.
+        weighting: Weighting of the loss over timesteps: "uniform", "min_snr" or "authors".
+        mixed_precision: Precision of the network during training: "no" (float32), "bf16" or "fp16".
+        activation_checkpointing: What the backward pass recomputes instead of storing it: "blocks" (the pre and post
+            blocks), "iterations" (those with gradient), "all" or "none". The step is the same with less memory and more
+            time, which `macs` does not count.
+        seed: Seed of the run. Everything random is a function of it.
+        checkpoint_every: Steps between two checkpoints; 0 saves only at the end.
+        keep: Number of checkpoints to keep, at least 2.
+        log_every: Steps between two rows of metrics.jsonl.
+        validate_every: Steps between measurements of the validation loss, which is also measured at the end; 0 for
+            none.
+        sample_every: Steps between pictures of samples, which are also made at the end; 0 for none.
+        tracker: Where metrics and pictures go in addition to the folder of the run: "tensorboard", "wandb", "trackio"
+            or "none".
 
     Raises:
         ValueError: A field outside its range.
@@ -149,10 +152,10 @@ class TrainConfig:
                 )
 
     def micro_batch(self, processes: int) -> int:
-        """Images that each of so many processes has in memory at once.
+        """Return the number of images that each process has in memory at once.
 
         Raises:
-            ValueError: The batch does not divide among them.
+            ValueError: The batch size is not divisible by `processes` x `accumulate`.
         """
         parts = processes * self.accumulate
         if self.batch_size % parts:
@@ -163,7 +166,7 @@ class TrainConfig:
         return self.batch_size // parts
 
     def make_gradient(self) -> Gradient:
-        """The way to differentiate through the fixed point."""
+        """Create the gradient of the fixed point."""
         from fpdm.fixed_point.gradients import Implicit, JacobianFree, jfb, multistep_jfb, unrolled  # imports PyTorch
 
         if self.gradient == "implicit":
@@ -178,16 +181,16 @@ class TrainConfig:
         return dataclasses.replace(makers[self.gradient](), into_start=self.grad_into_start)
 
     def make_objective(self) -> Objective:
-        """The loss."""
+        """Create the objective."""
         return Objective(self.weighting)
 
     def share_done(self, progress: Progress) -> float:
-        """Share of the training that is done, by the limit that is nearest; 1 or more at the end."""
+        """Return the share of the training that is done, by the nearest limit; 1 or more at the end."""
         limits = ((self.steps, progress.step), (self.seconds, progress.seconds), (self.macs, progress.macs))
         return max(spent / limit for limit, spent in limits if limit)
 
     def rate(self, progress: Progress) -> float:
-        """Learning rate of the step that follows `progress`."""
+        """Return the learning rate of the step that follows `progress`."""
         rising = min(1.0, (progress.step + 1) / max(self.warmup, 1))
         left = max(1.0 - self.share_done(progress), 0.0)
         return self.learning_rate * rising * (min(1.0, left / self.decay) if self.decay else 1.0)

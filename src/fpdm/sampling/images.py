@@ -169,7 +169,7 @@ def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class SamplingCost:
-    """What drawing some images took, all of them together.
+    """Total cost of drawing some images.
 
     Attributes:
         images: Number of images.

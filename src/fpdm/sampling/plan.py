@@ -26,7 +26,7 @@ class Plan:
         budget: Block passes per sample (paper Sec. 4.2).
         iterations: Fixed-point iterations per step, which determine how many steps the budget affords; 0 for 5, or
             for the only number that the model allows.
-        sampler: "ddim", "ddpm", "second-order", "dpmsolver++" or "unipc".
+        sampler: Sampling method: "ddim", "ddpm", "second-order", "dpmsolver++" or "unipc".
         grid: Timestep grid: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
         allocation: How iterations are divided over the steps: "constant", "increasing", "decreasing" or "adaptive".
         reuse: Start each solve from the previous step's solution.

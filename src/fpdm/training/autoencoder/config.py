@@ -1,4 +1,4 @@
-"""What the training of an autoencoder is, in frozen dataclasses that JSON holds."""
+"""Configurations of an autoencoder and its training."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @configuration
 class AutoencoderShape:
-    """A small `AutoencoderKL`.
+    """Shape of a small `AutoencoderKL`.
 
     Attributes:
-        stage_channels: Channels of each stage, the finest first. Each stage halves the sides of the one before, so n
-            stages are a factor of 2^(n - 1). Most of the compute is in the finest two.
-        layers: Residual blocks in a stage of the encoder; in one of the decoder there is one more.
+        stage_channels: Channels of each stage, finest first. Every stage halves height and width, so n stages reduce
+            them by a factor of 2^(n - 1). Most of the compute is in the finest two.
+        layers: Residual blocks per stage of the encoder; a stage of the decoder has one more.
         latent_channels: Channels of the latents.
-        groups: Of group normalisation. Few of them leave more of the images' brightness for the layers to see.
-        attention: Self-attention at the coarsest resolution.
-        pad: Black pixels that each side of an image gets first, for sides that the factor does not divide. The saved
+        groups: Groups of the group normalisation. With few groups, the layers see more of an image's brightness.
+        attention: Use self-attention at the coarsest resolution.
+        pad: Black pixels added to each side of an image, for sizes that the factor does not divide. The saved
             autoencoder pads by itself.
 
     Raises:
@@ -61,14 +61,14 @@ class AutoencoderShape:
 
     @property
     def factor(self) -> int:
-        """How much smaller a latent's side is than an image's."""
+        """Factor by which height and width of a latent are smaller than those of an image."""
         return 2 ** (len(self.stage_channels) - 1)
 
     def latent_shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(c, h, w) of the latents of images (C, H, W).
+        """Return the shape (c, h, w) of the latents of images (C, H, W).
 
         Raises:
-            ValueError: The padded sides are not divisible by the factor.
+            ValueError: The padded height or width is not divisible by the factor.
         """
         sides = [side + 2 * self.pad for side in image[1:]]
         if any(side % self.factor for side in sides):
@@ -84,12 +84,12 @@ class AutoencoderShape:
         return self.latent_channels, sides[0] // self.factor, sides[1] // self.factor
 
     def build(self, image: tuple[int, int, int]) -> AutoencoderKL:
-        """The network for images (C, H, W), its weights drawn from PyTorch's random numbers.
+        """Create the network for images (C, H, W), with weights from PyTorch's random numbers.
 
         Raises:
-            ValueError: As `latent_shape`.
+            ValueError: The padded height or width is not divisible by the factor.
         """
-        from diffusers import AutoencoderKL  # heavy, and needed for autoencoders alone
+        from diffusers import AutoencoderKL  # slow to import, and only needed here
 
         self.latent_shape(image)
         channels, height, width = image
@@ -114,24 +114,24 @@ class AutoencoderTrainConfig:
     """How to train an autoencoder.
 
     Attributes:
-        steps: Optimiser steps; 0 for no limit.
-        seconds: Seconds of training steps on this machine; checkpoints and pauses are not counted. 0 for no limit.
+        steps: Number of optimiser steps; 0 for no limit.
+        seconds: Seconds of training steps on this machine, without checkpoints and pauses; 0 for no limit.
         batch_size: Images per step.
-        learning_rate: After the warm-up.
+        learning_rate: Learning rate after the warm-up.
         warmup: Steps over which the learning rate rises linearly.
-        decay: What the learning rate does afterwards: "cosine" falls to 0 at the end, "constant" stays.
-        weight_decay: AdamW's.
-        clip_norm: The gradient's norm is clipped to this.
-        ema_decay: Of the averaged weights, which are the ones that are kept; reached by diffusers' warm-up
-            (1 + s) / (10 + s).
-        reconstruction: The error between image and reconstruction: "l1" or "l2".
-        kl_weight: Of the KL divergence, as in latent diffusion (Rombach et al. 2022): of its sum over an image's
-            latents, beside the sum of the error over the image's pixels and channels. Both are divided by the number
-            of those, so that the loss is the mean error at weight 0. Pixels live in [-1, 1].
-        seed: Everything random is a function of it.
-        checkpoint_every: Steps between checkpoints; 0 saves at the end only.
-        keep: Checkpoints kept, at least 2.
-        log_every: Steps between rows of metrics.jsonl.
+        decay: Learning rate after the warm-up: "cosine" falls to 0 at the end, "constant" does not change.
+        weight_decay: Weight decay of AdamW.
+        clip_norm: Maximum norm of the gradient; larger gradients are scaled down.
+        ema_decay: Decay of the averaged weights, which are the ones saved; reached by the warm-up of diffusers, (1 + s)
+            / (10 + s).
+        reconstruction: Error between an image and its reconstruction: "l1" or "l2".
+        kl_weight: Weight of the KL divergence, summed over the latents of an image, against the error, summed over its
+            pixels and channels (Rombach et al. 2022). Both sums are divided by the number of pixels and channels, whose
+            values are in [-1, 1].
+        seed: Seed of the run. Everything random is a function of it.
+        checkpoint_every: Steps between two checkpoints; 0 saves only at the end.
+        keep: Number of checkpoints to keep, at least 2.
+        log_every: Steps between two rows of metrics.jsonl.
 
     Raises:
         ValueError: A field outside its range.
@@ -158,13 +158,13 @@ class AutoencoderTrainConfig:
             raise ValueError("steps and seconds are both 0; give one of them, or training never ends")
 
     def share_done(self, progress: Progress) -> float:
-        """Return the share of the training that is done, by the limit that is nearest; 1 or more at the end."""
+        """Return the share of the training that is done, by the nearest limit; 1 or more at the end."""
         shares = [progress.step / self.steps] if self.steps else []
         shares += [progress.seconds / self.seconds] if self.seconds else []
         return max(shares)
 
     def rate(self, progress: Progress) -> float:
-        """The learning rate of the step to come."""
+        """Return the learning rate of the step that follows `progress`."""
         rising = min(1.0, (progress.step + 1) / max(self.warmup, 1))
         falling = (
             0.5 * (1.0 + math.cos(math.pi * min(self.share_done(progress), 1.0))) if self.decay == "cosine" else 1.0
@@ -174,11 +174,11 @@ class AutoencoderTrainConfig:
 
 @configuration
 class AutoencoderRecipe:
-    """A complete training of an autoencoder.
+    """Complete configuration of an autoencoder's training.
 
     Attributes:
-        data: Which images.
-        shape: The network.
+        data: Images to train on.
+        shape: Shape of the network.
         train: How to train it.
         images: `Dataset.sha256` of the images.
     """
@@ -193,12 +193,12 @@ class AutoencoderRecipe:
         return to_json(self)
 
     def changed(self, path: Path) -> list[str]:
-        """What is another in the recipe that `to_json` wrote into this file, one "field: old -> new" each.
+        """List the differences to the recipe in this file, as "field: old -> new".
 
-        How often to save and to log may change, and where the images are, whose hash says that they are the same.
+        How often to save and to log may change, and so may the path of the images, whose hash is compared instead.
 
         Raises:
-            ValueError: The file is no recipe.
+            ValueError: The file is not a recipe.
         """
         free = {"train.checkpoint_every", "train.keep", "train.log_every", "data.source"}
         try:
