@@ -26,7 +26,6 @@ from fpdm.data.dataset import Examples, mirrored
 from fpdm.data.manifest import Manifest, Shard, read_manifest
 from fpdm.data.splits import SPLITS
 from fpdm.files import sha256_of
-from fpdm.processes import local_processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +105,8 @@ def open_cache(folder: Path | str, *, verify: bool = True) -> tuple[Manifest, di
     for shard in shards:  # cheap, so first and by every process
         _check_length(folder, shard)
     if verify:
+        from fpdm.processes import local_processes  # imports accelerate, which reading a run does not need
+
         rank, processes = local_processes()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             own = shards[rank::processes]
