@@ -83,23 +83,8 @@ def test_a_root_is_for_named_data(photos: Path) -> None:
         load_dataset(DataConfig(str(photos)), root=photos)
 
 
-@pytest.mark.parametrize(("size", "patch"), [(32, 4), (64, 8), (28, 4), (8, 1), (7, 1), (100, 10)])
-def test_the_folder_recipe_fits_any_size_with_about_64_tokens(size: int, patch: int) -> None:
-    found = make_recipe("folder", data=DataConfig("photos", size=size, channels=1))
-    assert found.model.patch_size == patch
-    assert (found.model.image_size, found.model.in_channels) == (size, 1)
-    assert Path(found.data.source).is_absolute()
-
-
 def test_a_recipe_is_fitted_to_its_images(photos: Path) -> None:
     config = DataConfig(str(photos), size=16)
     fitted = make_recipe("folder", "dit-4", data=config).fitted(load_dataset(config).splits.train)
     assert (fitted.model.num_classes, fitted.model.image_size, fitted.model.in_channels) == (2, 16, 3)
     assert make_recipe("digits").fitted(load("digits", "train")) == make_recipe("digits")
-
-
-def test_the_folder_recipe_needs_a_folder() -> None:
-    with pytest.raises(ValueError, match="needs a folder"):
-        make_recipe("folder")
-    with pytest.raises(ValueError, match="needs a folder"):
-        make_recipe("folder", data=DataConfig("digits"))

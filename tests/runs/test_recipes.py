@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -65,13 +66,6 @@ def test_fpdm_everywhere_is_an_fpdm_whose_outer_blocks_see_the_timestep() -> Non
     assert fpdm == everywhere
 
 
-@pytest.mark.parametrize(("size", "patch"), [(8, 1), (28, 4), (32, 4), (64, 8), (60, 6), (256, 32)])
-def test_a_folder_has_about_8_by_8_tokens_whatever_its_size(size: int, patch: int) -> None:
-    made = make_recipe("folder", data=DataConfig("photos", size=size, channels=3))
-    assert (made.model.image_size, made.model.in_channels, made.model.patch_size) == (size, 3, patch)
-    assert made.name == "fpdm-photos"
-
-
 @pytest.mark.parametrize("name", ["imagenet-256", "celebahq-256", "ffhq-256", "lsun-church-256"])
 def test_full_size_recipes_are_the_papers(name: str) -> None:
     """Sec. 4.1."""
@@ -98,9 +92,23 @@ def test_fields_of_the_training_may_be_changed() -> None:
         ("digits", "unet", "there is no model 'unet'; expected fpdm, "),
         ("digits", "dit-", "there is no model 'dit-'"),
         ("digits", "dit-1", "a DiT of 1 blocks is too shallow"),
-        ("folder", "fpdm", "the recipe folder needs a folder of images"),
     ],
 )
 def test_names_that_stand_for_nothing(name: str, model: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make_recipe(name, model)
+
+
+@pytest.mark.parametrize(("size", "patch"), [(32, 4), (64, 8), (28, 4), (8, 1), (7, 1), (100, 10)])
+def test_the_folder_recipe_fits_any_size_with_about_64_tokens(size: int, patch: int) -> None:
+    found = make_recipe("folder", data=DataConfig("photos", size=size, channels=1))
+    assert found.model.patch_size == patch
+    assert (found.model.image_size, found.model.in_channels) == (size, 1)
+    assert Path(found.data.source).is_absolute()
+
+
+def test_the_folder_recipe_needs_a_folder() -> None:
+    with pytest.raises(ValueError, match="needs a folder"):
+        make_recipe("folder")
+    with pytest.raises(ValueError, match="needs a folder"):
+        make_recipe("folder", data=DataConfig("digits"))

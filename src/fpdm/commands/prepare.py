@@ -67,7 +67,7 @@ def prepare(
     device = device or str(default_device())
     if device == "cuda":
         device = f"cuda:{local_processes()[0]}"
-    source = str(Path(autoencoder).resolve()) if Path(autoencoder).exists() else autoencoder
+    source = str(Path(autoencoder).resolve()) if autoencoder and Path(autoencoder).exists() else autoencoder
     encoder = AutoencoderConfig(source, pad=pad).load(device_of(device))
     if not isinstance(encoder, VAE):
         raise ValueError("--autoencoder is empty; expected a hub id or a folder")

@@ -8,36 +8,17 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from fpdm.data import loading
-from fpdm.data.folder_summary import ClassCount, Span
+from fpdm.data.folder_summary import Span
 from fpdm.data.images import ImageSet
 from fpdm.data.loading import load_folder
 from fpdm.data.sources.folder import scan
-from fpdm.data.sources.named import load
-from fpdm.data.sources.source import Skipped, write_skipped
-from fpdm.data.splits import split_folder
+from tests.data.image_files import NOISE, ODD, plain, put
 
 RANDOM = np.random.default_rng(3)
-NOISE = RANDOM.integers(0, 256, (6, 6, 3), dtype=np.uint8)  # (H, W, 3)
 GREY = (16, 80, 200)  # a background that no image has
-
-
-def put(path, image=None, **options):
-    """Write an array or an image under this name; by default noise of 6 x 6."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = NOISE if image is None else image
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    image.save(path, **options)
-    return path
-
-
-def plain(value, height=4, width=4):
-    return np.full((height, width, 3), value, dtype=np.uint8)  # (H, W, 3)
 
 
 def values(loaded):
@@ -386,9 +367,6 @@ def test_damaged_exif_data_do_not_cost_the_image(tmp_path, recwarn):
 # Names
 
 
-ODD = ["-rf.png", "a\nb.png", "a\\nb.png", "tab\tand \u2028.png", "ünï 猫.png", os.fsdecode(b"\xff\xfe.png")]
-
-
 def test_names_of_any_kind_are_read(tmp_path):
     for value, name in enumerate(sorted(ODD)):
         put(tmp_path / name / name, plain(value))
@@ -398,22 +376,6 @@ def test_names_of_any_kind_are_read(tmp_path):
     text = loaded.summary.to_text()
     assert len(text.splitlines()) == len(text.split("\n")) == 4
     text.encode()
-
-
-def test_the_list_of_skipped_files_has_a_line_for_each(tmp_path):
-    for name in ODD:
-        (tmp_path / "set" / name).mkdir(parents=True)
-        (tmp_path / "set" / name / "text.png").write_text("no image")
-    put(tmp_path / "set" / "good" / "1.png")
-    summary = load_folder(tmp_path / "set", 4).summary
-    write_skipped(summary.skipped, tmp_path / "skipped.txt")
-    lines = (tmp_path / "skipped.txt").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == len(ODD)
-    written = [line.split("\t")[0] for line in lines]
-    assert "ünï 猫.png/text.png" in written
-    plain_names = [name.encode("latin-1", "backslashreplace").decode("unicode_escape") for name in written]
-    assert plain_names == sorted(f"{name}/text.png" for name in ODD)
-    assert {line.split("\t")[1] for line in lines} == {"not an image in a format that can be read"}
 
 
 # Workers, limits, summary
@@ -441,34 +403,6 @@ def test_the_number_of_workers_does_not_matter(mixed):
     for workers in (1, 7):
         with pytest.raises(ValueError, match=r"class 0/12\.png"):
             load_folder(mixed, 8, workers=workers, strict=True)
-
-
-def test_the_sizes_are_counted_and_the_text_says_it_all(tmp_path):
-    root = tmp_path / "set"
-    for place, (height, width) in enumerate([(3, 9), (8, 4), (6, 5), (7, 6)]):
-        put(root / ("cats" if place else "dogs") / f"{place}.png", plain(place, height, width))
-    (root / "owls").mkdir()
-    (root / "cats" / "list.csv").touch()
-    for place in range(7):
-        (root / "cats" / f"{place}.jpg").touch()
-    summary = load_folder(root, 4).summary
-    assert summary.width == Span(4, 5.5, 9)
-    assert summary.height == Span(3, 6.5, 8)
-    assert summary.enlarged == 1
-    assert summary.classes == (ClassCount("cats", 3), ClassCount("dogs", 1))
-    assert summary.skipped[0] == Skipped(summary.skipped[0].path, "empty (0 bytes)")
-    assert summary.to_text().split("\n") == [
-        f"{root}: 4 images, 4 x 4 RGB",
-        "  classes   2: 0 cats (3), 1 dogs (1)",
-        "  empty     1 class folder without a usable image, left out: owls",
-        "  width     4 to 9 pixels, median 5.5",
-        "  height    3 to 8 pixels, median 6.5",
-        "  enlarged  1 image with a side below 4 pixels",
-        "  others    1 file with an ending that is not an image's",
-        "  skipped   7",
-        *(f"    cats/{place}.jpg: empty (0 bytes)" for place in range(5)),
-        "    and 2 more",
-    ]
 
 
 def test_folders_without_images_are_refused(tmp_path):
@@ -514,54 +448,3 @@ def test_an_argument_that_makes_no_sense_is_refused(tmp_path, changes, message):
     put(tmp_path / "x.png")
     with pytest.raises(ValueError, match=message):
         load_folder(tmp_path, **({"size": 4} | changes))
-
-
-# Splits
-
-
-def counted(counts, num_classes):
-    """Images whose pixels are their places, the classes in turns."""
-    labels = torch.tensor([label for turn in range(max(counts)) for label, n in enumerate(counts) if turn < n])
-    places = torch.arange(len(labels))
-    images = torch.stack([places // 256, places % 256], dim=1).to(torch.uint8)[:, None, None]  # (N, 1, 1, 2)
-    return ImageSet("x", images, labels, num_classes)
-
-
-def places(data):
-    values = data.images[:, 0, 0].int()  # (N, 2)
-    return (values[:, 0] * 256 + values[:, 1]).tolist()
-
-
-@given(st.lists(st.integers(3, 60), min_size=1, max_size=6))
-def test_each_class_is_split_alike_and_no_part_goes_without(counts):
-    data = counted(counts, len(counts) if len(counts) > 1 else 0)
-    splits = split_folder(data)
-    parts = [splits.train, splits.validation, splits.test]
-    assert sorted(place for part in parts for place in places(part)) == list(range(len(data)))
-    for part, share in zip(parts, (0.60, 0.15, 0.25), strict=True):
-        assert part.num_classes == data.num_classes
-        assert torch.equal(part.labels, data.labels[places(part)])
-        of_class = part.labels.bincount(minlength=len(counts)).numpy()  # (K,)
-        assert of_class.min() >= 1
-        assert np.abs(of_class - share * np.array(counts)).max() <= 1.0
-
-
-def test_the_digits_are_split_by_the_same_rule():
-    original = load_digits()
-    images = np.floor(original.images * 255 / 16 + 0.5).astype(np.uint8)[:, None]  # (N, 1, H, W)
-    splits = split_folder(ImageSet("all", torch.from_numpy(images), torch.from_numpy(original.target), 10))
-    for name in ("train", "validation", "test"):
-        assert torch.equal(getattr(splits, name).images, load("digits", name).images)
-
-
-@pytest.mark.parametrize(
-    ("counts", "num_classes", "message"),
-    [
-        ([5, 2], 2, "class 1 of 'x' has 2 images; expected 3 or more, .* or remove the class"),
-        ([5], 2, "class 1 of 'x' has 0 images"),
-        ([1], 0, "'x' has 1 image; expected 3 or more, one each for train, validation, test; add images$"),
-    ],
-)
-def test_a_split_says_how_many_images_it_needs(counts, num_classes, message):
-    with pytest.raises(ValueError, match=message):
-        split_folder(counted(counts, num_classes))

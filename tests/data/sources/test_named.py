@@ -5,7 +5,6 @@ import functools
 import gzip
 import hashlib
 import http.server
-import struct
 import threading
 from pathlib import Path
 
@@ -16,18 +15,13 @@ import torchvision.datasets
 from sklearn.datasets import load_digits
 
 from fpdm.data.sources import named as sources
-from fpdm.data.sources.idx import read_idx
 from fpdm.data.sources.named import load
 from fpdm.files import cache_folder
+from tests.data.sources.idx_files import idx
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 needs_debian = pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's dataset-fashion-mnist is not installed")
-
-
-def idx(values):
-    """An array of bytes as the format's description has it."""
-    return bytes([0, 0, 8, values.ndim]) + b"".join(struct.pack(">I", size) for size in values.shape) + values.tobytes()
 
 
 def numbered(n):
@@ -164,41 +158,6 @@ def test_a_folder_without_the_files_is_named(tmp_path):
     (tmp_path / NAMES[0]).write_bytes(b"")
     with pytest.raises(ValueError, match=f"{tmp_path} has no {NAMES[1]} and no {NAMES[2]}"):
         load("fashion-mnist", "train", root=tmp_path)
-
-
-WHOLE = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
-
-
-def test_an_idx_file_is_read_as_it_was_written(tmp_path):
-    (tmp_path / "f").write_bytes(WHOLE)
-    (tmp_path / "f.gz").write_bytes(gzip.compress(WHOLE))
-    for name in ("f", "f.gz"):
-        np.testing.assert_array_equal(read_idx(tmp_path / name, 3), np.arange(24).reshape(2, 3, 4))
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("f", WHOLE[:-1], "truncated: 23 bytes of values, where its header says 2 x 3 x 4 = 24"),
-        ("f", WHOLE + b"x", "too long: 25 bytes"),
-        ("f", WHOLE[:15], "truncated: 15 bytes, where its header alone has 16"),
-        ("f", b"", "truncated: 0 bytes"),
-        ("f", idx(np.zeros(20, np.uint8)), "starts with 00 00 08 01; expected 00 00 08 03"),
-        ("f", b"\x89PNG" + WHOLE, "starts with 89 50 4e 47"),
-        ("f", b"\0\0\x08\x03" + b"\xff" * 12, "truncated: 0 bytes of values"),
-        ("f.gz", gzip.compress(WHOLE)[:-9], "cannot be read"),
-        ("f.gz", gzip.compress(WHOLE)[:10] + b"\xff" * 20, "cannot be read"),
-        ("f.gz", WHOLE, "cannot be read"),
-        ("f", None, "cannot be read"),
-    ],
-    ids=range(11),  # not made of the bytes: gzip writes the time among them
-)
-def test_a_damaged_idx_file_is_named_with_its_damage(tmp_path, name, content, message):
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} .*{message}"):
-        read_idx(path, 3)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,7 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpdm.data.decode import Decoder, decoders
-from fpdm.data.sources.source import Chosen, Joined, Part, Raw, Source
+from fpdm.data.loading import load_folder
+from fpdm.data.sources.source import (
+    Chosen,
+    Joined,
+    Part,
+    Raw,
+    Skipped,
+    Source,
+    add_file,
+    read_ends,
+    unusable,
+    write_skipped,
+)
+from tests.data.image_files import ODD, put
 
 
 class Numbers(Part):
@@ -60,3 +79,103 @@ def test_classes_are_those_of_the_source_or_those_that_occur() -> None:
     assert Source("hub", "x", parts, "", ("a", "b", "c", "d")).used_classes(counts) == dict(enumerate("abcd"))
     assert Source("tar", "x", parts, "").used_classes(counts) == {0: "0", 1: "1", 2: "2"}
     assert Source("tar", "x", parts, "", labelled=False).used_classes(counts) == {}
+
+
+def test_neighbours_are_read_together() -> None:
+    ranges: list[tuple[int, int]] = []
+
+    class Listening(Numbers):
+        def read(self, start: int, stop: int) -> Iterator[Raw]:
+            ranges.append((start, stop))
+            return super().read(start, stop)
+
+    assert labels(Chosen(Listening(0, 20), np.array([2, 3, 4, 9, 11, 12])), 1, 6) == [3, 4, 9, 11, 12]
+    assert ranges == [(3, 5), (9, 10), (11, 13)]
+
+
+def test_few_decoded_images_wait_for_the_reader() -> None:
+    waiting, most, lock = 0, 0, threading.Lock()
+
+    def decode(image: bytes) -> Any:
+        nonlocal waiting, most
+        with lock:
+            waiting += 1
+            most = max(most, waiting)
+        return "broken"
+
+    with ThreadPoolExecutor(4) as pool:
+        found = []
+        for raw, pixels in Numbers(0, 50).decode(3, 40, cast(Any, decode), pool, ahead=5):
+            found.append(raw.name)
+            assert pixels == "broken"
+            with lock:
+                waiting -= 1
+    assert found == [str(i) for i in range(3, 40)]
+    assert most <= 6
+
+
+def source(classes: tuple[str, ...], **options: Any) -> Source:
+    return Source("tar", "made", {"train": Numbers(0, 3), "validation": Numbers(3, 2)}, "listing", classes, **options)
+
+
+def test_a_source_counts_its_parts_if_all_are_known() -> None:
+    assert source(()).count() == 5
+
+    class Unknown(Numbers):
+        def count(self) -> None:  # type: ignore[override]
+            return None
+
+    assert Source("tar", "made", {"train": Numbers(0, 3), "test": Unknown(0, 1)}, "").count() is None
+
+
+def test_labels_are_within_the_classes_or_within_reason() -> None:
+    named, numbered = source(("ant", "bee")), source(())
+    assert [named.label_error(label) for label in (0, 1)] == ["", ""]
+    assert named.label_error(2) == "its label 2 is out of range; expected 0 to 1"
+    assert named.label_error(-1) == "its label -1 is out of range; expected 0 to 1"
+    assert numbered.label_error(2**20 - 1) == ""
+    assert numbered.label_error(2**20) == "its label 1048576 is out of range; expected 0 to 1048575"
+
+
+@pytest.mark.parametrize(("start", "size", "end", "expected"), [(2, 6, 2, "2367"), (0, 3, 5, "012012"), (4, 0, 2, "")])
+def test_ends_are_those_of_the_range(start: int, size: int, end: int, expected: str) -> None:
+    assert read_ends(io.BytesIO(b"0123456789"), start, size, end) == expected.encode()
+
+
+def test_a_fingerprint_knows_name_size_and_both_ends(tmp_path: Path) -> None:
+    def fingerprint(content: bytes | None, name: str = "a") -> str:
+        path = tmp_path / name
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        digest = hashlib.sha256()
+        add_file(digest, tmp_path, Path(name), 2)
+        return digest.hexdigest()
+
+    one = fingerprint(b"abXcd")
+    assert fingerprint(b"abYcd") == one  # the middle is not read
+    others = [fingerprint(b"abXcd", "b"), fingerprint(b"abXXcd"), fingerprint(b"aBXcd"), fingerprint(b"abXcD")]
+    assert len({one, *others, fingerprint(b""), fingerprint(None)}) == 7
+
+
+def test_what_is_skipped_is_told_in_a_line() -> None:
+    skipped = Skipped(Path("a\nb.png"), "empty (0 bytes)")
+    assert skipped.to_text() == r"a\nb.png: empty (0 bytes)"
+    error = unusable("set", skipped)
+    assert str(error) == r"set/a\nb.png: empty (0 bytes); repair it, remove it, or leave out --strict"
+
+
+def test_the_list_of_skipped_files_has_a_line_for_each(tmp_path):
+    for name in ODD:
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "text.png").write_text("no image")
+    put(tmp_path / "set" / "good" / "1.png")
+    summary = load_folder(tmp_path / "set", 4).summary
+    write_skipped(summary.skipped, tmp_path / "skipped.txt")
+    lines = (tmp_path / "skipped.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(ODD)
+    written = [line.split("\t")[0] for line in lines]
+    assert "ünï 猫.png/text.png" in written
+    plain_names = [name.encode("latin-1", "backslashreplace").decode("unicode_escape") for name in written]
+    assert plain_names == sorted(f"{name}/text.png" for name in ODD)
+    assert {line.split("\t")[1] for line in lines} == {"not an image in a format that can be read"}
