@@ -3,15 +3,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from PIL import Image
 
 from fpdm import cli
-from fpdm.commands.sample import with_iterations
-from fpdm.sampling.plan import Plan
 from tests.trained import train_fpdm_and_dit
 
 
@@ -109,13 +105,3 @@ def test_sample_can_be_read_by_a_machine(
     assert run(*command) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["images"], again["drawn"], again["passes"]) == (3, 0, None)
-
-
-@pytest.mark.parametrize(
-    ("given", "adjustable", "iterations"), [(0, True, 5), (0, False, 0), (3, True, 3), (3, False, 3)]
-)
-def test_five_iterations_where_neither_the_user_nor_the_model_decides(
-    given: int, adjustable: bool, iterations: int
-) -> None:
-    model = SimpleNamespace(cost=lambda: SimpleNamespace(middle=SimpleNamespace(adjustable=adjustable)))
-    assert with_iterations(Plan(50, given), cast(Any, model)) == Plan(50, iterations)

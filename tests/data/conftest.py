@@ -31,7 +31,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     for i in range(13):
         path = root / ("ant", "bee")[i % 2] / f"{i:02}.png"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(path)
     (root / "bee" / "broken.png").write_text("no image")
     return root
