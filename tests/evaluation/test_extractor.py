@@ -23,6 +23,7 @@ from fpdm.evaluation.extractor import _key, train_extractor
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
 from fpdm.evaluation.networks import AutoencoderNetwork, ClassifierNetwork, ExtractorSettings, _moved
+from tests.evaluation.features import noise
 
 QUICK = ExtractorSettings(widths=(8, 16), stem_stride=1, steps=200, batch_size=32)
 
@@ -292,53 +293,6 @@ def test_splits_of_different_data_are_refused(train, held_out, tmp_path):
         train_extractor(train, other, cache=tmp_path)
     with pytest.raises(ValueError, match=r"in 10 classes.*in 0"):
         train_extractor(train, without_classes(held_out), cache=tmp_path)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"widths": ()},
-        {"widths": (8, 0)},
-        {"steps": 0},
-        {"batch_size": 1},
-        {"seed": -1},
-        {"learning_rate": float("nan")},
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(changes):
-    with pytest.raises(ValueError, match=rf"{next(iter(changes))}\b.*expected"):
-        ExtractorSettings(**changes)
-
-
-def noise(n, shape, classes):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (n, *shape), generator=generator, dtype=torch.uint8)
-    return ImageSet("noise", images, torch.arange(n) % max(classes, 1), classes)
-
-
-def test_sizes_known_before_have_the_settings_they_had(train):
-    assert ExtractorSettings.for_images(train) == ExtractorSettings(
-        (16, 32, 32), stem_stride=1, steps=400, batch_size=64
-    )
-    fashion = ImageSet("large", torch.zeros(55_000, 1, 28, 28, dtype=torch.uint8), torch.zeros(55_000).long(), 10)
-    assert ExtractorSettings.for_images(fashion) == ExtractorSettings((16, 32, 64), 2, 1500, 128, 0.01, 0)
-
-
-@pytest.mark.parametrize("side", [1, 8, 16, 17, 28, 32, 33, 64, 65, 128, 256])
-@pytest.mark.parametrize("classes", [0, 5])
-def test_each_size_has_a_last_map_of_a_few_pixels(side, classes):
-    settings = ExtractorSettings.for_images(noise(2, (1, side, side), classes))
-    left = -(-side // (settings.stem_stride * 2 ** (len(settings.widths) - 1)))
-    assert left <= 4
-    assert left >= 3 or side < 17
-    assert settings.widths[-1] <= 64
-    assert settings.batch_size >= 32
-
-
-@pytest.mark.parametrize("classes", [0, 5])
-def test_few_images_take_few_steps(classes):
-    steps = [ExtractorSettings.for_images(noise(n, (1, 20, 20), classes)).steps for n in (5, 300, 1000, 20_000)]
-    assert steps == [100, 100, 30 * 1000 // 128, 1500 if classes else 600]
 
 
 @pytest.mark.parametrize("classes", [0, 5])

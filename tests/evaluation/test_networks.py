@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fpdm.data.images import ImageSet
+from fpdm.data.sources.named import load
 from fpdm.evaluation.networks import (
     AutoencoderNetwork,
     ClassifierNetwork,
@@ -13,6 +14,7 @@ from fpdm.evaluation.networks import (
     has_classes,
     network_for,
 )
+from tests.evaluation.features import noise
 
 SETTINGS = ExtractorSettings(widths=(4, 6), stem_stride=2)
 
@@ -90,3 +92,44 @@ def test_moved_images_have_drawn_out_edges_and_go_everywhere():
         assert len(where) == 1
         seen.add(where[0])
     assert len(seen) == 25
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"widths": ()},
+        {"widths": (8, 0)},
+        {"steps": 0},
+        {"batch_size": 1},
+        {"seed": -1},
+        {"learning_rate": float("nan")},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes):
+    with pytest.raises(ValueError, match=rf"{next(iter(changes))}\b.*expected"):
+        ExtractorSettings(**changes)
+
+
+def test_sizes_known_before_have_the_settings_they_had():
+    assert ExtractorSettings.for_images(load("digits", "train")) == ExtractorSettings(
+        (16, 32, 32), stem_stride=1, steps=400, batch_size=64
+    )
+    fashion = ImageSet("large", torch.zeros(55_000, 1, 28, 28, dtype=torch.uint8), torch.zeros(55_000).long(), 10)
+    assert ExtractorSettings.for_images(fashion) == ExtractorSettings((16, 32, 64), 2, 1500, 128, 0.01, 0)
+
+
+@pytest.mark.parametrize("side", [1, 8, 16, 17, 28, 32, 33, 64, 65, 128, 256])
+@pytest.mark.parametrize("classes", [0, 5])
+def test_each_size_has_a_last_map_of_a_few_pixels(side, classes):
+    settings = ExtractorSettings.for_images(noise(2, (1, side, side), classes))
+    left = -(-side // (settings.stem_stride * 2 ** (len(settings.widths) - 1)))
+    assert left <= 4
+    assert left >= 3 or side < 17
+    assert settings.widths[-1] <= 64
+    assert settings.batch_size >= 32
+
+
+@pytest.mark.parametrize("classes", [0, 5])
+def test_few_images_take_few_steps(classes):
+    steps = [ExtractorSettings.for_images(noise(n, (1, 20, 20), classes)).steps for n in (5, 300, 1000, 20_000)]
+    assert steps == [100, 100, 30 * 1000 // 128, 1500 if classes else 600]

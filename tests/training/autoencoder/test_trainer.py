@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -155,48 +154,6 @@ def test_steps_without_a_finite_gradient_are_skipped_and_then_end_it(
     with pytest.raises(RunError, match="10 steps in a row had no finite gradient"):
         trainer.train()
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
-
-
-def test_the_rate_rises_then_falls_to_nothing_by_steps_or_seconds() -> None:
-    config = AutoencoderTrainConfig(steps=100, learning_rate=1.0, warmup=10)
-    assert config.rate(Progress(0)) == pytest.approx(0.1)
-    assert config.rate(Progress(50)) == pytest.approx(0.5)
-    assert config.rate(Progress(100)) == 0.0
-    timed = replace(config, steps=0, seconds=60.0)
-    assert timed.rate(Progress(1000, seconds=30.0)) == pytest.approx(0.5)
-    assert replace(config, decay="constant").rate(Progress(90)) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "said"),
-    [
-        (AutoencoderShape, {"stage_channels": ()}, "stage_channels is"),
-        (AutoencoderShape, {"stage_channels": (8, 12), "groups": 8}, "each a multiple of groups"),
-        (AutoencoderShape, {"pad": -1}, "pad is -1"),
-        (AutoencoderTrainConfig, {"steps": 0}, "training never ends"),
-        (AutoencoderTrainConfig, {"kl_weight": float("nan")}, "kl_weight is nan"),
-        (AutoencoderTrainConfig, {"learning_rate": 0.0}, "above 0"),
-        (AutoencoderTrainConfig, {"ema_decay": 1.0}, "below 1"),
-        (AutoencoderTrainConfig, {"decay": "linear"}, "expected one of cosine, constant"),
-        (AutoencoderTrainConfig, {"batch_size": 0}, "at least 1"),
-    ],
-)
-def test_fields_out_of_range_are_refused(kind: type, changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        kind(**changes)
-
-
-def test_images_that_the_factor_does_not_divide_are_told_the_padding() -> None:
-    shape = AutoencoderShape(stage_channels=(4, 4, 4))
-    with pytest.raises(ValueError, match="expected --pad 1 or fewer stages"):
-        shape.latent_shape((1, 30, 30))
-    assert replace(shape, pad=1).latent_shape((1, 30, 30)) == (4, 8, 8)
-
-
-def test_a_recipe_is_the_same_after_json(tmp_path: Path) -> None:
-    (tmp_path / "training.json").write_text(recipe().to_json())
-    assert recipe().changed(tmp_path / "training.json") == []
-    assert json.loads(recipe().to_json())["shape"]["pad"] == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])
