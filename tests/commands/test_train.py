@@ -312,7 +312,7 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     record = json.loads((out / "data.json").read_text())
     assert record.pop("sha256")
     assert record == {
-        "source": str(photos), "train": 8, "validation": 2, "test": 2, "classes": ["cat", "red dog"],
+        "source": str(photos), "train": 8, "validation": 1, "test": 3, "classes": ["cat", "red dog"],
     }  # fmt: skip
     model = load_run(out).recipe.model
     assert (model.image_size, model.in_channels, model.num_classes) == (8, 3, 2)
