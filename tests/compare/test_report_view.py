@@ -17,6 +17,7 @@ def test_names_keep_their_order_and_budgets_are_sorted() -> None:
     view = View(made, [])
     assert view.names == tuple(one.model for one in made.models)
     assert (view.budgets, view.samplers) == ((35, 280), ("ddim", "ddpm"))
+    assert View(base, []).budgets == (35, 280)
     assert [(row.budget, row.model) for row in view.of_sampler("ddpm")] == [
         (budget, name) for budget in (35, 280) for name in view.names
     ]
