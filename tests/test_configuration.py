@@ -73,6 +73,11 @@ def test_a_wrong_value_is_told_in_one_line(field: str, value: Any, message: str)
     with pytest.raises(ValueError, match=r".") as made:
         Inner(**{field: value})
     assert str(made.value) == message
+    before = [getattr(Inner(), one.name) for one in dataclasses.fields(Inner)]
+    place = [one.name for one in dataclasses.fields(Inner)].index(field)
+    with pytest.raises(ValueError, match=r".") as placed:
+        Inner(*before[:place], value)
+    assert str(placed.value) == message
     with pytest.raises(ValueError, match=r".") as replaced:
         dataclasses.replace(Inner(), **{field: value})
     assert str(replaced.value) == message

@@ -125,8 +125,13 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
         return str(first["ctx"]["error"])  # type: ignore[typeddict-item]
     hint, owner, parent = kind, kind, name
     for part in first["loc"]:
-        owner, parent, hint = hint, name, _inner(hint, part)
-        name = part if isinstance(part, str) else name
+        owner, parent = hint, name
+        if dataclasses.is_dataclass(_bare(owner)):
+            # An argument that was given by its position has a number.
+            name = dataclasses.fields(_bare(owner))[part].name if isinstance(part, int) else part
+            hint = typing.get_type_hints(_bare(owner), include_extras=True).get(name)
+        else:
+            hint = typing.get_args(_bare(owner))[0]  # of the elements of a tuple
     if first["type"] == "unexpected_keyword_argument":
         known = [field.name for field in dataclasses.fields(_bare(owner))]
         return f"{parent} has an unknown key {name!r}{did_you_mean(repr(name), map(repr, known))}"
@@ -145,14 +150,6 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
 
 def _bare(hint: Any) -> Any:
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-
-
-def _inner(hint: Any, part: int | str) -> Any:
-    """Return the annotation of a field of a dataclass, or of the elements of a tuple."""
-    hint = _bare(hint)
-    if dataclasses.is_dataclass(hint):
-        return typing.get_type_hints(hint, include_extras=True).get(str(part))
-    return typing.get_args(hint)[0]
 
 
 def _expected(hint: Any) -> str:

@@ -248,10 +248,10 @@ def test_runs_of_one_recipe_are_told_apart_by_their_folders(
     ("changes", "message"),
     [
         ({"budgets": ()}, "budgets is empty"),
-        ({"budgets": (0,)}, "budgets is 0; expected 1 or more"),
+        ({"budgets": (0,)}, "budgets is 0; expected an integer of at least 1"),
         ({"budgets": (2,)}, "expected at least 3"),
         ({"iterations": (0,)}, "iterations is 0"),
-        ({"num_images": (11,)}, "num_images is 11; expected 12 or more"),
+        ({"num_images": (11,)}, "num_images is 11; expected an integer of at least 12"),
         ({"num_images": (20, 20, 20)}, "one for each budget"),
         ({"reuse": "maybe"}, "reuse is 'maybe'; expected one of choose, always, never"),
         ({"samplers": ("ddmi",)}, "ddmi"),
