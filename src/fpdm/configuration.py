@@ -1,7 +1,7 @@
 """Frozen configurations: constraints beside the fields, JSON in and out, and mistakes told in one line.
 
-Pydantic checks the values. msgspec starts 0.1 s sooner, but it checks a dataclass only when it decodes one, not when it
-is made; it refuses unknown keys, NaN and infinity for no dataclass; and its errors are texts without the value.
+Pydantic checks the values. msgspec imports 0.07 s faster, but checks a dataclass only when it decodes one, not when it
+is constructed; it accepts unknown and repeated keys and infinity; and its errors are texts without the value.
 """
 
 from __future__ import annotations
