@@ -135,6 +135,8 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
     if first["type"] == "unexpected_keyword_argument":
         known = [field.name for field in dataclasses.fields(_bare(owner))]
         return f"{parent} has an unknown key {name!r}{did_you_mean(repr(name), map(repr, known))}"
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        return f"{name} has an entry that is too short"
     if first["type"] in ("missing", "missing_argument"):
         return f"{parent} lacks {name}; expected {_expected(hint)}"
     value = first["input"]

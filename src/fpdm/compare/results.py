@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
+from fpdm.configuration import from_values, parse_json
 
 FILE = "compare.json"
 
@@ -199,10 +199,12 @@ class Comparison:
         Raises:
             ValueError: The text is damaged, or is not that of a comparison.
         """
-        values = msgspec.json.decode(text, type=dict[str, Any])
+        values = parse_json(text, "text")
+        if not isinstance(values, dict):
+            raise ValueError("it is not an object")
         for row in (*_dicts(values.get("rows")), *_dicts(values.get("sweep"))):
             row.setdefault("floor_images", row.get("images"))
-        found = msgspec.convert(values, cls)
+        found = from_values(cls, values, "comparison")
         if not found.rows or not found.models:
             raise ValueError("it has no rows or no models")
         return found
@@ -236,7 +238,7 @@ def read_comparison(folder: Path) -> Comparison:
         return Comparison.from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"there is no {FILE} in {folder}; {expected}") from None
-    except ValueError as error:  # of msgspec, and of a file that is no UTF-8
+    except ValueError as error:  # a file that is no UTF-8, too
         raise ValueError(f"{path} is no comparison: {error}; {expected}") from error
 
 
