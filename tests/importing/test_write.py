@@ -49,7 +49,7 @@ def test_an_imported_model_is_a_run_and_a_model_of_the_hub(
     train = run.recipe.train
     assert (train.learning_rate, train.batch_size, train.no_grad_iters) == (2e-4, 64, 5)
     assert run.progress.step == 7000
-    with pytest.raises(ValueError, match="nobody knows what an imported model was trained on; say with --data"):
+    with pytest.raises(ValueError, match="does not record its training images; give images with --data"):
         load_dataset(run.recipe.data)
 
     loaded = DiffusionTransformer.from_pretrained(out)

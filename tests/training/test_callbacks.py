@@ -183,5 +183,5 @@ def test_latents_are_not_sampled_and_that_is_said_once(tmp_path: Path) -> None:
         Trainer(settings, images, tmp_path).train()
     said = [str(warning.message) for warning in caught if "samples" in str(warning.message)]
     assert len(said) == 1
-    assert "this model makes 4 channels, so latents" in said[0]
+    assert "the model makes 4 channels; expected 1 (grey) or 3 (RGB), or the autoencoder of its latents" in said[0]
     assert not (tmp_path / "samples").exists()

@@ -18,6 +18,7 @@ from fpdm.configuration import (
     Share,
     configuration,
     differences,
+    parse_json,
     to_json,
 )
 from fpdm.data.config import DataConfig
@@ -202,7 +203,9 @@ class AutoencoderRecipe:
         """
         free = {"train.checkpoint_every", "train.keep", "train.log_every", "data.source"}
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = parse_json(path.read_text(encoding="utf-8"), "recipe")
+            if not isinstance(before, dict):
+                raise ValueError("it is not an object")
             return differences(before, json.loads(self.to_json()), free)
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
