@@ -95,6 +95,14 @@ def to_json(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), indent=1, default=str)
 
 
+class Record:
+    """Base of dataclasses that can be written as JSON."""
+
+    def to_json(self) -> str:
+        """Write the record as JSON with every field; paths become texts."""
+        return to_json(self)
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings: `{"train": {"steps": 1}}` becomes `{"train.steps": 1}`."""
     flat: dict[str, Any] = {}

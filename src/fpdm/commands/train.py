@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Fields, Result
+from fpdm.configuration import Record
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.diffusion.schedule import Schedule
@@ -26,7 +26,7 @@ PLACEHOLDERS = (FOLDER, CACHE)  # shown by the help; training requires --data
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Record):
     """A run that has reached its end.
 
     Attributes:
@@ -48,10 +48,6 @@ class Trained:
             return f"nothing left to do: {self.out} is trained ({done.step} steps)"
         skipped = f", {done.skipped} skipped for want of a finite gradient" if done.skipped else ""
         return f"trained {self.name}: {done.step} steps in {done.seconds:.0f} s{skipped}; the run is in {self.out}"
-
-    def to_json(self) -> str:
-        """Encode every field as JSON."""
-        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 class Json(str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from fpdm.compare.report_view import View
 from fpdm.compare.results import Trained
+from fpdm.configuration import flatten
 from fpdm.drawing.figures import Drawing, FigureWriter
 from fpdm.drawing.numbers import MISSING, Unit, decimals, duration, fixed, short, smoothed, unit
 from fpdm.drawing.page import Block, Cell, Code, Fold, Group, Section, Table
@@ -184,7 +185,7 @@ def _loss_curve(one: Trained, column: int, factor: float) -> Curve:
 def settings_section(view: View, figures: FigureWriter) -> Section:
     """List the settings in which the models differ, then every setting of each and of the comparison."""
     models, comparison = view.comparison.models, view.comparison.settings
-    flat = [{"run": one.run, **dict(_flattened(one.recipe))} for one in models]
+    flat = [{"run": one.run, **{key: _text(value) for key, value in flatten(one.recipe).items()}} for one in models]
     fields = [field for field in dict.fromkeys(field for settings in flat for field in settings) if field != "name"]
     differing = [field for field in fields if len({settings.get(field, MISSING) for settings in flat}) > 1]
     blocks: list[Block] = []
@@ -203,14 +204,6 @@ def _json(values: dict[str, Any]) -> Code:
     return Code(json.dumps(values, indent=1, ensure_ascii=False))
 
 
-def _flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-
 def _each(models: Sequence[Trained], value: Callable[[Trained], float]) -> str:
     return listing([f"{one.model} {short(value(one))}" for one in models])
 
@@ -222,3 +215,7 @@ def _final_loss(one: Trained) -> float:
 
 def _validation_loss(one: Trained) -> float:
     return fmean(loss for _, loss in one.validation) if one.validation else math.nan
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

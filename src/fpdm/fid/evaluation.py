@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
@@ -111,7 +112,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Record):
     """The result of an evaluation.
 
     Attributes:
@@ -151,10 +152,6 @@ class Evaluation:
         )
         lines = [f"{name} {value}" for name, value in figures.items()]
         return "\n".join([*lines, self.protocol.to_text(), f"  {'spent':<11}{spent}", f"in {self.out}"])
-
-    def to_json(self) -> str:
-        """Return every field as JSON."""
-        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: EvaluationSettings) -> Evaluation | None:

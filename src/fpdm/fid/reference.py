@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fpdm.configuration import Record
 from fpdm.data.config import DataConfig
 from fpdm.data.decode import Decoder, decoders, escaped
 from fpdm.data.loading import encoded_images
@@ -32,7 +32,7 @@ _NAMED = 5  # skipped files in the summary
 
 
 @dataclass(frozen=True)
-class MadeReference:
+class MadeReference(Record):
     """A finished reference.
 
     Attributes:
@@ -63,10 +63,6 @@ class MadeReference:
             lines.append(f"  skipped   {len(self.skipped)}, listed in {_skipped_file(self.out).name}")
             lines += [f"    {path}: {reason}" for path, reason in self.skipped[:_NAMED]]
         return "\n".join(lines)
-
-    def to_json(self) -> str:
-        """Return all fields as JSON."""
-        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 @dataclass(frozen=True)

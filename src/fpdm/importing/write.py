@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -15,6 +14,7 @@ import torch
 
 from fpdm import __version__
 from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.configuration import Record
 from fpdm.data.config import UNKNOWN, DataConfig
 from fpdm.files import lock, write_atomically
 from fpdm.importing.foreign import ForeignCheckpoint
@@ -31,7 +31,7 @@ _FACTOR = 8  # pixels per latent of that autoencoder, in each direction
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Record):
     """Summary of an imported model.
 
     Attributes:
@@ -62,10 +62,6 @@ class Imported:
             f"{latents}; the model is in {self.out}"
         )
         return "\n".join([first, *(f"  {note}" for note in self.notes)])
-
-    def to_json(self) -> str:
-        """Format all fields as JSON."""
-        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *, autoencoder: str = "") -> Imported:

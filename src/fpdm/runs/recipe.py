@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.configuration import configuration, from_values, parse_json, to_json
+from fpdm.configuration import Record, configuration, from_values, parse_json
 from fpdm.configuration import differences as configuration_differences
 from fpdm.data.config import DataConfig
 from fpdm.diffusion.schedule import Schedule
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @configuration
-class Recipe:
+class Recipe(Record):
     """Complete configuration of a training run.
 
     Attributes:
@@ -58,10 +58,6 @@ class Recipe:
             model=dataclasses.replace(self.model, image_size=size, in_channels=channels, num_classes=data.num_classes),
             autoencoder=data.autoencoder,
         )
-
-    def to_json(self) -> str:
-        """Write the recipe as JSON, every field."""
-        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
 from fpdm.files import write_atomically
@@ -23,7 +24,7 @@ SETTINGS, GRID = "sampling.json", "grid.png"
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Record):
     """Summary of a call of `sample_to_folder`.
 
     Attributes:
@@ -55,10 +56,6 @@ class Sampled:
             f"{self.drawn} images in {self.out}{kept}: {self.steps} steps, {self.passes:.1f} of {self.budget} block "
             f"passes and {self.macs / 1e9:.3f} GMACs each, {self.seconds:.1f} s; {GRID} shows the first of them"
         )
-
-    def to_json(self) -> str:
-        """Return every field as JSON."""
-        return json.dumps({**asdict(self), "out": str(self.out)}, indent=1)
 
 
 def sample_to_folder(

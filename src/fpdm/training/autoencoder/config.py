@@ -14,12 +14,12 @@ from fpdm.configuration import (
     NonNegativeNumber,
     PositiveInt,
     PositiveNumber,
+    Record,
     Seed,
     Share,
     configuration,
     differences,
     parse_json,
-    to_json,
 )
 from fpdm.data.config import DataConfig
 from fpdm.runs.progress import Progress
@@ -174,7 +174,7 @@ class AutoencoderTrainConfig:
 
 
 @configuration
-class AutoencoderRecipe:
+class AutoencoderRecipe(Record):
     """Complete configuration of an autoencoder's training.
 
     Attributes:
@@ -188,10 +188,6 @@ class AutoencoderRecipe:
     shape: AutoencoderShape
     train: AutoencoderTrainConfig
     images: str
-
-    def to_json(self) -> str:
-        """Write the recipe as JSON, every field."""
-        return to_json(self)
 
     def changed(self, path: Path) -> list[str]:
         """List the differences to the recipe in this file, as "field: old -> new".

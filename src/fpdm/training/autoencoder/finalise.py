@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from fpdm.autoencoder.config import OWN, AutoencoderConfig
 from fpdm.autoencoder.interface import Autoencoder
 from fpdm.autoencoder.vae import VAE
+from fpdm.configuration import Record
 from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.data.splits import Splits
 from fpdm.drawing.sheets import Row, Sheet, draw_sheet
@@ -71,7 +72,7 @@ class ReconstructionError:
 
 
 @dataclass(frozen=True)
-class AutoencoderReport:
+class AutoencoderReport(Record):
     """Report on a trained autoencoder, as in `report.json`.
 
     Attributes:
@@ -111,10 +112,6 @@ class AutoencoderReport:
     floor: float
     real_floor: float
     floor_images: int
-
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return json.dumps(asdict(self), indent=1)
 
     def to_text(self) -> str:
         """Return a summary in a few lines."""
