@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.data.manifest import check_expected, plan_of, read_manifest, shown
+from fpdm.data.manifest import cache_plan, check_expected, read_manifest, shown
 from tests.data.caches import moved
 
 
@@ -68,7 +68,7 @@ def test_a_manifest_that_is_missing_or_damaged_is_refused_in_a_line(
 
 
 def test_plans_differ_in_what_determines_the_latents_but_not_in_paths(cache: Path) -> None:
-    plan = plan_of(json.loads((cache / "cache.json").read_text()))
+    plan = cache_plan(json.loads((cache / "cache.json").read_text()))
     elsewhere = dataclasses.replace(
         plan,
         data=dataclasses.replace(plan.data, source="elsewhere", conditional=False, flip=True),

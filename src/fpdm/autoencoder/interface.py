@@ -13,7 +13,7 @@ from fpdm.autoencoder.config import AutoencoderConfig
 BLACK = -1.0
 
 
-class Posterior(NamedTuple):
+class LatentDistribution(NamedTuple):
     """Normal distribution of the latents of each image.
 
     Attributes:
@@ -55,7 +55,7 @@ class Autoencoder(abc.ABC):
         """
 
     @abc.abstractmethod
-    def encode(self, images: Tensor) -> Posterior:
+    def encode(self, images: Tensor) -> LatentDistribution:
         """Encode images (B, C, H, W) in [-1, 1] to latents (B, c, h, w), without gradient."""
 
     @abc.abstractmethod
@@ -87,8 +87,8 @@ class Pixels(Autoencoder):
     def decoding_macs(self, latent: tuple[int, int, int]) -> int:
         return 0
 
-    def encode(self, images: Tensor) -> Posterior:
-        return Posterior(images, torch.zeros_like(images))  # (B, C, H, W) each
+    def encode(self, images: Tensor) -> LatentDistribution:
+        return LatentDistribution(images, torch.zeros_like(images))  # (B, C, H, W) each
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fpdm.autoencoder.config import OWN, AutoencoderConfig, Precision
-from fpdm.autoencoder.interface import BLACK, Autoencoder, Pixels, Posterior
+from fpdm.autoencoder.interface import BLACK, Autoencoder, LatentDistribution, Pixels
 from fpdm.errors import RunError
 
 _PIXELS = 2**20  # at once, by default; the decoder of Stable Diffusion takes about 10 kB for each
@@ -80,12 +80,12 @@ class VAE(Autoencoder):
         return self.image_channels, height, width
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Posterior:
+    def encode(self, images: Tensor) -> LatentDistribution:
         images = F.pad(images, [self.pad] * 4, value=BLACK)  # (B, C, H + 2p, W + 2p)
         parts = [self.model.encode(part).latent_dist for part in self._parts(images, 1)]  # type: ignore[operator]
         mean = self._join([part.mean for part in parts])  # (B, c, h, w)
         std = self._join([part.std for part in parts])  # (B, c, h, w)
-        return Posterior((mean - self.shift.to(mean)) * self.scale.to(mean), std * self.scale.to(std))
+        return LatentDistribution((mean - self.shift.to(mean)) * self.scale.to(mean), std * self.scale.to(std))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

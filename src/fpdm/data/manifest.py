@@ -37,7 +37,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """Everything that determines the content of a cache.
 
     Attributes:
@@ -62,14 +62,14 @@ class Plan:
     versions: Mapping[str, str]
     format: int = FORMAT
 
-    def differences(self, other: Plan) -> list[str]:
+    def differences(self, other: CachePlan) -> list[str]:
         """Return what differs in another plan, each as "field: this -> other"; paths may differ."""
         free = {"data.source", "data.conditional", "data.flip", "autoencoder.source"}
         return differences(self, other, free)
 
 
 @dataclass(frozen=True)
-class Manifest(Plan):
+class Manifest(CachePlan):
     """The plan of a finished cache, and what it holds.
 
     Attributes:
@@ -128,7 +128,7 @@ def read_manifest(folder: Path | str) -> Manifest:
         if values["format"] <= FORMAT:
             splits = {name: tuple(Shard(**shard) for shard in shards) for name, shards in values.pop("splits").items()}
             labels, classes = tuple(values.pop("labels")), tuple(values.pop("classes"))
-            plan = plan_of(values)
+            plan = cache_plan(values)
             rest = {key: value for key, value in values.items() if key not in _PLAN}
             return Manifest(
                 **vars(plan),
@@ -145,15 +145,15 @@ def read_manifest(folder: Path | str) -> Manifest:
     )
 
 
-def plan_of(values: Mapping[str, Any]) -> Plan:
+def cache_plan(values: Mapping[str, Any]) -> CachePlan:
     """Build a plan from the values of `dataclasses.asdict`; unknown keys are ignored."""
     kinds: dict[str, Any] = {"data": DataConfig, "autoencoder": AutoencoderConfig, "settings": CacheSettings}
     made: dict[str, Any] = {key: value for key, value in values.items() if key in _PLAN}
     made |= {key: tuple(made[key]) for key in ("image_shape", "shape")}
-    return Plan(**{**made, **{key: kind(**made[key]) for key, kind in kinds.items()}})
+    return CachePlan(**{**made, **{key: kind(**made[key]) for key, kind in kinds.items()}})
 
 
-_PLAN = {field.name for field in dataclasses.fields(Plan)}
+_PLAN = {field.name for field in dataclasses.fields(CachePlan)}
 
 
 def check_expected(config: DataConfig, autoencoder: AutoencoderConfig) -> None:

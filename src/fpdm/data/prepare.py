@@ -28,7 +28,7 @@ from fpdm.autoencoder.vae import VAE
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig, HubSettings
 from fpdm.data.decode import Decoder, decoders
 from fpdm.data.images import to_float
-from fpdm.data.manifest import Manifest, Plan, Shard, plan_of, read_manifest, shown
+from fpdm.data.manifest import CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
 from fpdm.data.splits import SPLITS
@@ -206,9 +206,9 @@ def prepare(
         return _finish(work, int(done[:, 0].sum()), float(done[:, 1].max())) if main else None
 
 
-def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheSettings) -> Plan:
+def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheSettings) -> CachePlan:
     image_shape = source.shape or (config.channels, config.size, config.size)
-    return Plan(
+    return CachePlan(
         config,
         source.kind,
         source.listing,
@@ -220,7 +220,7 @@ def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheS
     )
 
 
-def _check_same(out: Path, plan: Plan, source: Source) -> None:
+def _check_same(out: Path, plan: CachePlan, source: Source) -> None:
     path = out / PLAN
     if not path.exists():
         others = [] if not out.exists() else [one.name for one in out.iterdir() if not one.name.startswith(".")]
@@ -238,16 +238,16 @@ def _check_same(out: Path, plan: Plan, source: Source) -> None:
         raise ValueError(f"{out} holds another cache ({shown(changed)}); choose another folder{also}")
 
 
-def _read_plan(path: Path) -> tuple[Plan, int | None]:
+def _read_plan(path: Path) -> tuple[CachePlan, int | None]:
     """Return the plan, and how many images the source had."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return plan_of(values), values.get("images")
+        return cache_plan(values), values.get("images")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
 
 
-def _begin(out: Path, plan: Plan, source: Source) -> None:
+def _begin(out: Path, plan: CachePlan, source: Source) -> None:
     for path in out.iterdir():
         if re.fullmatch(r"\.[0-9a-f]{32}", path.name):  # left by a killed `write_atomically`
             path.unlink()
@@ -261,7 +261,7 @@ class _Work:
     def __init__(
         self,
         source: Source,
-        plan: Plan,
+        plan: CachePlan,
         autoencoder: VAE,
         out: Path,
         share: tuple[int, int],

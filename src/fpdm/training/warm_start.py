@@ -20,7 +20,7 @@ from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import load_run
 
 
-class Source(NamedTuple):
+class InitialModel(NamedTuple):
     """A model to start from.
 
     Attributes:
@@ -51,7 +51,7 @@ def warm_start(model: DiffusionTransformer, recipe: Recipe) -> Recipe:
     start = recipe.start
     if not start.init_from:
         return recipe
-    source = load_source(Path(start.init_from))
+    source = load_initial_model(Path(start.init_from))
     if start.init_sha256 not in ("", source.sha256):
         raise ValueError(
             f"the weights in {start.init_from} have SHA-256 {source.sha256[:12]}; expected "
@@ -67,7 +67,7 @@ def warm_start(model: DiffusionTransformer, recipe: Recipe) -> Recipe:
     return replace(recipe, start=replace(start, init_sha256=source.sha256))
 
 
-def load_source(folder: Path) -> Source:
+def load_initial_model(folder: Path) -> InitialModel:
     """Load the averaged weights of a run, or a model in the hub's layout.
 
     Raises:
@@ -76,7 +76,7 @@ def load_source(folder: Path) -> Source:
     """
     if (folder / CHECKPOINTS).is_dir():
         run = load_run(folder)
-        return Source(run.model, run.weights, run.recipe.schedule.prediction)
+        return InitialModel(run.model, run.weights, run.recipe.schedule.prediction)
     path = folder / WEIGHTS
     if not path.is_file() or not (folder / "config.json").is_file():
         raise ValueError(
@@ -93,4 +93,4 @@ def load_source(folder: Path) -> Source:
         raise ValueError(f"the model in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     checkpoint.check_names(path, weights, dict(model.named_parameters()))
     model.load_state_dict(weights)
-    return Source(model, sha256_of(path), "")
+    return InitialModel(model, sha256_of(path), "")
