@@ -61,7 +61,19 @@ def test_a_folder_in_imagenets_layout_goes_through_all_four_commands(imagenet: P
     tiny(tmp_path / "vae", channels=3, scaling_factor=1.0)
     saved(Small(), tmp_path / "small.pt")
     cache, run, out = tmp_path / "cache", tmp_path / "run", tmp_path / "fid"
-    made = ["--autoencoder", tmp_path / "vae", "--size", 16, "--shard-size", 256, "--flip", "--out", cache]
+    made = [
+        "--autoencoder",
+        tmp_path / "vae",
+        "--size",
+        16,
+        "--shard-size",
+        256,
+        "--flip",
+        "--holdout",
+        0,
+        "--out",
+        cache,
+    ]
     said = fpdm("prepare", imagenet, *made, processes=2)
     assert "1999 images" in said.stdout
     data = load_dataset(DataConfig(str(cache)))
