@@ -146,3 +146,36 @@ def test_differences_are_named_by_their_path() -> None:
     assert differences(old, old) == []
     assert differences({"a": {"b": 1}}, {"a": {"c": 2}}) == ["a.b: 1 -> None", "a.c: None -> 2"]
     assert flatten({"a": {"b": {"c": 1}}, "d": 2}) == {"a.b.c": 1, "d": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    kind: Literal["samples", "real"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sheet:
+    rows: tuple[_Row, ...]
+    columns: int
+    measures: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nested:
+    sheet: _Sheet | None = None
+
+
+@pytest.mark.parametrize(
+    ("sheet", "says"),
+    [
+        (
+            {"columns": 1, "rows": [{"kind": "real"}] * 5 + [{"kind": "zzz"}]},
+            "kind is 'zzz'; expected one of samples, real",
+        ),
+        ({"columns": "x", "rows": []}, "columns is 'x'; expected an integer"),
+        ({"columns": 1, "rows": [], "measures": {"a": "b"}}, "measures is 'b'; expected a number"),
+    ],
+)
+def test_mistakes_within_what_may_be_none_are_named(sheet: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        from_values(_Nested, {"sheet": sheet}, "comparison")

@@ -99,6 +99,8 @@ def _run(words: list[str]) -> None:
     rest = [word for word in words if word != "--debug"]
     if not rest or rest[0] not in {*COMMANDS, "-h", "--help", "--version", "--install-completion"}:
         raise ValueError(_no_command(rest))
+    if rest[0] in ("-h", "--help") and rest[1:] and rest[1] in COMMANDS:
+        rest = [rest[1], rest[0]]  # `fpdm --help train` means the same as `fpdm train --help`
     from cyclopts import CycloptsError
 
     from fpdm.commands.options import QUIET, add_options, explain

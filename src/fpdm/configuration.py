@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import math
+import types
 import typing
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -139,7 +140,8 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
             name = dataclasses.fields(_bare(owner))[part].name if isinstance(part, int) else part
             hint = typing.get_type_hints(_bare(owner), include_extras=True).get(name)
         else:
-            hint = typing.get_args(_bare(owner))[0]  # of the elements of a tuple
+            # Items of a tuple have numbers, values of a mapping have names.
+            hint = typing.get_args(_bare(owner))[-1 if isinstance(part, str) else 0]
     if first["type"] == "unexpected_keyword_argument":
         known = [field.name for field in dataclasses.fields(_bare(owner))]
         return f"{parent} has an unknown key {name!r}{did_you_mean(repr(name), map(repr, known))}"
@@ -158,14 +160,21 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
     return f"{name} is {value!r}; expected {_expected(hint) if finite else 'a finite number'}{near}"
 
 
+def _split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Split an annotation into its type, without None, and its constraints."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _split(next(one for one in typing.get_args(hint) if one is not types.NoneType))
+    return (typing.get_args(hint)[0], hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint, ())
+
+
 def _bare(hint: Any) -> Any:
-    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    return _split(hint)[0]
 
 
 def _expected(hint: Any) -> str:
     """Say in words which values an annotation allows."""
-    bare, origin, arguments = _bare(hint), typing.get_origin(_bare(hint)), typing.get_args(_bare(hint))
-    metadata = hint.__metadata__ if bare is not hint else ()
+    bare, metadata = _split(hint)
+    origin, arguments = typing.get_origin(bare), typing.get_args(bare)
     for one in metadata:
         if isinstance(one, str):
             return one

@@ -168,7 +168,7 @@ def test_words_that_python_or_shells_read_otherwise_stay_texts() -> None:
         (["pie", "--out", "x", "--racks", "1", "2.5"], "--racks is ['1', '2.5']; expected integers"),
         (["pie", "--out", "x", "--weights", "1", "top"], "--weights is ['1', 'top']; expected numbers"),
         (["pie", "--out", "x", "--mode", "girll"], "--mode is 'girll'; expected one of top, bottom, grill; did you"),
-        (["pie", "--out", "x", "--fan=maybe"], '--fan: unable to convert "maybe" into bool'),
+        (["pie", "--out", "x", "--fan=maybe"], "--fan takes no value, but has 'maybe'; leave the value out"),
         (["pie", "--out", "x", "--heat", "nan"], "heat is nan; expected up to 300 degrees"),
         (["pie", "--out", "x", "--heat", "-inf"], "heat is -inf; expected up to 300 degrees"),
         (["pie", "--out", "x", "--minutes", "x" * 200], "x" * 50),
@@ -238,3 +238,18 @@ def test_options_have_names_of_their_own_and_a_help(name: str) -> None:
 def test_a_summary_is_the_first_line_of_the_documentation(name: str) -> None:
     command: Any = cli.application()[name].default_command
     assert inspect.getdoc(command).splitlines()[0] == cli.COMMANDS[name].summary  # type: ignore[union-attr]
+
+
+def test_of_a_repeated_option_the_last_occurrence_counts() -> None:
+    found = values(
+        "compare", "a", "--out", "x", "--budgets", "28", "30", "--budgets", "56", "--seed", "1", "--seed", "2"
+    )
+    assert found["comparison"].budgets == (56,)
+    assert found["comparison"].seed == 2
+
+
+def test_help_before_a_command_is_the_help_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help", "describe"]) == 0
+    first = capsys.readouterr().out
+    assert cli.main(["describe", "--help"]) == 0
+    assert capsys.readouterr().out == first

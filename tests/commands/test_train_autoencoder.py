@@ -21,6 +21,8 @@ def made(*words: str) -> AutoencoderTrainConfig:
 def test_seconds_alone_are_the_only_limit() -> None:
     assert (made("--seconds", "9").steps, made("--seconds", "9").seconds) == (0, 9.0)
     assert made("--seconds", "9", "--steps", "5").steps == 5
+    assert made("--seconds", "0", "--steps", "5").steps == 5
+    assert made("--seconds", "0").steps == AutoencoderTrainConfig().steps
 
 
 def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.data.config import CacheSettings, DataConfig
 from fpdm.data.loading import load_folder
+from fpdm.data.prepare import prepare
 from fpdm.data.sources import folder as folder_module
 from fpdm.data.sources.folder import FolderFiles, scan
 from fpdm.data.sources.named import load
@@ -24,6 +28,7 @@ from fpdm.fid.reference import make_reference
 from fpdm.fid.settings import ReferenceSettings
 from fpdm.fid.statistics import read_reference, write_reference
 from fpdm.files import lock
+from tests.autoencoders import tiny
 from tests.evaluation.scripts import Small, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*images for features")  # few, to be quick
@@ -242,3 +247,36 @@ def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:
 def test_another_ending_is_refused(small: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ends with \.npz"):
         make_reference("digits", tmp_path / "ref", ReferenceSettings(extractor=small))
+
+
+def test_an_archive_beside_images_does_not_replace_them(small: str, tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for index in range(4):
+        Image.new("RGB", (8, 8), (60 * index, 0, 0)).save(folder / f"{index}.png")
+    with tarfile.open(folder / "backup.tar", "w") as archive:
+        archive.add(folder / "0.png", "0.png")
+        archive.add(folder / "1.png", "1.png")
+    made = make_reference(str(folder), tmp_path / "ref.npz", ReferenceSettings(size=8, extractor=small))
+    assert made is not None
+    assert made.origin.images == 4
+
+
+def test_a_split_without_images_is_named_before_the_extractor_is_loaded(tmp_path: Path) -> None:
+    for index in range(2):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    settings = ReferenceSettings(size=8, split="test", extractor="missing")
+    with pytest.raises(ValueError, match=r"the test images of .* are 0; expected 2 or more"):
+        make_reference(str(tmp_path), tmp_path / "ref.npz", settings)
+
+
+def test_a_split_of_a_cache_that_was_split_otherwise_is_refused(folder: Path, tmp_path: Path) -> None:
+    tiny(tmp_path / "vae", channels=3, scaling_factor=1.0)
+    autoencoder = AutoencoderConfig(str(tmp_path / "vae")).load()
+    for name, holdout in (("own", None), ("all", 0)):
+        prepare(DataConfig(str(folder), size=8), autoencoder, tmp_path / name, CacheSettings(holdout=holdout))
+    settings = ReferenceSettings(size=8, split="test", extractor="missing")
+    with pytest.raises(ValueError, match="was not split as fpdm train splits a folder"):
+        make_reference(str(tmp_path / "all"), tmp_path / "ref.npz", settings)
+    with pytest.raises(ValueError, match="there is no extractor missing"):  # it goes on to the extractor
+        make_reference(str(tmp_path / "own"), tmp_path / "ref.npz", settings)

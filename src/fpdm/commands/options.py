@@ -109,6 +109,8 @@ def _option(name: str, hint: Any, default: Any, text: str, group: Group | str, a
 
 
 def _convert(hint: Any, tokens: Sequence[Token]) -> Any:
+    if tokens[0].keyword:  # of an option that is repeated, the last occurrence counts
+        tokens = tokens[max(place for place, token in enumerate(tokens) if token.index == 0) :]
     given = [token.value for token in tokens]
     try:
         if hint in (int, tuple[int, ...]):  # which cyclopts would round "1.5" to
@@ -140,6 +142,8 @@ def explain(error: CycloptsError) -> str:
         return f"unknown argument {word}{near or see}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"unexpected argument {error.unused_tokens[0]!r}{see}"
+    if isinstance(error, CoercionError) and error.target_type is bool and error.token is not None:
+        return f"{error.token.keyword} takes no value, but has {error.token.value!r}; leave the value out"
     if isinstance(error, MissingArgumentError) and argument is not None:
         text = (argument.parameter.help or "").split(". ")[0].rstrip(".")
         return f"{error.keyword} has no value" if error.keyword else f"{argument.name} is missing ({text}){see}"

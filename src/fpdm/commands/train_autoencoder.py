@@ -18,7 +18,9 @@ _NETWORK, _TRAINING, _IMAGES = AutoencoderShape(), AutoencoderTrainConfig(), Dat
 
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """Drop the limit on steps where there is one on seconds."""
-    return {"training": replace(_TRAINING, steps=0, seconds=given["seconds"])} if "seconds" in given else {}
+    if "steps" in given or not given.get("seconds"):
+        return {}
+    return {"training": replace(_TRAINING, steps=0, seconds=given["seconds"])}
 
 
 def train_autoencoder(

@@ -178,8 +178,8 @@ def prepare(
     if source.kind != "folder" and settings.holdout is None:  # only a folder has a choice
         settings = dataclasses.replace(settings, holdout=0)
     plan = _plan(config, source, autoencoder, settings)
-    device = next(autoencoder.model.parameters()).device
-    state = processes(timeout=PATIENCE, cpu=device.type == "cpu")
+    # They exchange a few numbers only, and two of them may share a GPU, which NCCL refuses.
+    state = processes(timeout=PATIENCE, cpu=True)
     main = state.is_main_process
     if main:
         _check_same(out, plan, source)  # before it is locked, so that the folder of another cache stays as it is

@@ -16,6 +16,7 @@ from fpdm.configuration import Record
 from fpdm.data.config import DataConfig
 from fpdm.data.decode import Decoder, decoders, escaped
 from fpdm.data.loading import encoded_images
+from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Joined, Skipped, unusable, write_skipped
 from fpdm.evaluation.features import Features
@@ -190,12 +191,22 @@ def _open(images: str, settings: ReferenceSettings, root: Path | None) -> _Image
     config = DataConfig(images, size=settings.size, channels=settings.channels, crop=settings.crop)
     if config.is_folder and Path(images).suffix == ".npz":
         return _archive(ImageArchive(Path(images)), settings)
+    if config.is_cache and settings.split != ALL and not read_manifest(config.source).has_usual_splits:
+        raise ValueError(
+            f"split is {settings.split}, but the cache {images} was not split as fpdm train splits a folder, so its "
+            "models may have been trained on those images; leave --split out, or prepare a cache without --holdout"
+        )
     config = encoded_images(config)
     # All images in the order of the folder, or those of one split.
     source = open_source(config, holdout=0 if settings.split == ALL else None, root=root, strict=settings.strict)
     if settings.split != ALL and len(source.parts) == 1:
         raise ValueError(f"split is {settings.split}, but {images} has no splits; leave it out")
     part = Joined([*source.parts.values()] if settings.split == ALL else [source.parts[settings.split]])
+    if (part.count() or 0) < 2:
+        raise ValueError(
+            f"the {settings.split} images of {images} are {part.count()}; expected 2 or more: add images, or choose "
+            "another --split"
+        )
     shape = channels, size, _ = source.shape or (config.channels, config.size, config.size)
     decoder = Decoder(size, channels, config.crop)
 

@@ -42,7 +42,8 @@ def open_source(
 
     Args:
         config: The images.
-        hub: Which images of a hub data set; None looks for none on the hub.
+        hub: Which images of a hub data set; None looks for none on the hub, and reads a folder that has images as a
+            folder of images whatever else lies in it.
         holdout: Number of images that are kept from training as the validation split, instead of the source's own
             splits; 0 trains on all. None takes the source's own splits.
         root: Folder with the files of a named data set.
@@ -61,7 +62,8 @@ def open_source(
     path = Path(config.source)
     if config.is_cache:
         raise ValueError(f"{path} is a cache of latents already; give the images")
-    kind = _kind(path) if hub is not None or path.exists() else "folder"
+    # Without the hub, what has images is a folder of images, as it is for training.
+    kind = "folder" if hub is None and (not path.exists() or _has_images(path)) else _kind(path)
     if kind != "hub" and hub not in (None, HubSettings()):
         raise ValueError(
             f"--split, --image-column, --label-column and --streaming are for hub data sets, not for {path}"
@@ -90,6 +92,13 @@ def _kind(path: Path) -> Literal["folder", "tar", "hub"]:
         )
     on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not str(path).startswith(".")
     return "hub" if on_hub else "folder"
+
+
+def _has_images(path: Path) -> bool:
+    try:
+        return any(one.suffix for one in scan(path).paths)
+    except ValueError:  # no images
+        return False
 
 
 def _kind_of_folder(path: Path) -> Literal["folder", "tar", "hub"]:
