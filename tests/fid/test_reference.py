@@ -280,3 +280,12 @@ def test_a_split_of_a_cache_that_was_split_otherwise_is_refused(folder: Path, tm
         make_reference(str(tmp_path / "all"), tmp_path / "ref.npz", settings)
     with pytest.raises(ValueError, match="there is no extractor missing"):  # it goes on to the extractor
         make_reference(str(tmp_path / "own"), tmp_path / "ref.npz", settings)
+
+
+def test_a_file_called_as_those_of_a_saved_data_set_does_not_replace_images(small: str, tmp_path: Path) -> None:
+    for index in range(4):
+        Image.new("RGB", (8, 8), (60 * index, 0, 0)).save(tmp_path / f"{index}.png")
+    (tmp_path / "state.json").write_text("{}")
+    made = make_reference(str(tmp_path), tmp_path / "out" / "ref.npz", ReferenceSettings(size=8, extractor=small))
+    assert made is not None
+    assert made.origin.images == 4

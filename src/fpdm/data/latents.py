@@ -105,7 +105,7 @@ def open_cache(folder: Path | str, *, verify: bool = True) -> tuple[Manifest, di
     for shard in shards:  # cheap, so first and by every process
         _check_length(folder, shard)
     if verify:
-        from fpdm.processes import local_processes  # imports accelerate, which reading a run does not need
+        from fpdm.processes import local_processes  # only a check of hashes is shared among processes
 
         rank, processes = local_processes()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

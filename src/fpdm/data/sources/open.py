@@ -63,7 +63,7 @@ def open_source(
     if config.is_cache:
         raise ValueError(f"{path} is a cache of latents already; give the images")
     # Without the hub, what has images is a folder of images, as it is for training.
-    kind = "folder" if hub is None and (not path.exists() or _has_images(path)) else _kind(path)
+    kind = "folder" if hub is None and not path.exists() else _kind(path, images_first=hub is None)
     if kind != "hub" and hub not in (None, HubSettings()):
         raise ValueError(
             f"--split, --image-column, --label-column and --streaming are for hub data sets, not for {path}"
@@ -77,9 +77,9 @@ def open_source(
     return _held_out(source, holdout) if holdout else source
 
 
-def _kind(path: Path) -> Literal["folder", "tar", "hub"]:
+def _kind(path: Path, *, images_first: bool) -> Literal["folder", "tar", "hub"]:
     if path.is_dir():
-        return _kind_of_folder(path)
+        return _kind_of_folder(path, images_first=images_first)
     if path.exists():
         return "tar" if path.suffix == ".tar" else "hub" if path.suffix in TABLES else "folder"
     if path.suffix in (".tar", *TABLES):
@@ -94,27 +94,24 @@ def _kind(path: Path) -> Literal["folder", "tar", "hub"]:
     return "hub" if on_hub else "folder"
 
 
-def _has_images(path: Path) -> bool:
-    try:
-        return any(one.suffix for one in scan(path).paths)
-    except ValueError:  # no images
-        return False
-
-
-def _kind_of_folder(path: Path) -> Literal["folder", "tar", "hub"]:
-    if any((path / name).is_file() for name in SAVED):
+def _kind_of_folder(path: Path, *, images_first: bool) -> Literal["folder", "tar", "hub"]:
+    saved = any((path / name).is_file() for name in SAVED)
+    if saved and not images_first:
         return "hub"
     tar = next((one.name for one in path.glob("*.tar")), "")
     table = next((name for _, _, names in os.walk(path) for name in names if name.endswith(TABLES)), "")
-    if not tar and not table:
+    if not (saved or tar or table):
         return "folder"
+    other = "tar" if tar and not saved else "hub"
     try:
         files = scan(path)
     except ValueError:  # no images
-        return "tar" if tar else "hub"
+        return other
     # A README or LICENSE without an ending may be an image among images, but does not make a folder of images.
-    if not any(one.suffix for one in files.paths) or (tar and not files.classes):
-        return "tar" if tar else "hub"
+    if not any(one.suffix for one in files.paths) or (tar and not files.classes and not images_first):
+        return other
+    if images_first:
+        return "folder"
     warnings.warn(
         f"{escaped(path)} is read as a folder of images, for it has some; {escaped(tar or table)} is left out: move it "
         "elsewhere to use it",
