@@ -41,7 +41,7 @@ def lock(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     # The system releases the lock of a process that dies, so a lock never goes stale.
-    lock, holder = FileLock(out / ".lock"), out / ".holder"
+    lock, holder = _lock_of(out), out / ".holder"
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -56,6 +56,15 @@ def lock(out: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def holds_lock(out: Path) -> bool:
+    """Whether this thread holds the lock of a folder."""
+    return _lock_of(out).is_locked
+
+
+def _lock_of(out: Path) -> FileLock:
+    return FileLock(out.resolve() / ".lock", is_singleton=True)
 
 
 def cache_folder() -> Path:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from fpdm.commands.folders import writable
 from fpdm.commands.options import Fields, Result
-from fpdm.compare.settings import Settings
+from fpdm.compare.settings import COMPARISON, Settings
 
 _SETTINGS = Settings()
 _AS_IN_SAMPLE = Fields(also={"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"})
@@ -27,6 +26,7 @@ def compare(
     data_root: Path | None = None,
     autoencoder: str = "",
     redraw: Path | None = None,
+    overwrite: bool = False,
     comparison: Annotated[Settings, _AS_IN_SAMPLE] = _SETTINGS,
     line: str = "",
 ) -> Result:
@@ -40,15 +40,26 @@ def compare(
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the runs recorded it.
         redraw: Folder of a finished comparison, whose report is written again from its compare.json and pictures. Needs
             no runs.
+        overwrite: Replace the report in the folder if it is one of other runs or settings; what is measured already and
+            still fits is used.
         comparison: What is compared. Each run uses the plan, among those allowed here, that does best on validation
             images.
         line: The command line, recorded in the report.
     """
     if redraw is not None and (runs or out != redraw):
         raise ValueError(f"--redraw {redraw} writes the report in {redraw} again; leave out the runs and --out")
-    writable(out)
+    COMPARISON.check(out)
     from fpdm.compare import comparison as module
 
     if redraw is not None:
         return module.redraw(redraw)
-    return module.compare(runs, out, comparison, data=data, data_root=data_root, autoencoder=autoencoder, command=line)
+    return module.compare(
+        runs,
+        out,
+        comparison,
+        data=data,
+        data_root=data_root,
+        autoencoder=autoencoder,
+        command=line,
+        overwrite=overwrite,
+    )

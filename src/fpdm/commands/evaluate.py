@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fpdm.commands.folders import writable
 from fpdm.commands.options import Fields, Result
-from fpdm.fid.settings import EvaluationSettings
+from fpdm.fid.settings import EVALUATION, EvaluationSettings
 from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=560)
@@ -20,6 +19,7 @@ def evaluate(
     reference: Path,
     out: Path,
     autoencoder: str = "",
+    overwrite: bool = False,
     evaluation: Annotated[EvaluationSettings, Fields()] = _SETTINGS,
     plan: Annotated[Plan, Fields()] = PLAN,
 ) -> Result | None:
@@ -32,12 +32,14 @@ def evaluate(
         reference: Reference statistics (.npz), published with ADM or written by fpdm reference.
         out: Folder for the result. The same command continues an interrupted evaluation and shows a finished one.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        overwrite: Replace the result in the folder if it is one of other settings or another reference.
         evaluation: What is generated, and how it is measured.
         plan: How to spend the budget. DiT-XL spends 28 block passes per step.
     """
-    writable(out)
+    EVALUATION.check(out)
     from fpdm.fid import evaluation as module
     from fpdm.runs.run import load_run
 
     loaded = load_run(run, autoencoder=autoencoder)
-    return module.evaluate(loaded, plan, reference, out, evaluation)
+    EVALUATION.check(out, {"image folder": loaded.recipe.data.folder})
+    return module.evaluate(loaded, plan, reference, out, evaluation, overwrite=overwrite)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from fpdm.commands.folders import writable
 from fpdm.commands.options import Result
+from fpdm.runs.layout import IMPORTED
 
 
 def import_(
@@ -38,7 +38,7 @@ def import_(
         zero_terminal_snr: Whether the noise schedule ends in pure noise, if the checkpoint does not say (default: yes
             if the network predicts v).
     """
-    writable(out)
+    IMPORTED.check(out, {"checkpoint": checkpoint})
     from fpdm.importing.foreign import read_foreign_checkpoint
     from fpdm.importing.layouts import Hints, convert
     from fpdm.importing.write import import_model

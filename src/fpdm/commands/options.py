@@ -14,6 +14,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import docstring_parser
@@ -112,6 +113,8 @@ def _convert(hint: Any, tokens: Sequence[Token]) -> Any:
     if tokens[0].keyword:  # of an option that is repeated, the last occurrence counts
         tokens = tokens[max(place for place, token in enumerate(tokens) if token.index == 0) :]
     given = [token.value for token in tokens]
+    if hint in (Path, Path | None) and "" in given:  # which would be the working folder
+        raise CoercionError(msg=f"{tokens[0].keyword or 'argument'} is empty; expected a path")
     try:
         if hint in (int, tuple[int, ...]):  # which cyclopts would round "1.5" to
             [int(value) for value in given]

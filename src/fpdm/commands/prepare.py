@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Fields, Result
 from fpdm.data.config import CacheSettings, DataConfig, HubSettings
+from fpdm.data.manifest import CACHE
 
 _IMAGES, _CACHE, _HUB = DataConfig("digits", size=256, crop="adm"), CacheSettings(), HubSettings()
 
@@ -52,13 +52,12 @@ def prepare(
         cache: How the latents are stored.
         hub_data_set: Which images of a data set on the hub are used.
     """
-    writable(out)
     config = replace(images, source=data)
+    CACHE.check(out, {"image folder": config.folder})
     if not config.is_folder and images != _IMAGES:
         raise ValueError(f"--size and --crop are for image files; the images of {data} are taken as they are")
     if config.is_folder and Path(data).exists():
         config = replace(config, source=str(Path(data).resolve()))
-        apart(out, Path(config.source))
     from fpdm.autoencoder.vae import VAE
     from fpdm.data import prepare as module
     from fpdm.devices import default_device, device_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fpdm.commands.folders import writable
 from fpdm.commands.options import Fields, Result
+from fpdm.runs.layout import SAMPLED
 from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=140)
@@ -21,6 +21,7 @@ def sample(
     batch_size: int = 64,
     class_: str | None = None,
     autoencoder: str = "",
+    overwrite: bool = False,
     plan: Annotated[Plan, Fields()] = PLAN,
 ) -> Result:
     """Generate images with a trained model under a budget of block passes.
@@ -33,9 +34,10 @@ def sample(
         batch_size: Images generated at once; affects speed and memory only.
         class_: Generate images of this class only, given by name or number (default: all classes in turn).
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        overwrite: Replace the images in the folder if an earlier sampling with other settings made them.
         plan: How to spend the budget. DiT-XL spends 28 block passes per step.
     """
-    writable(out)
+    SAMPLED.check(out)
     from fpdm.data.labels import class_label
     from fpdm.runs.data_card import read_data_card
     from fpdm.runs.run import load_run
@@ -45,4 +47,7 @@ def sample(
     if class_ is not None:
         card = read_data_card(run)
         label = class_label(class_, card.classes if card else (), loaded.model.shape.num_classes)
-    return sample_to_folder(loaded, plan, num_images, out, seed=seed, batch_size=batch_size, label=label)
+    SAMPLED.check(out, {"image folder": loaded.recipe.data.folder})
+    return sample_to_folder(
+        loaded, plan, num_images, out, seed=seed, batch_size=batch_size, label=label, overwrite=overwrite
+    )

@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Fields, Result
 from fpdm.configuration import Record
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig
+from fpdm.runs.layout import RUN
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import CACHE, FOLDER, RECIPES, make_recipe
@@ -139,9 +140,7 @@ def train(
     if print_recipe:
         return Json(settings.to_json())
     if not dry_run:
-        writable(out)
-        if settings.data.is_folder:
-            apart(out, Path(settings.data.source))
+        RUN.check(out, {"image folder": settings.data.folder})
         if settings.data.is_cache:
             check_expected(settings.data, settings.autoencoder)
     from fpdm.data.loading import load_dataset
@@ -169,9 +168,10 @@ def train(
     if is_main and dataset.summary is not None:
         print(f"{dataset.summary.to_text()}\n  splits    {card.to_text()}", file=sys.stderr)
     check_data_card(out, settings, card)  # by every process, so that all leave together
-    if is_main:
-        write_data_card(out, settings, card, dataset)
-    done = trainer.train()
+    with RUN.hold(out) if is_main else nullcontext():
+        if is_main:
+            write_data_card(out, settings, card, dataset)
+        done = trainer.train()
     return Trained(settings.name, out, done, trainer.resumed_at) if is_main else None
 
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fpdm.commands.folders import apart, writable
 from fpdm.commands.options import Fields, Result
 from fpdm.data.config import DataConfig
-from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
+from fpdm.training.autoencoder.config import AUTOENCODER, AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
 
 _NETWORK, _TRAINING, _IMAGES = AutoencoderShape(), AutoencoderTrainConfig(), DataConfig("digits")
 
@@ -49,11 +48,10 @@ def train_autoencoder(
         images: How the images of a folder are used.
         line: The command line, recorded in the report.
     """
-    writable(out)
     config = replace(images, source=data)
+    AUTOENCODER.check(out, {"image folder": config.folder})
     if config.is_folder:
         config = replace(config, source=str(Path(data).resolve()))
-        apart(out, Path(config.source))
     from fpdm.data.loading import load_images
     from fpdm.training.autoencoder.finalise import check_enough_images, finalise
     from fpdm.training.autoencoder.trainer import AutoencoderTrainer
@@ -65,5 +63,6 @@ def train_autoencoder(
     trainer = AutoencoderTrainer(
         AutoencoderRecipe(config, network, training, dataset.sha256), dataset.splits.train, out
     )
-    trainer.train()
-    return finalise(trainer, dataset.splits, command=line)
+    with AUTOENCODER.hold(out):
+        trainer.train()
+        return finalise(trainer, dataset.splits, command=line)

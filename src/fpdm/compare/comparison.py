@@ -20,7 +20,7 @@ from fpdm.compare.report import write_report
 from fpdm.compare.results import FILE, Comparison, ImageRow, Result, read_comparison
 from fpdm.compare.results_cache import NamedRun, ResultsCache
 from fpdm.compare.search import possible_iterations
-from fpdm.compare.settings import SHOWN, Settings
+from fpdm.compare.settings import COMPARISON, SHOWN, Settings
 from fpdm.data.config import UNKNOWN, DataConfig
 from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
@@ -43,6 +43,7 @@ def compare(
     data_root: Path | None = None,
     autoencoder: str = "",
     command: str = "",
+    overwrite: bool = False,
 ) -> Comparison:
     """Sample every run at every budget with its best plan, measure the images, and write the report.
 
@@ -57,10 +58,11 @@ def compare(
         data_root: Folder with the data set's own files.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
         command: The command line, for the report.
+        overwrite: Replace the report of another comparison; what is measured already and still fits is used.
 
     Raises:
-        ValueError: The runs were trained on different data, the images are not those that a run was trained on, or a
-            budget is below one step of a model.
+        ValueError: The runs were trained on different data, the images are not those that a run was trained on, a
+            budget is below one step of a model, or the folder has other files or another comparison.
     """
     runs = _load_runs(folders, autoencoder)
     for one in runs:  # raises before anything long starts
@@ -75,50 +77,56 @@ def compare(
     for one in runs:
         _check_images(one, config, dataset)
     check_measurable(dataset.splits)
-    evaluator = Evaluator(dataset.splits)
-    cache = ResultsCache(out / "rows", evaluator, dataset.sha256, settings)
-    chosen = [(one, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for one in runs]
-    swept = [
-        (one, budget, iterations)
-        for one in runs
-        for budget in settings.budgets
-        for iterations in possible_iterations(one.run, budget, settings.sweep)
-    ]
-    results: list[Result] = []
-    sweep: list[Result] = []
-    samples: dict[tuple[str, int, str], Tensor] = {}
-    total = len(chosen) + len(swept)
-    with tqdm(total=total, desc="comparing", unit=" results", disable=None, dynamic_ncols=True) as bar:
-        for one, budget, sampler in chosen:
-            bar.set_postfix_str(f"{one.name}, {budget} passes, {sampler}")
-            found = cache.with_best_plan(one, budget, sampler)
-            results.append(found.result)
-            samples[one.name, budget, sampler] = found.images
-            bar.update()
-        plans = {(one.model, one.budget): one for one in results if one.sampler == settings.samplers[0]}
-        for one, budget, iterations in swept:
-            bar.set_postfix_str(f"{one.name}, {budget} passes, {iterations} iterations")
-            best = plans[one.name, budget]
-            choices = {"sampler": best.sampler, "grid": best.grid, "reuse": best.reuse}
-            plan = Plan(budget, iterations, guidance=settings.guidance, **choices)
-            sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
-            bar.update()
-    images = _images(results, samples, evaluator)
-    comparison = Comparison(
-        command,
-        config.source,
-        evaluator.extractor.name,
-        f"the {len(dataset.splits.test):,} test images of {dataset.splits.test.name}",
-        _versions(),
-        asdict(settings),
-        tuple(diagnose(one.name, one.folder, one.run, _held_out(one.run, dataset)) for one in runs),
-        tuple(results),
-        tuple(sweep),
-        write_image_sheet(out, images),
-    )
-    write_atomically(out / FILE, comparison.to_json())
-    write_report(comparison, report_sheets(comparison, images), out)
-    return comparison
+    COMPARISON.check(out, {"image folder": config.folder})
+    if not overwrite:
+        _check_other(out, runs, settings)
+    with COMPARISON.hold(out):
+        evaluator = Evaluator(dataset.splits)
+        cache = ResultsCache(out / "rows", evaluator, dataset.sha256, settings)
+        chosen = [
+            (one, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for one in runs
+        ]
+        swept = [
+            (one, budget, iterations)
+            for one in runs
+            for budget in settings.budgets
+            for iterations in possible_iterations(one.run, budget, settings.sweep)
+        ]
+        results: list[Result] = []
+        sweep: list[Result] = []
+        samples: dict[tuple[str, int, str], Tensor] = {}
+        total = len(chosen) + len(swept)
+        with tqdm(total=total, desc="comparing", unit=" results", disable=None, dynamic_ncols=True) as bar:
+            for one, budget, sampler in chosen:
+                bar.set_postfix_str(f"{one.name}, {budget} passes, {sampler}")
+                found = cache.with_best_plan(one, budget, sampler)
+                results.append(found.result)
+                samples[one.name, budget, sampler] = found.images
+                bar.update()
+            plans = {(one.model, one.budget): one for one in results if one.sampler == settings.samplers[0]}
+            for one, budget, iterations in swept:
+                bar.set_postfix_str(f"{one.name}, {budget} passes, {iterations} iterations")
+                best = plans[one.name, budget]
+                choices = {"sampler": best.sampler, "grid": best.grid, "reuse": best.reuse}
+                plan = Plan(budget, iterations, guidance=settings.guidance, **choices)
+                sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
+                bar.update()
+        images = _images(results, samples, evaluator)
+        comparison = Comparison(
+            command,
+            config.source,
+            evaluator.extractor.name,
+            f"the {len(dataset.splits.test):,} test images of {dataset.splits.test.name}",
+            _versions(),
+            asdict(settings),
+            tuple(diagnose(one.name, one.folder, one.run, _held_out(one.run, dataset)) for one in runs),
+            tuple(results),
+            tuple(sweep),
+            write_image_sheet(out, images),
+        )
+        write_atomically(out / FILE, comparison.to_json())
+        write_report(comparison, report_sheets(comparison, images), out)
+        return comparison
 
 
 def redraw(folder: Path) -> Comparison:
@@ -132,8 +140,30 @@ def redraw(folder: Path) -> Comparison:
     """
     comparison = read_comparison(folder)
     images = read_image_sheet(folder, comparison.images) if comparison.images else {}
-    write_report(comparison, report_sheets(comparison, images), folder)
+    with COMPARISON.hold(folder):
+        write_report(comparison, report_sheets(comparison, images), folder)
     return comparison
+
+
+def _check_other(out: Path, runs: Sequence[NamedRun], settings: Settings) -> None:
+    """Raise if the folder has a comparison of other runs or settings; a damaged one counts as none."""
+    try:
+        before = read_comparison(out)
+    except ValueError:
+        return
+    asked = asdict(settings)
+    changed = [name for name, value in before.settings.items() if asked.get(name, value) != _tupled(value)]
+    if {(one.model, one.steps) for one in before.models} != {(one.name, one.run.progress.step) for one in runs}:
+        changed.insert(0, "runs")
+    if changed:
+        raise ValueError(
+            f"{out} has a comparison with other {' and '.join(changed[:3])}; choose another folder, or replace its "
+            "report with --overwrite"
+        )
+
+
+def _tupled(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _load_runs(folders: Sequence[Path], autoencoder: str) -> list[NamedRun]:

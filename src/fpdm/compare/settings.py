@@ -8,9 +8,11 @@ from annotated_types import Ge, MinLen
 
 from fpdm.compare.search import Choices
 from fpdm.configuration import NonNegativeInt, NonNegativeNumber, PositiveInt, configuration
+from fpdm.outputs import OutputFolder
 from fpdm.sampling.plan import AllocationName, Grid, SamplerName
 
 SHOWN = 12  # images per model and budget in the pictures
+COMPARISON = OutputFolder("compare", "compare.json", frozenset({"models", "rows"}))
 
 
 ImageCount = Annotated[int, Ge(SHOWN)]

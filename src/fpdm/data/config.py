@@ -47,6 +47,11 @@ class DataConfig:
         return self.source not in DATASETS
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of the images or latents; None for a data set that is given by name."""
+        return Path(self.source) if self.is_folder else None
+
+    @property
     def is_cache(self) -> bool:
         """Whether the source is a cache of latents, written by fpdm prepare."""
         return self.is_folder and (Path(self.source) / MANIFEST).is_file()

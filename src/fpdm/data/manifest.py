@@ -14,9 +14,12 @@ from typing import Any
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.configuration import differences
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig
+from fpdm.outputs import OutputFolder
 
 FORMAT = 1
 _SHOWN = 4  # differences in a message
+PLAN = "plan.json"
+CACHE = OutputFolder("prepare", PLAN, frozenset({"listing", "settings"}), frozenset({PLAN}))
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,16 @@ from fpdm.autoencoder.vae import VAE
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig, HubSettings
 from fpdm.data.decode import Decoder, decoders
 from fpdm.data.images import to_float
-from fpdm.data.manifest import CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
+from fpdm.data.manifest import CACHE, PLAN, CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
 from fpdm.data.splits import SPLITS
 from fpdm.errors import Interrupted
-from fpdm.files import lock, sha256_of, write_atomically
+from fpdm.files import sha256_of, write_atomically
 from fpdm.processes import PATIENCE, gather, processes
 from fpdm.signals import stop_signals
 
-PLAN, SKIPPED = "plan.json", "skipped.txt"
+SKIPPED = "skipped.txt"
 _LIBRARIES = ("torch", "diffusers", "pillow")
 _USUAL_STD = (0.5, 2.0)
 
@@ -183,7 +183,7 @@ def prepare(
     main = state.is_main_process
     if main:
         _check_same(out, plan, source)  # before it is locked, so that the folder of another cache stays as it is
-    with lock(out) if main else contextlib.nullcontext():
+    with CACHE.hold(out) if main else contextlib.nullcontext():
         if main:
             _check_same(out, plan, source)
             _begin(out, plan, source)
@@ -223,9 +223,7 @@ def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheS
 def _check_same(out: Path, plan: CachePlan, source: Source) -> None:
     path = out / PLAN
     if not path.exists():
-        others = [] if not out.exists() else [one.name for one in out.iterdir() if not one.name.startswith(".")]
-        if others:
-            raise ValueError(f"{out} holds other files ({others[0]}); choose a new or an empty folder")
+        CACHE.check(out)
         return
     before, images = _read_plan(path)
     changed = before.differences(plan)

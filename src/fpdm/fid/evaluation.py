@@ -23,9 +23,9 @@ from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
 from fpdm.evaluation.pretrained import PretrainedExtractor, pretrained_extractor
 from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import write_images
-from fpdm.fid.settings import NEIGHBOUR, EvaluationSettings
+from fpdm.fid.settings import EVALUATION, NEIGHBOUR, EvaluationSettings
 from fpdm.fid.statistics import Origin, ReferenceStatistics, read_reference
-from fpdm.files import lock, write_atomically
+from fpdm.files import write_atomically
 from fpdm.processes import PATIENCE, processes
 from fpdm.randomness import Stream, generator
 from fpdm.runs.run import Run
@@ -154,7 +154,9 @@ class Evaluation(Record):
         return "\n".join([*lines, self.protocol.to_text(), f"  {'spent':<11}{spent}", f"in {self.out}"])
 
 
-def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: EvaluationSettings) -> Evaluation | None:
+def evaluate(
+    run: Run, plan: Plan, reference: Path, out: Path, settings: EvaluationSettings, *, overwrite: bool = False
+) -> Evaluation | None:
     """Evaluate samples of a run against reference statistics, with all processes that were started.
 
     The results do not depend on the number of processes. An interrupted evaluation continues where it stopped; the
@@ -166,13 +168,14 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
         reference: File of the reference statistics.
         out: Folder for the result and for intermediate files.
         settings: Settings of the evaluation.
+        overwrite: Replace the result of an earlier evaluation with other settings or another reference.
 
     Returns:
         The result in the main process, None in all others.
 
     Raises:
         ValueError: The plan does not fit the model, a file is missing or not of the expected kind, the reference
-            belongs to another extractor, or the folder has samples of other settings.
+            belongs to another extractor, or the folder has other files, or the result of another evaluation.
         RunError: The samples are not finite.
         Interrupted: A process received SIGINT, SIGTERM or SIGUSR1. Finished shards are kept.
     """
@@ -190,9 +193,11 @@ def evaluate(run: Run, plan: Plan, reference: Path, out: Path, settings: Evaluat
     protocol = _protocol(run, sampler, labels, extractor, target, settings)
     if state.is_main_process:
         _compare_sizes(protocol)
-    with lock(out) if state.is_main_process else nullcontext():
+    with EVALUATION.hold(out) if state.is_main_process else nullcontext():
         if state.is_main_process:
-            claim(out, made_with)
+            if not overwrite:
+                _check_result(out, protocol)
+            claim(out, made_with, overwrite=overwrite)
         state.wait_for_everyone()
         check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
         finished = _finished(out, protocol, settings)
@@ -280,6 +285,20 @@ def _compare_sizes(protocol: Protocol) -> None:
             f"the reference's images are {origin.channels} x {origin.size} x {origin.size}, the generated ones "
             f"{' x '.join(map(str, protocol.shape))}: the distance measures that difference too",
             stacklevel=3,
+        )
+
+
+def _check_result(out: Path, protocol: Protocol) -> None:
+    """Raise if the folder has the result of another evaluation; a damaged one counts as none."""
+    try:
+        before = json.loads((out / RESULT).read_text(encoding="utf-8"))["protocol"]
+        changed = [key for key, value in json.loads(json.dumps(asdict(protocol))).items() if before[key] != value]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    if changed:
+        raise ValueError(
+            f"{out} has the result of an evaluation with another {' and '.join(changed[:3])}; choose another folder, "
+            "or replace it with --overwrite"
         )
 
 

@@ -24,9 +24,10 @@ from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import pretrained_extractor
 from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import ImageArchive
-from fpdm.fid.settings import ALL, ReferenceSettings
+from fpdm.fid.settings import ALL, REFERENCE, ReferenceSettings
 from fpdm.fid.statistics import Origin, read_reference, write_reference
-from fpdm.files import lock, sha256_of
+from fpdm.files import sha256_of
+from fpdm.outputs import MARKER, check_file
 from fpdm.processes import PATIENCE, processes
 
 _NAMED = 5  # skipped files in the summary
@@ -80,7 +81,7 @@ class _Images:
 
 
 def make_reference(
-    images: str, out: Path, settings: ReferenceSettings, *, root: Path | None = None
+    images: str, out: Path, settings: ReferenceSettings, *, root: Path | None = None, overwrite: bool = False
 ) -> MadeReference | None:
     """Write reference statistics. Started processes share the work, and the main one returns the result.
 
@@ -92,10 +93,11 @@ def make_reference(
         out: The `.npz` file to write. Until it is finished, a folder beside it holds what was done.
         settings: Which of the images to use, and which features.
         root: Folder with the files of a named data set.
+        overwrite: Replace the file if it is something else.
 
     Raises:
         ValueError: There are fewer than 2 images, one cannot be read and `strict` is set, the extractor cannot be
-            loaded, `out` does not end with .npz, or another process is writing it.
+            loaded, `out` does not end with .npz, exists and is something else, or another process is writing it.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; finished shards stay.
     """
     if out.suffix != ".npz":
@@ -110,7 +112,9 @@ def make_reference(
     fingerprint = hashlib.sha256(f"{source.fingerprint} {extractor.identity}".encode()).hexdigest()
     folder = out.with_name(f"{out.name}.pieces")
     shards = FeatureShards(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
-    with lock(folder) if state.is_main_process else contextlib.nullcontext():
+    if state.is_main_process:
+        _check_file(out, images, fingerprint, overwrite)
+    with REFERENCE.hold(folder) if state.is_main_process else contextlib.nullcontext():
         state.wait_for_everyone()  # until it is locked
         found = _finished(out, fingerprint, settings)
         state.wait_for_everyone()  # until all have looked
@@ -119,9 +123,22 @@ def make_reference(
             found = _write(shards, source, out, settings) if state.is_main_process else None
     if state.is_main_process:
         with contextlib.suppress(OSError):  # another process has begun
-            (folder / ".lock").unlink(missing_ok=True)
+            for name in (".lock", MARKER):
+                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
     return found if state.is_main_process else None
+
+
+def _check_file(out: Path, images: str, fingerprint: str, overwrite: bool) -> None:
+    """Raise if the file may not be written, or the list of skipped images beside it."""
+    if out.exists() and Path(images).exists() and out.samefile(images):
+        raise ValueError(f"--out {out} is the file that the images are read from; choose another name")
+    try:
+        ours = read_reference(out).fingerprint == fingerprint
+    except ValueError:  # there is none, or it is something else
+        ours = False
+    check_file(out, ours=ours, overwrite=overwrite)
+    check_file(_skipped_file(out), ours=ours, overwrite=overwrite)
 
 
 def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeReference | None:

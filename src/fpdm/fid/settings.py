@@ -8,8 +8,12 @@ from annotated_types import Ge, Gt
 
 from fpdm.configuration import NonNegativeInt, PositiveInt, Seed, configuration
 from fpdm.data.config import Crop
+from fpdm.outputs import OutputFolder
+from fpdm.runs.layout import SAMPLING
 
 ALL = "all"
+EVALUATION = OutputFolder("evaluate", SAMPLING, frozenset({"plan", "seed", "extractor"}), frozenset({SAMPLING}))
+REFERENCE = OutputFolder("reference", "", frozenset())  # of the folder beside an unfinished file
 NEIGHBOUR = 3  # its distance is a ball's radius in precision and recall
 
 

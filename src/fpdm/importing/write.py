@@ -16,12 +16,12 @@ from fpdm import __version__
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.configuration import Record
 from fpdm.data.config import UNKNOWN, DataConfig
-from fpdm.files import lock, write_atomically
+from fpdm.files import write_atomically
 from fpdm.importing.foreign import ForeignCheckpoint
 from fpdm.importing.layouts import Converted
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, EMA, README, RECIPE, WEIGHTS
+from fpdm.runs.layout import CHECKPOINTS, EMA, IMPORTED, README, RECIPE, WEIGHTS
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
@@ -91,7 +91,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
         recipe.autoencoder.source,
         converted.notes,
     )
-    with lock(out):
+    with IMPORTED.hold(out):
         found = checkpoint.latest(out / CHECKPOINTS)
         if found is not None:
             before = (found.path / RECIPE).read_text(encoding="utf-8")

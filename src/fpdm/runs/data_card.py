@@ -12,8 +12,8 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset
 from fpdm.data.sources.source import write_skipped
 from fpdm.drawing.images import enlarged, save_png, tile
-from fpdm.files import lock, write_atomically
-from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, SKIPPED
+from fpdm.files import write_atomically
+from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, RUN, SKIPPED
 from fpdm.runs.recipe import Recipe, differences
 
 _COLUMNS, _MAX_WIDTH = 8, 2048  # of the contact sheet: images, pixels
@@ -97,9 +97,9 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         dataset: The images.
 
     Raises:
-        ValueError: Another process holds the folder.
+        ValueError: Another process holds the folder, or it has other files.
     """
-    with lock(run):
+    with RUN.hold(run):
         begun = (run / RECIPE).exists()
         if begun and (read_data_card(run) is not None or not _holds(run, recipe)):
             return

@@ -1,6 +1,8 @@
-"""The names of the files in a run's folder."""
+"""The names of the files in a run's folder, and the kinds of folder that are made with a run."""
 
 from __future__ import annotations
+
+from fpdm.outputs import OutputFolder
 
 RECIPE = "recipe.json"
 METRICS = "metrics.jsonl"
@@ -12,3 +14,10 @@ CHECKPOINTS = "checkpoints"
 WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"  # in a checkpoint
 DATA, DATA_PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
+SAMPLING = "sampling.json"
+
+RUN = OutputFolder(
+    "train", RECIPE, frozenset({"model", "train"}), frozenset({RECIPE, DATA, DATA_PICTURE, SKIPPED, METRICS})
+)
+IMPORTED = OutputFolder("import", RECIPE, frozenset({"model", "train"}))
+SAMPLED = OutputFolder("sample", SAMPLING, frozenset({"plan", "seed", "class"}), frozenset({SAMPLING}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
 from fpdm.files import write_atomically
+from fpdm.runs.layout import SAMPLED, SAMPLING
 from fpdm.runs.run import Run
 from fpdm.sampling.images import ImageSampler, draw_images
 from fpdm.sampling.plan import Plan
 
-SETTINGS, GRID = "sampling.json", "grid.png"
+GRID = "grid.png"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,15 @@ class Sampled(Record):
 
 
 def sample_to_folder(
-    run: Run, plan: Plan, num_images: int, out: Path, *, seed: int, batch_size: int, label: int | None = None
+    run: Run,
+    plan: Plan,
+    num_images: int,
+    out: Path,
+    *,
+    seed: int,
+    batch_size: int,
+    label: int | None = None,
+    overwrite: bool = False,
 ) -> Sampled:
     """Write `num_images` PNGs, a grid of the first 64 and the settings into a folder; images already there are kept.
 
@@ -71,15 +81,26 @@ def sample_to_folder(
         seed: The seed; image i is a function of the seed and i.
         batch_size: Images at once.
         label: The class of all images; None takes the classes in turn.
+        overwrite: Replace images of other settings that an earlier call wrote to the folder.
 
     Raises:
-        ValueError: A count is below 1, the class is out of range, or the folder has images of other settings.
+        ValueError: A count is below 1, the class is out of range, or the folder has images of other settings or other
+            files.
     """
     if num_images < 1 or batch_size < 1:
         raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
     sampler = run.sampler(plan, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    claim(out, {**settings_of(run, sampler), "class": label})
+    with SAMPLED.hold(out):
+        if overwrite:
+            _discard(out)
+        claim(out, {**settings_of(run, sampler), "class": label}, overwrite=overwrite)
+        return _complete(run, sampler, num_images, out, batch_size=batch_size, label=label)
+
+
+def _complete(
+    run: Run, sampler: ImageSampler, num_images: int, out: Path, *, batch_size: int, label: int | None
+) -> Sampled:
+    """Draw the images that are missing, and the grid."""
     todo = [index for index in range(num_images) if not _whole(_path(out, index))]
     labels = balanced_labels(todo, run.model.shape.num_classes) if label is None else [label] * len(todo)
     bar = tqdm(total=len(todo), desc="sampling", unit=" images", disable=None, dynamic_ncols=True)
@@ -96,7 +117,14 @@ def sample_to_folder(
     save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / GRID)
     n = len(todo)
     spent = (cost.passes / n, cost.macs / n, cost.seconds) if todo else (None, None, None)
-    return Sampled(out, num_images, n, len(sampler.timesteps), plan.budget, *spent)
+    return Sampled(out, num_images, n, len(sampler.timesteps), sampler.plan.budget, *spent)
+
+
+def _discard(out: Path) -> None:
+    """Delete what an earlier call wrote."""
+    for path in out.iterdir():
+        if re.fullmatch(r"\d{6,}\.png", path.name) or path.name in (GRID, SAMPLING):
+            path.unlink()
 
 
 def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
@@ -115,14 +143,16 @@ def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
     }
 
 
-def claim(out: Path, settings: dict[str, Any]) -> None:
+def claim(out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
     """Write the settings of a folder's images into it, replacing settings of which it has no images.
+
+    With `overwrite`, other settings are replaced too.
 
     Raises:
         ValueError: The folder has images of other settings.
     """
-    path = out / SETTINGS
-    if any(one.is_file() and not one.name.startswith(".") and one != path for one in out.rglob("*")):
+    path = out / SAMPLING
+    if not overwrite and any(one.is_file() and not one.name.startswith(".") and one != path for one in out.rglob("*")):
         check_claim(out, settings)
     write_atomically(path, json.dumps(settings, indent=1))
 
@@ -133,7 +163,7 @@ def check_claim(out: Path, settings: dict[str, Any]) -> None:
     Raises:
         ValueError: It does, or they cannot be read.
     """
-    path = out / SETTINGS
+    path = out / SAMPLING
     if not path.exists():
         return
     try:
@@ -144,7 +174,10 @@ def check_claim(out: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{path} holds no settings of samples; choose another folder")
     changed = [key for key in settings if old.get(key) != settings[key]]
     if changed:
-        raise ValueError(f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder")
+        raise ValueError(
+            f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder, or replace "
+            "them with --overwrite"
+        )
 
 
 def _path(out: Path, index: int) -> Path:

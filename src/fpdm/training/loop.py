@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fpdm.errors import Interrupted, RunError
-from fpdm.files import lock, write_atomically
+from fpdm.files import write_atomically
+from fpdm.outputs import OutputFolder
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, METRICS
 from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe
@@ -162,6 +163,7 @@ class TrainingLoop:
         trainable: What to train.
         limits: When to end, to save and to log.
         out: The run's folder; an interrupted run in it is resumed.
+        kind: The kind of that folder.
         name: The name of the run in the progress bar.
         recipe_file: Name of the recipe's file, in the folder and in each checkpoint.
         shown: Names of the metrics that the progress bar shows.
@@ -179,13 +181,14 @@ class TrainingLoop:
         limits: Limits,
         out: Path,
         *,
+        kind: OutputFolder,
         name: str,
         recipe_file: str,
         shown: Sequence[str],
         callbacks: Sequence[Callback] = (),
         accelerator: Accelerator | None = None,
     ) -> None:
-        self.trainable, self.limits, self.out = trainable, limits, out
+        self.trainable, self.limits, self.out, self.kind = trainable, limits, out, kind
         self.name, self.recipe_file, self.shown = name, recipe_file, shown
         self.callbacks = list(callbacks)
         self.accelerator = accelerator if accelerator is not None and accelerator.num_processes > 1 else None
@@ -198,13 +201,13 @@ class TrainingLoop:
         """Train to the end; nothing is done if the run is there already.
 
         Raises:
-            ValueError: Another process holds the folder, or it holds a run of another recipe, or an unfinished one
-                that this version cannot resume.
+            ValueError: Another process holds the folder, it has other files, or it holds a run of another recipe or an
+                unfinished one that this version cannot resume.
             CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
             Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was saved.
             RunError: The training diverged, the disk is full, or another process is gone.
         """
-        with lock(self.out) if self.is_main else nullcontext():
+        with self.kind.hold(self.out) if self.is_main else nullcontext():
             self.resume()
             try:
                 self._train()

@@ -19,7 +19,7 @@ from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import mean_iterations
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, RECIPE
+from fpdm.runs.layout import CHECKPOINTS, RECIPE, RUN
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe, differences
 from fpdm.training.batch import make_batch
@@ -88,6 +88,7 @@ class Trainer(Trainable):
             self,
             config,
             out,
+            kind=RUN,
             name=recipe.name,
             recipe_file=RECIPE,
             shown=("loss", "iterations", "residual"),

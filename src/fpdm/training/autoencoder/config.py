@@ -22,10 +22,15 @@ from fpdm.configuration import (
     parse_json,
 )
 from fpdm.data.config import DataConfig
+from fpdm.outputs import OutputFolder
+from fpdm.runs.layout import METRICS
 from fpdm.runs.progress import Progress
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+
+RECIPE = "training.json"
+AUTOENCODER = OutputFolder("train-autoencoder", RECIPE, frozenset({"shape", "train"}), frozenset({RECIPE, METRICS}))
 
 
 @configuration

@@ -20,13 +20,10 @@ from fpdm.data.index_sampler import indices
 from fpdm.devices import default_device
 from fpdm.randomness import Stream, generator
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS
 from fpdm.runs.progress import Progress
-from fpdm.training.autoencoder.config import AutoencoderRecipe
+from fpdm.training.autoencoder.config import AUTOENCODER, RECIPE, AutoencoderRecipe
 from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.train_state import TrainState
-
-RECIPE = "training.json"
 
 
 class AutoencoderTrainer(Trainable):
@@ -63,7 +60,9 @@ class AutoencoderTrainer(Trainable):
         self.ema.to(self.device)
         self.train_state = TrainState(self.model, self.optimizer, self.ema)
         self.macs = self._count_macs()
-        self.loop = TrainingLoop(self, config, out, name="autoencoder", recipe_file=RECIPE, shown=("error", "kl"))
+        self.loop = TrainingLoop(
+            self, config, out, kind=AUTOENCODER, name="autoencoder", recipe_file=RECIPE, shown=("error", "kl")
+        )
 
     @property
     def progress(self) -> Progress:
@@ -84,10 +83,6 @@ class AutoencoderTrainer(Trainable):
             Interrupted: A signal came; a checkpoint was saved.
             RunError: The training cannot go on.
         """
-        if self.out.is_dir() and not (self.out / RECIPE).exists() and not checkpoint.exist(self.out / CHECKPOINTS):
-            others = sorted(one.name for one in self.out.iterdir() if not one.name.startswith("."))
-            if others:
-                raise ValueError(f"{self.out} holds other files (such as {others[0]}); choose another folder")
         return self.loop.run()
 
     def averaged(self) -> torch.nn.Module:
