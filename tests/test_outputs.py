@@ -111,7 +111,7 @@ def test_what_was_made_is_taken_away_if_there_is_no_result(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".gitkeep").touch()
     for folder in (tmp_path / "a" / "b", tmp_path / "empty"):
-        with pytest.raises(ValueError, match="late"), KIND.hold(folder):
+        with pytest.raises(ValueError, match="late"), KIND.hold(folder):  # noqa: PT012
             (folder / "settings.json").write_text("{}")
             (folder / "rows").mkdir()
             raise ValueError("late")
@@ -121,7 +121,7 @@ def test_what_was_made_is_taken_away_if_there_is_no_result(tmp_path: Path) -> No
 
 def test_results_stay_whatever_happens(tmp_path: Path) -> None:
     for attempt in range(2):
-        with pytest.raises(KeyboardInterrupt), KIND.hold(tmp_path / "a"):
+        with pytest.raises(KeyboardInterrupt), KIND.hold(tmp_path / "a"):  # noqa: PT012
             (tmp_path / "a" / "settings.json").write_text("{}")
             (tmp_path / "a" / f"{attempt}.png").touch()
             raise KeyboardInterrupt

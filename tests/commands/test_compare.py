@@ -59,13 +59,19 @@ def test_everything_is_passed_on(
     monkeypatch.setattr("fpdm.compare.comparison.compare", compare)
     out = str(tmp_path / "c")
     words = ["compare", "a", "b", "--out", out, "--data", "moved", "--data-root", "d", "--num-images", "40"]
-    words += ["--autoencoder", "vae"]
+    words += ["--autoencoder", "vae", "--overwrite"]
     assert cli.main(words) == 0
     assert capsys.readouterr().out == "a table\n"
     assert calls == [
         (
             ((Path("a"), Path("b")), Path(out), made("--num-images", "40")),
-            {"data": "moved", "data_root": Path("d"), "autoencoder": "vae", "command": f"fpdm {' '.join(words)}"},
+            {
+                "data": "moved",
+                "data_root": Path("d"),
+                "autoencoder": "vae",
+                "command": f"fpdm {' '.join(words)}",
+                "overwrite": True,
+            },
         )
     ]
     assert cli.main([*words, "--json"]) == 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fpdm import cli
+from fpdm.data.config import DataConfig
 from fpdm.fid.settings import EvaluationSettings
 from fpdm.sampling.plan import Plan
 
@@ -38,9 +40,9 @@ def test_every_option_arrives(
     plan: Plan,
     settings: EvaluationSettings,
 ) -> None:
-    run, seen = object(), []
+    run, seen = SimpleNamespace(recipe=SimpleNamespace(data=DataConfig("digits"))), []
     monkeypatch.setattr("fpdm.runs.run.load_run", lambda *args, **named: seen.append((args, named)) or run)
-    monkeypatch.setattr("fpdm.fid.evaluation.evaluate", lambda *args: seen.append(args) or Done())
+    monkeypatch.setattr("fpdm.fid.evaluation.evaluate", lambda *args, overwrite: seen.append(args) or Done())
     common = ["evaluate", "run", "--reference", "ref.npz", "--out", str(tmp_path / "out")]
     assert cli.main([*common, *words]) == 0
     assert seen == [

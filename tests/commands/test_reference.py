@@ -22,11 +22,14 @@ def test_every_option_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     )
     out = tmp_path / "new" / "ref.npz"
     assert cli.main(["reference", "photos", "--out", str(out)]) == 0
-    words = ["--data-root", "files", "--split", "test", "--size", "64", "--features", "100"]
+    words = ["--data-root", "files", "--split", "test", "--size", "64", "--features", "100", "--overwrite"]
     assert cli.main(["reference", "digits", "--out", str(out), *words]) == 0
     assert seen == [
-        (("photos", out, ReferenceSettings()), {"root": None}),
-        (("digits", out, ReferenceSettings(split="test", size=64, features=100)), {"root": Path("files")}),
+        (("photos", out, ReferenceSettings()), {"root": None, "overwrite": False}),
+        (
+            ("digits", out, ReferenceSettings(split="test", size=64, features=100)),
+            {"root": Path("files"), "overwrite": True},
+        ),
     ]
 
 

@@ -151,15 +151,17 @@ def test_a_second_time_nothing_is_drawn(
         raise AssertionError("a row that is there was drawn again")
 
     monkeypatch.setattr(rows_module, "draw", never)
-    again = compare(runs, out, replace(QUICK, sweep=(1, 3)), command="fpdm compare a b")
+    again = compare(runs, out, replace(QUICK, sweep=(1, 3)), command="fpdm compare a b", overwrite=True)
     assert again.rows == found.rows
     assert again.sweep == found.sweep
-    fewer = compare(runs[:1], out, replace(QUICK, budgets=(14,)))
+    with pytest.raises(ValueError, match=r"comparison with other runs and budgets and sweep; .* --overwrite"):
+        compare(runs[:1], out, replace(QUICK, budgets=(14,)))
+    fewer = compare(runs[:1], out, replace(QUICK, budgets=(14,)), overwrite=True)
     assert fewer.rows == tuple(row for row in found.rows if (row.model, row.budget) == ("fpdm-digits", 14))
     with pytest.raises(AssertionError, match="drawn again"):
-        compare(runs, out, replace(QUICK, seed=1))
+        compare(runs, out, replace(QUICK, seed=1), overwrite=True)
     with pytest.raises(AssertionError, match="drawn again"):
-        compare(runs, out, replace(QUICK, num_images=(21,)))
+        compare(runs, out, replace(QUICK, num_images=(21,)), overwrite=True)
 
 
 def test_an_interrupted_comparison_goes_on(

@@ -111,7 +111,7 @@ def test_the_protocol_stands_beside_the_figures(root: Path, whole: Evaluation) -
 
 
 def test_nothing_but_the_result_is_left(root: Path, whole: Evaluation) -> None:
-    assert {path.name for path in whole.out.iterdir()} - {".lock"} == {RESULT, SAMPLES, "sampling.json"}
+    assert {path.name for path in whole.out.iterdir()} - {".lock"} == {RESULT, SAMPLES, "sampling.json", ".fpdm.json"}
 
 
 def test_an_interrupted_evaluation_goes_on(
@@ -201,7 +201,9 @@ def test_kept_features_serve_another_reference(
     assert cli.main([str(word) for word in [*words, "--features", 0]]) == 0
     first = evaluate(run, PLAN, root / "ref.npz", tmp_path / "out", settings(root, keep=True))
     monkeypatch.setattr(module, "labels_of", lambda *_: pytest.fail("drawn again"))
-    second = evaluate(run, PLAN, other, tmp_path / "out", settings(root, keep=True))
+    with pytest.raises(ValueError, match=r"evaluation with another reference .* replace it with --overwrite"):
+        evaluate(run, PLAN, other, tmp_path / "out", settings(root, keep=True))
+    second = evaluate(run, PLAN, other, tmp_path / "out", settings(root, keep=True), overwrite=True)
     assert first is not None
     assert second is not None
     assert first.distance != second.distance

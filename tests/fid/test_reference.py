@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,13 @@ def test_one_at_a_time_from_the_first_piece_to_the_last_word(
 ) -> None:
     out, settings = tmp_path / "ref.npz", ReferenceSettings(extractor=small)
     busy = tmp_path / "ref.npz.pieces"
+    pool = ThreadPoolExecutor(1)  # a thread is as foreign to a lock as a process
     with lock(busy), pytest.raises(ValueError, match="is in use by process"):
-        make_reference("digits", out, settings)
+        pool.submit(make_reference, "digits", out, settings).result()
 
     def writing(*args: Any) -> None:
-        with pytest.raises(ValueError, match="is in use by process"), lock(busy):
-            pass
+        with pytest.raises(ValueError, match="is in use by process"):
+            pool.submit(lock(busy).__enter__).result()
         write_reference(*args)
 
     monkeypatch.setattr(module, "write_reference", writing)
@@ -162,7 +164,9 @@ def test_what_is_finished_is_not_made_again(
     content = out.read_bytes()
     out.write_bytes(content[:300] + bytes([content[300] ^ 1]) + content[301:])
     for _ in range(2):  # damaged, then of other images
-        mended = make_reference(str(images), out, settings)
+        with pytest.raises(ValueError, match=r"ref\.npz exists already; .* --overwrite"):
+            make_reference(str(images), out, settings)
+        mended = make_reference(str(images), out, settings, overwrite=True)
         assert mended is not None
         assert mended.made
         (images / "a" / "0.png").unlink(missing_ok=True)
@@ -177,7 +181,7 @@ def test_the_list_of_skipped_files_goes_with_its_reference(folder: Path, small: 
     assert (tmp_path / "ref.skipped.txt").exists()
     for bad in ("a/5bad.png", "b/empty.jpg"):
         (images / bad).unlink()
-    made = make_reference(str(images), tmp_path / "ref.npz", settings)
+    made = make_reference(str(images), tmp_path / "ref.npz", settings, overwrite=True)
     assert made is not None
     assert not made.skipped
     assert not (tmp_path / "ref.skipped.txt").exists()
@@ -289,3 +293,20 @@ def test_a_file_called_as_those_of_a_saved_data_set_does_not_replace_images(smal
     made = make_reference(str(tmp_path), tmp_path / "out" / "ref.npz", ReferenceSettings(size=8, extractor=small))
     assert made is not None
     assert made.origin.images == 4
+
+
+def test_files_of_the_user_are_never_replaced_unless_asked_for(folder: Path, small: str, tmp_path: Path) -> None:
+    settings = ReferenceSettings(size=8, extractor=small)
+    out, listed = tmp_path / "ref.npz", tmp_path / "ref.skipped.txt"
+    for mine in (out, listed):
+        mine.write_text("mine")
+        with pytest.raises(ValueError, match=f"{mine.name} exists already; choose another name"):
+            make_reference(str(folder), out, settings)
+        assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+        assert mine.read_text() == "mine"
+        mine.unlink()
+    np.savez(out, arr_0=np.zeros((3, 8, 8, 3), np.uint8))
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match="is the file that the images are read from"):
+        make_reference(str(out), out, settings, overwrite=True)
+    assert out.read_bytes() == before

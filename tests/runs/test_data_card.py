@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_record_is_kept_and_read(tmp_path: Path) -> None:
     record = keep(tmp_path, recipe(), data)
     assert read_data_card(tmp_path) == record
     assert record.to_text() == "4 images to train on, 3 to validate, 3 to test"
-    assert {path.name for path in tmp_path.iterdir()} == {"data.json", "data.png", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data.json", "data.png", ".lock", ".fpdm.json"}
     with Image.open(tmp_path / "data.png") as picture:
         assert picture.size == (8 * 68 - 4, 64)
 
@@ -100,9 +101,10 @@ def test_nothing_is_done_to_a_folder_of_another_run_or_in_use(tmp_path: Path) ->
     data = dataset(0, 1, 2)
     (tmp_path / "recipe.json").write_text(recipe(seed=1).to_json())
     keep(tmp_path, recipe(), data)
-    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", ".lock", ".fpdm.json"}
+    pool = ThreadPoolExecutor(1)  # a thread is as foreign to a lock as a process
     with lock(tmp_path / "used"), pytest.raises(ValueError, match="in use by process"):
-        keep(tmp_path / "used", recipe(), data)
+        pool.submit(keep, tmp_path / "used", recipe(), data).result()
     assert {path.name for path in (tmp_path / "used").iterdir()} == {".lock"}
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fpdm.drawing.images import save_png
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.progress import Progress
 from fpdm.runs.run import Run
@@ -46,7 +47,13 @@ def test_files_are_the_samplers_images_with_labels_in_turn_or_one_label(
     names = [f"{index:06d}.png" for index in range(5)]
     for name, image in zip(names, expected.numpy(), strict=True):
         assert np.abs(pixels(tmp_path / name).astype(int) - image[0]).max() <= 1  # rounding in other batches
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "grid.png", "sampling.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".fpdm.json",
+        ".lock",
+        *names,
+        "grid.png",
+        "sampling.json",
+    ]
     assert pixels(tmp_path / "grid.png").shape == (64, 8 * 68 - 4, 3)
     settings = json.loads((tmp_path / "sampling.json").read_text())
     assert settings == {
@@ -114,3 +121,29 @@ def test_what_is_said_of_samples() -> None:
     assert json.loads(old.to_json()) == {
         "out": "out", "images": 5, "drawn": 0, "steps": 2, "budget": 8, "passes": None, "macs": None, "seconds": None,
     }  # fmt: skip
+
+
+def test_another_programs_pictures_are_neither_counted_nor_replaced(run: Run, tmp_path: Path) -> None:
+    save_png(np.zeros((4, 4), np.uint8), tmp_path / "000000.png")
+    (tmp_path / "000001.png").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"has other files, such as 000000\.png"):
+        sample_to_folder(run, PLAN, 2, tmp_path, seed=0, batch_size=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_samples_of_other_settings_are_replaced_only_if_asked_for(run: Run, tmp_path: Path) -> None:
+    sample_to_folder(run, PLAN, 3, tmp_path / "a", seed=0, batch_size=2)
+    sample_to_folder(run, PLAN, 2, tmp_path / "b", seed=1, batch_size=2)
+    with pytest.raises(ValueError, match=r"made with another seed; .* --overwrite"):
+        sample_to_folder(run, PLAN, 2, tmp_path / "a", seed=1, batch_size=2)
+    found = sample_to_folder(run, PLAN, 2, tmp_path / "a", seed=1, batch_size=2, overwrite=True)
+    assert found.drawn == 2
+    a, b = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in "ab")
+    assert a == b
+
+
+def test_a_late_mistake_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        sample_to_folder(run, PLAN, 2, tmp_path / "new" / "a", seed=0, batch_size=2, label=99)
+    assert not [*tmp_path.iterdir()]

@@ -12,6 +12,7 @@ import torch
 
 from fpdm.errors import RunError
 from fpdm.runs.checkpoint import Checkpoint
+from fpdm.runs.layout import RUN
 from fpdm.runs.metrics_log import read_rows
 from fpdm.runs.progress import Progress
 from fpdm.runs.train_config import TrainConfig
@@ -81,6 +82,7 @@ def loop(out: Path, counter: Counter | None = None, *callbacks: Callback, **chan
         counter or Counter(),
         limits,
         out,
+        kind=RUN,
         name="counter",
         recipe_file="recipe.json",
         shown=("loss",),
@@ -172,6 +174,7 @@ def test_a_training_limited_by_the_clock_goes_by_the_main_processs(
         Counter(),
         limits,
         tmp_path,
+        kind=RUN,
         name="",
         recipe_file="recipe.json",
         shown=(),

@@ -195,9 +195,9 @@ def evaluate(
         _compare_sizes(protocol)
     with EVALUATION.hold(out) if state.is_main_process else nullcontext():
         if state.is_main_process:
+            claim(out, made_with, overwrite=overwrite)
             if not overwrite:
                 _check_result(out, protocol)
-            claim(out, made_with, overwrite=overwrite)
         state.wait_for_everyone()
         check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
         finished = _finished(out, protocol, settings)

@@ -160,7 +160,7 @@ def test_steps_without_a_finite_gradient_are_skipped_and_then_end_it(
 def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, content: str) -> None:
     name = "training.json" if content else "README.md"
     (tmp_path / name).write_text(content or "mine")
-    with pytest.raises(ValueError, match="is damaged" if content else r"other files \(such as README.md\)"):
+    with pytest.raises(ValueError, match=f"other files, such as {name}"):
         AutoencoderTrainer(recipe(), data(), tmp_path).train()
     assert (tmp_path / name).read_text() == (content or "mine")
 
