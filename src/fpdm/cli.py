@@ -14,12 +14,13 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from fpdm import __version__
-from fpdm.errors import FPDMError, Interrupted, did_you_mean
+from fpdm.errors import FPDMError, Interrupted, RunError, did_you_mean, printable, shorten
 
 OK, MISTAKE, FAILED = 0, 2, 3
+LINE = 200  # characters of a message, at most
 
 
 class Entry(NamedTuple):
@@ -68,31 +69,74 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 the user's mistake, 3 the run cannot go on, 128 + signal."""
     words = [*(sys.argv[1:] if argv is None else argv)]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are in no encoding
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", RuntimeWarning)
-            warnings.showwarning = _show_warning
-            try:
-                _run(words)
-            finally:
-                sys.stdout.flush()  # here, where a closed pipe can be answered
-        _leave_process_group()
-        return OK
-    except BrokenPipeError:  # `| head` has seen enough; what is left shall not fail when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except KeyboardInterrupt:
-        print("fpdm: stopped", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if "--debug" in words:
-            raise
-        code = _report(error)
-        if code > 128:  # by a signal, which all processes leave at
+    with warnings.catch_warnings(), _Streams() as streams:
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = _show_warning
+        try:
+            _run(words)
+            streams.check()
             _leave_process_group()
-        return code
+            return OK
+        except KeyboardInterrupt:
+            _tell("stopped")
+            return 130
+        except Exception as error:
+            if "--debug" in words:
+                raise
+            code = _report(error)
+            if code > 128:  # by a signal, which all processes leave at
+                _leave_process_group()
+            return code
+
+
+class _Stream(io.FileIO):
+    """A standard stream that stops nothing when it cannot be written to: the work goes on, and the end says so."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:  # a full disk, a pipe that was closed, a terminal that is gone
+            self.error = error
+            return len(data)
+
+
+class _Streams:
+    """Standard streams that may be closed, full or in no encoding; those that a caller has replaced stay."""
+
+    def __enter__(self) -> _Streams:
+        for number in range(3):  # a file of ours that took a closed stream's number would get what libraries print
+            try:
+                os.fstat(number)
+            except OSError:
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        self._before = sys.stdout, sys.stderr
+        self._output = _Stream(1, "w", closefd=False)
+        if sys.stdout is None or sys.stdout is sys.__stdout__:
+            sys.stdout = _text(self._output, sys.stdout)
+        if sys.stderr is None or sys.stderr is sys.__stderr__:
+            sys.stderr = _text(_Stream(2, "w", closefd=False), sys.stderr)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = self._before
+
+    def check(self) -> None:
+        """Write out what is still in memory.
+
+        Raises:
+            RunError: It cannot be written, though not because its reader has seen enough, as `| head` does.
+        """
+        sys.stdout.flush()
+        if self._output.error is not None and not isinstance(self._output.error, BrokenPipeError):
+            raise RunError(f"the standard output cannot be written: {self._output.error.strerror}")
+
+
+def _text(stream: _Stream, like: TextIO | None) -> TextIO:
+    encoding = "utf-8" if like is None else like.encoding
+    return io.TextIOWrapper(io.BufferedWriter(stream), encoding, errors="backslashreplace", line_buffering=True)
 
 
 def _run(words: list[str]) -> None:
@@ -114,17 +158,14 @@ def _run(words: list[str]) -> None:
         raise ValueError(explain(error)) from error
     result = command(*bound.args, **bound.kwargs)
     if result is not None:
-        print(result.to_json() if bound.arguments.get("json") else result.to_text())
+        json = bound.arguments.get("json")
+        print(result.to_json() if json else "\n".join(map(printable, result.to_text().split("\n"))))
 
 
 def application() -> Any:
     """Make the cyclopts application, without importing any command."""
     from cyclopts import App, Group
     from rich.console import Console
-
-    class Page(Console):
-        def on_broken_pipe(self) -> None:
-            raise  # to `main`, where rich would exit
 
     examples = "\n".join(entry.example for entry in COMMANDS.values())
     app = App(
@@ -135,7 +176,7 @@ def application() -> Any:
         group_arguments=Group("Arguments", sort_key=-2),
         group_parameters=Group("Options", sort_key=-1),
         version=f"fpdm {__version__}",
-        console=Page(),
+        console=Console(),
     )
     for position, (name, entry) in enumerate(COMMANDS.items()):
         function = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
@@ -162,27 +203,33 @@ def _report(error: Exception) -> int:
     message = " ".join(str(error).split())
     if isinstance(error, FPDMError):
         if not isinstance(error, Interrupted) or os.environ.get("RANK", "0") == "0":  # all processes leave together
-            print(f"fpdm: {message}", file=sys.stderr)
+            _tell(message)
         return error.exit_code
     if isinstance(error, ValueError):
-        print(f"fpdm: {message}", file=sys.stderr)
+        _tell(message)
         return MISTAKE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        print(f"fpdm: cannot write: {message}", file=sys.stderr)
+        _tell(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}")
         return FAILED
     if isinstance(error, OSError) and error.filename is not None:
-        print(f"fpdm: {error.filename}: {error.strerror}", file=sys.stderr)
+        _tell(f"{os.fsdecode(error.filename)}: {error.strerror}")
         return MISTAKE
     short = ("out of memory", "not enough memory", "allocate memory")  # CUDA and MPS, the CPU, the system
-    if isinstance(error, (MemoryError, RuntimeError)) and (not message or any(word in message for word in short)):
-        print(f"fpdm: out of memory: use a smaller batch ({message[:120]})", file=sys.stderr)
+    if isinstance(error, MemoryError) or any(word in message.lower() for word in short):
+        _tell(f"out of memory: use a smaller batch, fewer images or a smaller model{f' ({message})' if message else ''}")
         return FAILED
-    print(f"fpdm: {type(error).__name__}: {message} (--debug shows where; this is a fault of fpdm's)", file=sys.stderr)
+    _tell(f"{type(error).__name__}: {message}", " (--debug shows where; this is a fault of fpdm's)")
     return FAILED
 
 
+def _tell(message: str, ending: str = "") -> None:
+    """Print one line on stderr, short enough to be read, in which nothing is left for a terminal to interpret."""
+    text = printable(f"fpdm: {message}")
+    print(shorten(text, LINE - len(ending)) + ending, file=sys.stderr)
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"fpdm: warning: {message}", file=sys.stderr)
+    _tell(f"warning: {' '.join(str(message).split())}")
 
 
 def _no_command(words: list[str]) -> str:

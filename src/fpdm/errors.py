@@ -1,8 +1,12 @@
-"""Exceptions that the command line turns into exit codes. A user's mistake is a plain `ValueError` (exit code 2)."""
+"""Exceptions that the command line turns into exit codes, and the texts of messages.
+
+A user's mistake is a plain `ValueError` (exit code 2).
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -32,3 +36,31 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the known word that is nearest, as the end of an error message; empty if none is near."""
     near = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def printable(text: object) -> str:
+    r"""Escape whatever a terminal could interpret, as in Python's string literals: \n, \x1b, \u202e, \udce9.
+
+    What people type stays as it is, in any script, so that escaping twice changes nothing. Every name that comes from a
+    user's files or words passes through here before it is printed.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+_VALUE = re.compile(r"""'[^']*'|"[^"]*"|\S+""")  # names, paths and numbers
+_SHORTEST = 48  # a value of this length is not shortened any more
+
+
+def shorten(message: str, length: int) -> str:
+    """Shorten a message to `length` characters by the middle of its longest values, so that both ends of each stay."""
+    while len(message) > length:
+        value = max(_VALUE.findall(message), key=len)
+        if len(value) <= _SHORTEST:
+            return _without_middle(message, length)
+        message = message.replace(value, _without_middle(value, max(_SHORTEST, len(value) - len(message) + length)))
+    return message
+
+
+def _without_middle(text: str, length: int) -> str:
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"

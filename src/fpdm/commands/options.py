@@ -9,9 +9,11 @@ that depend on other options (those of `fpdm train` are the recipe's), and error
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import sys
+import textwrap
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +57,7 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
     """
     called, rest = app[words[0]], [word for word in words if word not in app.help_flags]
     command: Any = called.default_command
-    called.help = inspect.cleandoc(command.__doc__).split("\n\nArgs:")[0]
+    called.help = _documentation(command).split("\n\nArgs:")[0]
     values, defaults = {"line": line}, getattr(sys.modules[command.__module__], "defaults", None)
     if defaults is not None:
         required = [name for name, one in inspect.signature(command).parameters.items() if one.default is one.empty]
@@ -131,8 +133,16 @@ def _choices(hint: Any) -> list[str]:
     return _choices(inner[0]) if typing.get_origin(hint) is tuple else list(map(str, inner))
 
 
+def _documentation(what: Any) -> str:
+    """Return a docstring, from the source where Python was told to drop it (-OO)."""
+    if sys.flags.optimize < 2:
+        return inspect.cleandoc(what.__doc__ or "")
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(what))).body
+    return ast.get_docstring(definition) or ""  # type: ignore[arg-type]  # a function or a class
+
+
 def _descriptions(what: Any) -> dict[str, str]:
-    found = docstring_parser.parse(what.__doc__ or "").params
+    found = docstring_parser.parse(_documentation(what)).params
     return {one.arg_name: " ".join((one.description or "").split()) for one in found}
 
 
