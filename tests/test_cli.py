@@ -5,6 +5,8 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch.distributed as dist
 
 from fpdm import __version__, cli
 from fpdm.cli import COMMANDS
+from fpdm.configuration import Record
 from fpdm.errors import Interrupted
 from tests.commands.parsed import values
 from tests.trained import train_fpdm_and_dit
@@ -134,6 +137,64 @@ def test_a_closed_pipe_is_no_error(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&- 2>/dev/full", 0, ""),
+        (">/dev/full", 3, "fpdm: the standard output cannot be written: No space left on device\n"),
+        (">/dev/full 2>&1", 3, ""),
+    ],
+)
+@pytest.mark.parametrize("words", ["describe fpdm-xl/2", "describe --help"])
+def test_closed_and_full_streams_stop_nothing(words: str, streams: str, code: int, said: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m fpdm {words} {streams}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+def test_a_mistake_has_its_code_where_it_cannot_be_told() -> None:
+    for streams in ("2>&-", "2>/dev/full", ">&- 2>&-"):
+        command = f"{shlex.quote(sys.executable)} -m fpdm describe none {streams}"
+        assert subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", "2>&-", "2>/dev/full"])
+def test_nothing_of_ours_gets_into_the_place_of_a_closed_stream(streams: str, tmp_path: Path) -> None:
+    """A file with the number of the error stream would get what bars, loggers and C libraries print."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import logging, os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from tqdm.auto import tqdm\n"
+        "from fpdm import cli\n"
+        "from fpdm.models import description\n"
+        "def work(*_):\n"
+        f"    with open({str(tmp_path / 'result')!r}, 'w') as file:\n"
+        "        for step in tqdm(range(3), disable=False):\n"
+        "            logging.getLogger('x').error('seen')\n"
+        "            print('seen', file=sys.stderr, flush=True)\n"
+        "        os.system('echo seen >&2')\n"
+        "        file.write('done')\n"
+        "description.describe = work\n"
+        "logging.basicConfig()\n"
+        "sys.exit(cli.main(['describe', 'fpdm-xl/2']))\n"
+    )
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} {streams}"
+    assert subprocess.run(command, shell=True, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert (tmp_path / "result").read_text() == "done"
+
+
+def test_help_is_the_same_where_python_drops_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"from fpdm.cli import main\nfor name in {[*COMMANDS]}: main([name, '--help'])"
+    environment = {**os.environ, "PYTHONOPTIMIZE": "2", "COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False, env=environment)
+    for name in COMMANDS:
+        run(name, "--help")
+    assert (done.stdout, done.stderr) == (capsys.readouterr().out, "")
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (["train", "digitz", "--out", "X"], "did you mean digits?"),
@@ -235,7 +296,10 @@ def test_what_is_no_mistake_of_the_users_says_so(
     command = ("describe", "fpdm-xl/2")
     for error, code, says in (
         (TypeError("a\nb"), 3, "fpdm: TypeError: a b (--debug shows where; this is a fault of fpdm's)"),
-        (MemoryError(), 3, "fpdm: out of memory"),
+        (RuntimeError(), 3, "fpdm: RuntimeError: "),
+        (MemoryError(), 3, "fpdm: out of memory: use a smaller batch or a smaller model\n"),
+        (RuntimeError("CUDA out of memory. Tried"), 3, "fpdm: out of memory: use a smaller batch or a smaller model ("),
+        (RuntimeError("can't allocate memory: you tried to allocate 8 bytes"), 3, "fpdm: out of memory"),
         (OSError(28, "No space left on device"), 3, "fpdm: cannot write"),
         (PermissionError(13, "Permission denied", "file"), 2, "fpdm: file: Permission denied"),
         (KeyboardInterrupt(), 130, "fpdm: stopped"),
@@ -252,14 +316,52 @@ def test_what_is_no_mistake_of_the_users_says_so(
             run(*words)
 
 
-def test_names_in_no_encoding_can_be_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    class Described:
+NAME = "a\x1b]0;b\x07\x1b[31m\x9b2J\u202e\udce9"
+ESCAPED = r"a\x1b]0;b\x07\x1b[31m\x9b2J\u202e\udce9"
+
+
+def test_no_name_reaches_the_terminal_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass
+    class Described(Record):
+        name: str = NAME
+
         def to_text(self) -> str:
-            return "in run\udce9"
+            warnings.warn(f"warned of {NAME}", RuntimeWarning, stacklevel=1)
+            return f"first\nin {self.name}"
 
     monkeypatch.setattr("fpdm.models.description.describe", lambda *_: Described())
     assert run("describe", "fpdm-xl/2") == 0
-    assert capsys.readouterr().out == "in run\\udce9\n"
+    assert capsys.readouterr() == (f"first\nin {ESCAPED}\n", f"fpdm: warning: warned of {ESCAPED}\n")
+    assert run("describe", "fpdm-xl/2", "--json") == 0
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert json.loads(text) == {"name": NAME}
+    monkeypatch.undo()
+    assert run("describe", NAME) == 2
+    assert f"there is no model {NAME!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", [255, 5000, 100_000])
+def test_messages_stay_short_with_long_names(capsys: pytest.CaptureFixture[str], tmp_path: Path, length: int) -> None:
+    name = "x" * (length - 8) + ".endings"
+    for words in (
+        ("describe", name),
+        (name,),
+        ("train", "digits", "--out", "o", f"--{name}"),
+        ("train", "digits", "--out", "o", "--steps", name),
+        ("train", "digits", "--out", "o", "--model", name),
+        ("train", "--data", tmp_path / name, "--out", tmp_path / "o"),
+        ("sample", tmp_path / name, "--out", tmp_path / "o"),
+        ("sample", tmp_path / "run", "--out", tmp_path / "/".join([name] * 3)),
+        ("sample", tmp_path / name.replace("x", "x "), "--out", tmp_path / "o"),
+    ):
+        assert run(*words) == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        assert len(line) <= 201
+        assert "Error" not in line
 
 
 @pytest.mark.slow

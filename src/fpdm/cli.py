@@ -216,7 +216,7 @@ def _report(error: Exception) -> int:
         return MISTAKE
     short = ("out of memory", "not enough memory", "allocate memory")  # CUDA and MPS, the CPU, the system
     if isinstance(error, MemoryError) or any(word in message.lower() for word in short):
-        _tell(f"out of memory: use a smaller batch, fewer images or a smaller model{f' ({message})' if message else ''}")
+        _tell(f"out of memory: use a smaller batch or a smaller model{f' ({message})' if message else ''}")
         return FAILED
     _tell(f"{type(error).__name__}: {message}", " (--debug shows where; this is a fault of fpdm's)")
     return FAILED

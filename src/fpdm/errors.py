@@ -32,9 +32,15 @@ class CheckpointError(FPDMError):
     """A checkpoint is damaged, foreign, or not fit to be saved (exit code 3)."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the known word that is nearest, as the end of an error message; empty if none is near."""
-    near = difflib.get_close_matches(word, list(known), 1)
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Suggest the known word that is nearest, as the end of an error message; empty if none is near.
+
+    Args:
+        word: The word.
+        known: The known words.
+        cutoff: How near it has to be, from 0 (not at all) to 1 (the same).
+    """
+    near = difflib.get_close_matches(word, list(known), 1, cutoff)
     return f"; did you mean {near[0]}?" if near else ""
 
 

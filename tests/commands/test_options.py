@@ -13,7 +13,7 @@ import pytest
 from cyclopts import App, CycloptsError
 
 from fpdm import cli
-from fpdm.commands.options import QUIET, Fields, add_options, explain
+from fpdm.commands.options import OTHER_WORDS, QUIET, Fields, add_options, explain
 from tests.commands.parsed import option_names, values
 
 
@@ -179,6 +179,71 @@ def test_mistakes_are_one_line(words: list[str], says: str) -> None:
     assert says in message
     assert "\n" not in message
     assert not {*message} & {*"│─╭╰"}
+
+
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [
+        ("train digits --lr 1", "--learning-rate"),
+        ("train digits --lr=1", "--learning-rate"),
+        ("train digits --fp16", "--mixed-precision"),
+        ("train digits --bf16", "--mixed-precision"),
+        ("train digits --max_train_steps 3", "--steps"),
+        ("train digits --num-steps 3", "--steps"),
+        ("train digits --gradient_checkpointing", "--activation-checkpointing"),
+        ("train digits --precision bf16", "--mixed-precision"),
+        ("train digits --save-every 3", "--checkpoint-every"),
+        ("train digits --depth 3", "--model"),
+        ("train --resolution 64", "--size"),
+        ("train --dataset x", "--data"),
+        ("train digits --log-dir x", "--out"),
+        ("sample run --cfg-scale 4", "--guidance"),
+        ("sample run --guidance-scale 4", "--guidance"),
+        ("sample run --scheduler ddim", "--sampler"),
+        ("sample run --steps 50", "--budget"),
+        ("sample run --num-inference-steps 50", "--budget"),
+        ("sample run --num-samples 4", "--num-images"),
+        ("sample run -n 4", "--num-images"),
+        ("sample --ckpt run", "RUN"),
+        ("sample run --vae x", "--autoencoder"),
+        ("compare a b --samples 9", "--num-images"),
+        ("evaluate run --reference x --num-samples 9", "--num-images"),
+        ("evaluate --ckpt x", "RUN"),
+        ("prepare --data-path x", "DATA"),
+        ("reference --dataset x", "IMAGES"),
+        ("prepare x --autoencoder y --num_workers 3", "--workers"),
+        ("train-autoencoder x --resolution 3", "--size"),
+    ],
+)
+def test_words_of_other_programs_are_understood(capsys: pytest.CaptureFixture[str], words: str, ours: str) -> None:
+    assert cli.main([*words.split(), "--out", "x"]) == 2
+    assert f"; did you mean {ours} (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sample run --lr 1",
+        "sample run --fp16",
+        "sample run --scale-factor 1",
+        "train digits --gpus 4",
+        "train digits --device cuda",
+        "train digits --eps 1",
+        "train digits --hidden 1",
+        "train digits --inception x",
+        "prepare x --count 3",
+        "evaluate run --height 3",
+        "describe dit-xl/2 --num-images 3",
+    ],
+)
+def test_no_option_of_another_meaning_is_suggested(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    assert cli.main(words.split()) == 2
+    assert f"; see fpdm {words.split()[0]} --help" in capsys.readouterr().err
+
+
+def test_words_of_other_programs_lead_to_options_that_there_are() -> None:
+    known = {name for command in cli.COMMANDS for names in option_names(command).values() for name in names}
+    assert {one if one.isupper() else f"--{one}" for one in OTHER_WORDS} <= known
 
 
 def test_help_explains_every_option_by_group(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import sys
 import textwrap
 import typing
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import docstring_parser
-from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
+from cyclopts import App, Argument, CycloptsError, Group, Parameter, Token, convert
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from fpdm.errors import did_you_mean
@@ -29,6 +30,62 @@ QUIET: Any = {"print_error": False, "exit_on_error": False}
 MANNERS: Any = {"show_default": False, "consume_multiple": True, "negative_iterable": (), "allow_repeating": True}
 EXPECTED = {int: "an integer", float: "a number", tuple[int, ...]: "integers", tuple[float, ...]: "numbers"}
 COMMON = {"json": "Print the result as JSON, and nothing else, on stdout.", "debug": "Show the traceback of an error."}
+
+# What DiT, diffusers, EDM and others call it. Of a command that has several of ours, the first counts.
+OTHER_WORDS = {
+    "out": "output output-dir output-path outdir out-dir o logdir log-dir results-dir save-dir save-path",
+    "data": "dataset dataset-path data-path data-dir data-folder train-data-dir train-dir image-folder images",
+    "IMAGES": "dataset dataset-path data data-path data-dir data-folder image-folder input",
+    "DATA": "dataset dataset-path data-path data-dir data-folder train-data-dir train-dir image-folder images input",
+    "RUN": "checkpoint ckpt ckpt-path checkpoint-path model model-path pretrained weights resume load run",
+    "CHECKPOINT": "ckpt ckpt-path checkpoint-path model model-path pretrained input",
+    "init-from": "checkpoint ckpt ckpt-path checkpoint-path pretrained pretrained-model-name-or-path init teacher load",
+    "RECIPE": "config config-path cfg-path",
+    "learning-rate": "lr rate",
+    "warmup": "lr-warmup-steps warmup-steps warmup-iters lr-warmup",
+    "decay": "lr-scheduler lr-schedule lr-decay",
+    "mixed-precision": "fp16 bf16 amp half dtype precision",
+    "steps": "epochs num-epochs num-train-epochs max-epochs num-steps max-steps max-train-steps train-steps",
+    "size": "resolution image-size img-size res image-resolution",
+    "batch-size": "batch bs train-batch-size global-batch-size eval-batch-size batch-gpu per-gpu-batch-size",
+    "accumulate": "gradient-accumulation-steps grad-accum grad-accum-steps accum-iter",
+    "activation-checkpointing": "gradient-checkpointing grad-checkpointing grad-checkpoint checkpointing",
+    "clip-norm": "max-grad-norm grad-clip clip-grad clip-grad-norm gradient-clip-val",
+    "weight-decay": "wd adam-weight-decay",
+    "ema-decay": "ema ema-rate ema-beta use-ema",
+    "label-dropout": "class-dropout-prob cfg-dropout cond-drop-prob dropout uncond-prob",
+    "weighting": "snr-gamma min-snr-gamma loss-weighting",
+    "workers": "num-workers dataloader-num-workers jobs num-threads threads nproc",
+    "checkpoint-every": "save-every ckpt-every save-steps save-interval checkpointing-steps checkpoint-interval",
+    "keep": "checkpoints-total-limit save-total-limit",
+    "log-every": "log-interval log-freq logging-steps log-every-n-steps print-freq",
+    "validate-every": "eval-every eval-steps eval-freq validation-steps val-every",
+    "sample-every": "sample-interval sample-steps sample-freq",
+    "tracker": "report-to logger wandb use-wandb tensorboard",
+    "seconds": "time max-time max-seconds hours minutes duration",
+    "flip": "horizontal-flip random-flip random-horizontal-flip hflip mirror xflip",
+    "crop": "center-crop random-crop",
+    "no-conditional": "uncond unconditional",
+    "model": "depth layers num-layers num-blocks n-layers blocks arch architecture",
+    "layers": "num-layers n-layers layers-per-block",
+    "width": "hidden-size hidden-dim dim d-model model-dim embed-dim model-channels",
+    "heads": "num-heads n-heads attention-heads num-attention-heads",
+    "channels": "in-channels num-channels",
+    "num-timesteps": "diffusion-steps num-train-timesteps num-diffusion-steps timesteps",
+    "prediction": "prediction-type objective parameterization predict",
+    "zero-terminal-snr": "zero-snr rescale-betas-zero-snr",
+    "guidance": "cfg cfg-scale guidance-scale scale w",
+    "sampler": "scheduler sampling-method method",
+    "budget": "steps num-steps num-inference-steps num-sampling-steps sampling-steps ddim-steps timesteps nfe",
+    "iterations": "iters num-iterations max-iters fp-iters",
+    "num-images": "num-samples n-samples num-fid-samples samples images num n count max-samples",
+    "class": "classes class-labels class-label class-idx class-cond label labels",
+    "autoencoder": "vae vae-path ae first-stage first-stage-model",
+    "reference": "ref ref-path reference-stats fid-stats fid-statistics-file dataset-stats stats",
+    "overwrite": "force overwrite-output-dir f",
+    "seed": "random-seed manual-seed global-seed s",
+    "name": "run-name exp-name experiment tag",
+}
 
 
 class Result(Protocol):
@@ -146,18 +203,41 @@ def _descriptions(what: Any) -> dict[str, str]:
     return {one.arg_name: " ".join((one.description or "").split()) for one in found}
 
 
+def _suggestion(word: str, known: Mapping[str, str]) -> str:
+    """Suggest the option that other programs give this name, or that is a slip of the finger away.
+
+    Args:
+        word: What was given.
+        known: What each option and each argument is for.
+    """
+    name = word.lstrip("-").replace("_", "-").lower()
+    if ours := [one if one.isupper() else f"--{one}" for one, others in OTHER_WORDS.items() if name in others.split()]:
+        # If the command has none of them, what is near would mean something else.
+        return next((f"; did you mean {one} ({known[one]})?" for one in ours if one in known), "")
+    near = [one for one in known if one[:3] == word[:3] or sorted(one) == sorted(word)]
+    return did_you_mean(word, near, cutoff=0.83)
+
+
+def _purpose(argument: Argument) -> str:
+    """Return the first sentence of an option's help."""
+    return re.split(r"\.(?= \(| [A-Z]|$)", argument.parameter.help or "")[0]
+
+
 def explain(error: CycloptsError) -> str:
     """Say in one line what is wrong with the command line."""
     see, argument = f"; see {' '.join(['fpdm', *(error.command_chain or ())])} --help", error.argument
     if isinstance(error, UnknownOptionError):
-        word, known = error.token.keyword or error.token.value, error.argument_collection
-        near = did_you_mean(word, [name for one in known for name in one.names])
-        return f"unknown argument {word}{near or see}"
+        word = error.token.keyword or error.token.value
+        known = {name: _purpose(one) for one in error.argument_collection for name in one.names}
+        return f"unknown argument {word}{_suggestion(word, known) or see}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"unexpected argument {error.unused_tokens[0]!r}{see}"
     if isinstance(error, CoercionError) and error.target_type is bool and error.token is not None:
         return f"{error.token.keyword} takes no value, but has {error.token.value!r}; leave the value out"
     if isinstance(error, MissingArgumentError) and argument is not None:
-        text = (argument.parameter.help or "").split(". ")[0].rstrip(".")
-        return f"{error.keyword} has no value" if error.keyword else f"{argument.name} is missing ({text}){see}"
+        return (
+            f"{error.keyword} has no value"
+            if error.keyword
+            else f"{argument.name} is missing ({_purpose(argument)}){see}"
+        )
     return " ".join(str(error).split())

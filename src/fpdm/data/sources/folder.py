@@ -137,6 +137,7 @@ def scan(folder: Path | str) -> FolderFiles:
     skipped: list[Skipped] = []
     classes: list[str] = []
     others = 0
+    other = ""  # the name of one of them that another reader takes
     seen: set[tuple[int, int]] = set()
     folders, links = [Path()], deque[Path]()
     while folders or links:
@@ -151,7 +152,8 @@ def scan(folder: Path | str) -> FolderFiles:
         except OSError as error:
             if current == Path():
                 raise ValueError(
-                    f"the image folder {escaped(root)} cannot be read: {error.strerror}; expected a folder of images"
+                    f"the image folder {escaped(root)} cannot be read: {error.strerror}; "
+                    + ((root.exists() and _other_reader(root.name)) or "expected a folder of images")
                 ) from error
             skipped.append(Skipped(current, f"a folder that cannot be read: {error.strerror}"))
             continue
@@ -172,11 +174,12 @@ def scan(folder: Path | str) -> FolderFiles:
                 paths.append(path)
             else:
                 others += 1
+                other = path.name if _other_reader(path.name) else other
     if not paths:
         raise ValueError(
             f"the image folder {escaped(root)} holds no images ({len(skipped)} skipped, "
             f"{counted(others, 'file')} with other endings); "
-            "expected files such as .png, .jpg or .webp, or class folders of them"
+            + (_other_reader(other) or "expected files such as .png, .jpg or .webp, or class folders of them")
         )
     if any(len(path.parts) > 1 for path in paths):
         skipped += [Skipped(path, "lies beside the class folders") for path in paths if len(path.parts) == 1]
@@ -187,3 +190,13 @@ def scan(folder: Path | str) -> FolderFiles:
     paths.sort(key=lambda path: path.parts)
     skipped.sort(key=lambda one: one.path.parts)
     return FolderFiles(root, tuple(paths), tuple(sorted(classes)), tuple(skipped), others)
+
+
+_ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
+
+
+def _other_reader(name: str) -> str:
+    """Say what to do with a file that is no image; empty where nothing is known."""
+    if name.lower().endswith((".tar", ".parquet", ".arrow")):
+        return "give it to fpdm prepare, which reads tar shards, .parquet and .arrow"
+    return "unpack it into a folder, or make it a .tar for fpdm prepare" if name.lower().endswith(_ARCHIVES) else ""
