@@ -73,7 +73,7 @@ def dangers(tree: ast.AST) -> set[str]:
 ORDER = (
     *("errors", "configuration", "randomness", "signals", "files", "outputs", "devices", "processes"),
     *("fixed_point", "models", "diffusion", "autoencoder", "data", "sampling", "drawing", "runs", "evaluation"),
-    *("training", "fid", "compare", "importing", "commands", "cli", "__main__"),
+    *("training", "fid", "compare", "reproduce", "importing", "commands", "cli", "__main__"),
 )
 """Every module and package below `fpdm`; each may import those before it."""
 ON_THEIR_OWN = {

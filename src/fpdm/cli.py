@@ -62,6 +62,9 @@ COMMANDS = {
         "Measure the FID of a run against reference statistics.",
         "fpdm evaluate run --reference reference.npz --budget 560 --out fid",
     ),
+    "reproduce": Entry(
+        "Reproduce the paper's tables and figures at a small size.", "fpdm reproduce table1 --out reproduction"
+    ),
     "describe": Entry("Show a model's parameters, MACs and block passes by part.", "fpdm describe fpdm-xl/2"),
 }
 

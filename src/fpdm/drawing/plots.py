@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
@@ -22,6 +24,7 @@ from fpdm.drawing.numbers import decimals, fixed, short
 from fpdm.drawing.sheets import rasterised
 from fpdm.drawing.text import plain, shortened
 from fpdm.drawing.theme import DARK, LIGHT, Theme
+from fpdm.files import write_atomically
 
 MARKERS = "osD^vPX<>p*h"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))  # another one whenever the colours have been used up
@@ -66,6 +69,14 @@ def render(plot: Plot) -> Rendered:
         return _png(plot.draw(Look(theme, wide)), 160 if wide else 200)
 
     return Rendered(form(LIGHT, True), form(DARK, True), form(LIGHT, False), form(DARK, False))
+
+
+def save_svg_and_png(plot: Plot, path: Path) -> None:
+    """Save a plot beside its text, for light and wide pages, as `path`.svg and `path`.png."""
+    figure = plot.draw(Look(LIGHT, True))
+    with rc_context({"svg.hashsalt": path.name}):  # the same bytes for the same plot
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    write_atomically(path.with_suffix(".png"), _png(figure, 160).data)
 
 
 def _png(figure: Figure, dpi: int) -> Png:

@@ -19,7 +19,7 @@ from fpdm.fixed_point.solve import Solver, mean_iterations
 from fpdm.fixed_point.solvers import Anderson, Picard
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.randomness import Stream, normal
-from fpdm.sampling.allocation import ALLOCATIONS, Adaptive, Allocation, probe
+from fpdm.sampling.allocation import ALLOCATIONS, Adaptive, Allocation, Probed, probe
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.guidance import Denoiser, Guided
 from fpdm.sampling.plan import Plan
@@ -64,6 +64,7 @@ class ImageSampler:
     Attributes:
         timesteps: The grid, noisiest first.
         table: Iterations of each step in sampling order; with an adaptive allocation, the minimum of each.
+        probed: How the threshold of an adaptive allocation was found; None for other allocations.
         unspent: Block passes that the plan cannot spend; an adaptive allocation may spend even less.
 
     Raises:
@@ -94,7 +95,8 @@ class ImageSampler:
         self.denoiser: Denoiser = predicting_v(model, schedule)
         if plan.guidance != 1.0:
             self.denoiser = Guided(self.denoiser, plan.guidance, model.shape.num_classes)
-        self.allocation: Allocation = self._probed(steps) if plan.adaptive else ALLOCATIONS[plan.allocation]
+        self.probed = self._probe(steps) if plan.adaptive else None
+        self.allocation: Allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
         self.table = self.allocation.table(self.budget, steps)
         most = int(self.budget.spent(steps, self.budget.iterations(steps)))
         self.unspent = plan.budget - (most if plan.adaptive else self.budget.cost(self.table))
@@ -151,7 +153,7 @@ class ImageSampler:
         )
         return last
 
-    def _probed(self, steps: int, count: int = 32) -> Adaptive:
+    def _probe(self, steps: int, count: int = 32) -> Probed:
         """Find the threshold of an adaptive allocation, on images whose indices no user's images have."""
         indices = range(2**63, 2**63 + count)
         labels = balanced_labels(range(count), self.model.shape.num_classes)
@@ -159,7 +161,7 @@ class ImageSampler:
         def run(allocation: Adaptive) -> float:
             return mean_iterations(self._sample(indices, labels, allocation).spent)
 
-        return probe(self.budget, steps, run).allocation
+        return probe(self.budget, steps, run)
 
 
 def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:

@@ -1,0 +1,49 @@
+"""`fpdm reproduce`: the paper's tables and figures, at a small size."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fpdm.commands.options import Result
+from fpdm.reproduce.scale import FULL, QUICK, REPRODUCTION
+
+
+def reproduce(
+    names: tuple[str, ...],
+    *,
+    out: Path,
+    quick: bool = False,
+    autoencoder: str = "",
+    data_root: Path | None = None,
+    workers: int | None = None,
+    line: str = "",
+) -> Result:
+    """Reproduce the paper's tables and figures at a small size.
+
+    The same command continues an interrupted reproduction, and makes nothing twice.
+
+    Args:
+        names: all, or some of table1, figure4, baselines, table4, figure6, table5, table3, figure7, appendixC, solvers
+            and limits.
+        out: Folder for tables, figures and the runs behind them.
+        quick: Try the code in minutes, on tiny models of digits. The figures mean nothing.
+        autoencoder: Folder of the autoencoder of the latents (default: train one first, 30 minutes).
+        data_root: Folder with the files of Fashion-MNIST.
+        workers: Number of trainings at once, one thread each (default: one per core).
+        line: The command line, recorded beside the results.
+    """
+    REPRODUCTION.check(out)
+    from fpdm.reproduce.reproduction import reproduce as run
+
+    if quick:
+        print("a quick trial of the code: its figures mean nothing", file=sys.stderr)
+    return run(
+        names,
+        out,
+        QUICK if quick else FULL,
+        autoencoder=autoencoder,
+        root=data_root,
+        workers=workers or 0,
+        command=line,
+    )

@@ -1,0 +1,38 @@
+"""`fpdm reproduce` passes its options on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fpdm import cli
+from fpdm.reproduce.scale import FULL, QUICK
+
+
+class Done:
+    def to_text(self) -> str:
+        return "made"
+
+
+def test_every_option_arrives(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(
+        "fpdm.reproduce.reproduction.reproduce", lambda *args, **named: seen.append((args, named)) or Done()
+    )
+    out = str(tmp_path / "r")
+    assert cli.main(["reproduce", "table1", "--out", out]) == 0
+    words = ["reproduce", "all", "--quick", "--out", out, "--autoencoder", "vae", "--data-root", "d", "--workers", "3"]
+    assert cli.main(words) == 0
+    assert "its figures mean nothing" in capsys.readouterr().err
+    plain = {"autoencoder": "", "root": None, "workers": 0, "command": f"fpdm reproduce table1 --out {out}"}
+    given = {"autoencoder": "vae", "root": Path("d"), "workers": 3, "command": f"fpdm {' '.join(words)}"}
+    assert seen == [((("table1",), Path(out), FULL), plain), ((("all",), Path(out), QUICK), given)]
+
+
+def test_a_folder_with_other_files_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert cli.main(["reproduce", "table1", "--out", str(tmp_path)]) == 2
+    assert "has other files, such as notes.txt" in capsys.readouterr().err
