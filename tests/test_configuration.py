@@ -93,8 +93,8 @@ def test_a_wrong_value_is_told_in_one_line(field: str, value: Any, message: str)
         ("{", "the whole is not JSON"),
         ("[]", "whole is list; expected an object"),
         ("{}", "whole lacks name; expected a text"),
-        ('{"name": "a", "name": "b"}', "the key 'name' is given twice; give it once"),
-        ('{"name": "a", "inner": {"count": 1, "count": 2}}', "the key 'count' is given twice; give it once"),
+        ('{"name": "a", "name": "b"}', "the whole gives the key 'name' twice; give it once"),
+        ('{"name": "a", "inner": {"count": 1, "count": 2}}', "the whole gives the key 'count' twice; give it once"),
         ('{"name": "a", "inner": 5}', "inner is int; expected an object"),
         ('{"name": "a", "inner": {"cuont": 5}}', "inner has an unknown key 'cuont'; did you mean 'count'?"),
         ('{"name": "a", "outer": 5}', "whole has an unknown key 'outer'"),
@@ -104,7 +104,7 @@ def test_a_wrong_value_is_told_in_one_line(field: str, value: Any, message: str)
 )
 def test_wrong_json_is_told_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
-        from_values(Outer, parse_json(text, "whole"), "whole")
+        from_values(Outer, parse_json(text, "the whole"), "whole")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
@@ -123,7 +123,7 @@ def test_json_round_trip_keeps_integers_where_numbers_are_allowed() -> None:
     one = Outer("a", Inner(size=2**70 + 1, weights=(1, 0.5)))
     text = to_json(one)
     assert f'"size": {2**70 + 1}' in text
-    again = from_values(Outer, parse_json(text, "whole"), "whole")
+    again = from_values(Outer, parse_json(text, "the whole"), "whole")
     assert again == one
     assert to_json(again) == text
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from fpdm.files import cache_folder, lock, sha256_of, write_atomically
+from fpdm.files import (
+    TEXT_LIMIT,
+    cache_folder,
+    check_regular,
+    lock,
+    open_regular,
+    read_dataclass,
+    read_json,
+    read_text,
+    sha256_of,
+    write_atomically,
+)
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
@@ -97,3 +112,102 @@ def test_the_cache_is_where_the_system_wants_it(monkeypatch: pytest.MonkeyPatch,
         else:
             monkeypatch.setenv("XDG_CACHE_HOME", name)
         assert cache_folder() == tmp_path / "home" / ".cache" / "fpdm"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is not JSON: Expecting value"),
+        (b'{"a": 1', "is not JSON: Expecting"),
+        (b"[" * 100_000, "is not JSON of ours: it is nested more than 32 levels deep"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "is not JSON of ours: it is nested more than 32 levels deep"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "is not JSON: Exceeds the limit"),
+        (b'{"a": {"b": 1, "b": 2}}', "gives the key 'b' twice; give it once"),
+        (b'{"a": "\xff"}', "is no text in UTF-8: invalid start byte at byte 7"),
+        (b"[1]", "holds an array; expected an object"),
+        (b"null", "holds null; expected an object"),
+        (b'"' + b"a" * 100 + b'"', "is larger than 0 MiB; expected a small file"),
+    ],
+)
+def test_what_is_no_json_object_is_refused_by_its_path(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r".") as error:
+        read_json(path, limit=100 if b"aaa" in content else TEXT_LIMIT)
+    assert str(error.value).startswith(f"{path} {says}")
+    assert "\n" not in str(error.value)
+
+
+def test_json_is_read_as_it_was_written_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    values = {"a": [1, 2.5, None, "ü"], "b": {"c": True}}
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(mark + json.dumps(values, ensure_ascii=False).encode())
+        assert read_json(path) == values
+    path.write_text("[1]")
+    assert read_json(path, list) == [1]
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none.json")
+
+
+@dataclass(frozen=True)
+class Card:
+    name: str
+    sizes: tuple[int, ...]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"name": "a"}', "it lacks sizes"),
+        ('{"name": "a", "sizes": [], "colour": 1}', "it has an unknown key 'colour'"),
+        ('{"name": 3, "sizes": []}', "name is 3; expected a text"),
+        ('{"name": "a", "sizes": [1, "many"]}', "sizes is 'many'; expected an integer"),
+        ('{"name": "a", "sizes": {"x": 1}}', "sizes is {'x': 1}; expected"),
+    ],
+)
+def test_a_dataclass_of_other_types_is_refused_by_its_path(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"name": "a", "sizes": [1, 2]}')
+    assert read_dataclass(path, Card) == Card("a", (1, 2))
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {says}")):
+        read_dataclass(path, Card)
+
+
+READERS = {
+    "read_json": read_json,
+    "read_text": read_text,
+    "open_regular": open_regular,
+    "check_regular": check_regular,
+    "sha256_of": sha256_of,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a socket", "a device"])
+def test_what_is_no_file_is_refused_and_nobody_waits_for_it(tmp_path: Path, kind: str, reader: str) -> None:
+    path = Path("/dev/zero") if kind == "a device" else tmp_path / "x"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    with socket.socket(socket.AF_UNIX) as stream:
+        if kind == "a socket":
+            stream.bind(str(path))
+        with pytest.raises(ValueError, match=f"{path} is {kind}; expected a file"):
+            READERS[reader](path)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_link_is_followed_and_a_loop_of_links_is_an_error_of_the_system(tmp_path: Path, reader: str) -> None:
+    (tmp_path / "a").write_text("{}")
+    (tmp_path / "b").symlink_to("a")
+    found = READERS[reader](tmp_path / "b")
+    if reader == "check_regular":
+        assert found == 2
+    if reader == "open_regular":
+        found.close()
+    (tmp_path / "c").symlink_to("c")
+    with pytest.raises(OSError, match="symbolic links"):
+        READERS[reader](tmp_path / "c")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import types
 import typing
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -32,6 +34,8 @@ Share = Annotated[Number, Ge(0), Lt(1)]
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
+
+_DEPTH = 32  # of nested objects and arrays; ours have fewer than ten
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -63,15 +67,26 @@ def parse_json(text: str, name: str) -> Any:
 
     Args:
         text: The JSON.
-        name: What messages call it.
+        name: What messages call it, such as "the recipe" or a path.
 
     Raises:
-        ValueError: The text is not JSON, or a key is given twice.
+        ValueError: The text is not JSON, is nested deeper than anything of ours, or gives a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the {name} is not JSON: {error}") from error
+        values = json.loads(text, object_pairs_hook=_without_duplicates)
+        level, depth = [values], 0
+        while level:  # what is read must also pass through functions that call themselves once for each level
+            if depth > _DEPTH:
+                raise RecursionError
+            inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+            level, depth = list(itertools.chain.from_iterable(inner)), depth + 1
+    except _RepeatedKeyError as error:
+        raise ValueError(f"{name} gives the key {error} twice; give it once") from None
+    except RecursionError:
+        raise ValueError(f"{name} is not JSON of ours: it is nested more than {_DEPTH} levels deep") from None
+    except ValueError as error:  # a JSONDecodeError, or a number of thousands of digits
+        raise ValueError(f"{name} is not JSON: {error}") from None
+    return values
 
 
 def from_values(kind: type[T], values: Any, name: str) -> T:
@@ -119,12 +134,16 @@ def differences(old: Any, new: Any, ignored: Collection[str] = ()) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
 
 
+class _RepeatedKeyError(Exception):
+    """A key of an object is given twice."""
+
+
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"the key {key!r} is given twice; give it once")
-    return dict(pairs)
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise _RepeatedKeyError(repr(next(key for key, count in counts.items() if count > 1)))
+    return values
 
 
 def _message(error: ValidationError, kind: Any, name: str) -> str:

@@ -1,16 +1,142 @@
-"""Write files atomically, hash them, and lock folders."""
+"""Read files that anyone may have made, write files atomically, hash them, and lock folders."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
+import stat
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
+
+from fpdm.configuration import from_values, parse_json
+
+T = TypeVar("T")
+
+TEXT_LIMIT = 2**25  # bytes of a text file, which as JSON may take twenty times as many in memory
+_JSON_NAMES = {dict: "an object", list: "an array", str: "a text", int: "an integer", float: "a number"}
+_JSON_NAMES |= {bool: "true or false", type(None): "null"}
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(path: Path) -> int:
+    """Check that a file may be opened: that it is no folder, pipe, socket or device, which may keep a reader for ever.
+
+    Whatever opens a file by a library's function is to call this first; our own readers use `open_regular`.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        OSError: There is no such file, or its folder may not be searched.
+        ValueError: It is not a regular file.
+    """
+    return _check(path, os.stat(path))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: There is no such file, or it may not be read.
+        ValueError: It is not a regular file.
+    """
+    check_regular(path)
+    # Should it have become a pipe since, this does not wait for a writer.
+    stream = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    try:
+        _check(path, os.fstat(stream.fileno()))
+    except ValueError:
+        stream.close()
+        raise
+    return stream
+
+
+def _check(path: Path, found: os.stat_result) -> int:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
+        raise ValueError(f"{path} is {kind}; expected a file")
+    return found.st_size
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is not a regular file, or is larger.
+    """
+    with open_regular(path) as stream:
+        content = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else None
+    if content is None or len(content) > limit:
+        raise ValueError(f"{path} is larger than {limit // 2**20} MiB; expected a small file")
+    return content
+
+
+def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is not a regular file, is larger than `limit` bytes, or is not UTF-8.
+    """
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def read_json(path: Path, kind: type = dict, limit: int = TEXT_LIMIT) -> Any:
+    """Read a JSON file. There is no other reader: a file is the user's, and may hold or be anything.
+
+    Args:
+        path: The file.
+        kind: The type that the whole must have.
+        limit: Largest size in bytes.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is not a regular file, is too large, is not UTF-8 or JSON, is nested too deeply, gives a key
+            twice, or holds another type. The message begins with the path.
+    """
+    values = parse_json(read_text(path, limit), str(path))
+    if type(values) is not kind:
+        raise ValueError(f"{path} holds {_JSON_NAMES[type(values)]}; expected {_JSON_NAMES[kind]}")
+    return values
+
+
+def read_dataclass(path: Path, kind: type[T]) -> T:
+    """Read a dataclass that was written as JSON. Its fields are checked against their annotations.
+
+    Args:
+        path: The file.
+        kind: The dataclass.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is none that `read_json` reads, or a field is missing, unknown or of another type. The message begins
+            with the path.
+    """
+    values = read_json(path)
+    unknown = sorted(values.keys() - {one.name for one in dataclasses.fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"{path}: it has an unknown key {unknown[0]!r}")
+    try:
+        return from_values(kind, values, "it")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -24,9 +150,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is not a regular file.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -45,17 +176,24 @@ def lock(out: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        who = _read_holder(holder) or "another process"
         raise ValueError(f"{out} is in use by {who}; wait until it has finished, or choose another folder") from None
     try:
-        if holder.exists():
-            dead = holder.read_text(encoding="utf-8")
+        if dead := _read_holder(holder):
             warnings.warn(f"{out} was held by {dead}, which is gone; taking it over", RuntimeWarning, stacklevel=4)
         write_atomically(holder, f"process {os.getpid()}")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _read_holder(path: Path) -> str:
+    """Return who holds a lock; empty if nobody says so."""
+    try:
+        return " ".join(read_text(path, 1000).split())[:100]
+    except (OSError, ValueError):
+        return ""
 
 
 def holds_lock(out: Path) -> bool:

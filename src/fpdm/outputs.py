@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fpdm.files import holds_lock, lock, write_atomically
+from fpdm.files import holds_lock, lock, read_json, write_atomically
 
 MARKER = ".fpdm.json"
 _OF_NOBODY = {
@@ -163,7 +163,7 @@ def _content(out: Path) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; an empty one if there is none."""
     try:
-        values = json.loads(path.read_bytes()) if path.is_file() else None
+        values = read_json(path)
     except (OSError, ValueError, RecursionError):
         values = None
     return values if isinstance(values, dict) else {}

@@ -158,7 +158,7 @@ def _with_a_damaged_pad(folder: Path) -> None:
         (_cut_off, "no autoencoder can be loaded from"),
         (_with_a_scale_of(None), "scaling_factor None; expected a number above 0"),
         (_with_a_scale_of(0.0), "scaling_factor 0.0; expected a number above 0"),
-        (_with_a_damaged_pad, "fpdm.json is damaged"),
+        (_with_a_damaged_pad, "fpdm.json is not JSON"),
     ],
 )
 def test_a_damaged_autoencoder_is_refused_in_a_line(tmp_path: Path, damage: object, said: str) -> None:

@@ -196,10 +196,10 @@ def test_recipe_written_by_hand(printed: Callable[..., Recipe], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.yaml", b"name: !!python/object/apply:os.system [ls]\n", "a.yaml: the recipe is not JSON"),
-        ("a.pkl", b"\x80\x04\x95\x00\x00", "a.pkl is no text; expected a recipe as JSON"),
-        ("a.json", b"", "a.json: the recipe is not JSON"),
-        ("a.json", b"[" * 100_000, "a.json: "),
+        ("a.yaml", b"name: !!python/object/apply:os.system [ls]\n", "a.yaml is not JSON"),
+        ("a.pkl", b"\x80\x04\x95\x00\x00", "a.pkl is no text in UTF-8"),
+        ("a.json", b"", "a.json is not JSON"),
+        ("a.json", b"[" * 100_000, "a.json is not JSON of ours: it is nested more than"),
         ("a.json", b"[]", "expected an object"),
         ("a.json", b'{"name": "x", "data": "digits", "model": {}, "train": {"stepz": 3}}', "did you mean 'steps'?"),
         ("a.json", b'{"name": "x", "data": "digits", "model": {}, "train": {"seconds": NaN}}', "seconds is nan"),

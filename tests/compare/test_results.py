@@ -78,5 +78,5 @@ def test_a_file_that_is_no_text_and_a_folder_without_a_comparison(tmp_path: Path
     with pytest.raises(ValueError, match=r"there is no compare\.json in"):
         read_comparison(tmp_path)
     (tmp_path / "compare.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="is no comparison"):
+    with pytest.raises(ValueError, match=r"compare\.json is no text in UTF-8"):
         read_comparison(tmp_path)

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpdm.autoencoder.config import OWN, AutoencoderConfig, Precision
 from fpdm.autoencoder.interface import BLACK, Autoencoder, LatentDistribution, Pixels
 from fpdm.errors import RunError
+from fpdm.files import read_json
 
 _PIXELS = 2**20  # at once, by default; the decoder of Stable Diffusion takes about 10 kB for each
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -183,11 +184,10 @@ def _pad(source: str) -> int:
     path = Path(source) / OWN
     if not path.is_file():
         return 0
-    try:
-        pad = json.loads(path.read_text(encoding="utf-8"))["pad"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is damaged ({error}); expected {{"pad": 2}}, say') from error
-    return AutoencoderConfig(source, pad=pad).pad or 0
+    values = read_json(path)
+    if "pad" not in values:
+        raise ValueError(f'{path} lacks pad; expected {{"pad": 2}}, say')
+    return AutoencoderConfig(source, pad=values["pad"]).pad or 0
 
 
 def _normalisation(settings: Any, source: str) -> tuple[Tensor, Tensor]:

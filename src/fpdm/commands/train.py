@@ -187,12 +187,7 @@ def _recipe(name: str, given: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"{name} is a folder; to train on the images in it, give it as --data {name}")
     if "model" in given:
         raise ValueError(f"--model {given['model']} is for a recipe with a name; {name} says which model")
-    try:
-        read = Recipe.from_json(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is no text; expected a recipe as JSON, as --print-recipe prints it") from error
-    except (ValueError, RecursionError) as error:  # the latter from endless brackets
-        raise ValueError(f"{name}: {error}") from error
+    read = Recipe.read(path)
     return replace(read, data=replace(read.data, source=_source(read.data.source if data is None else data)))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fpdm.configuration import from_values, parse_json
+from fpdm.files import read_text
 
 FILE = "compare.json"
 
@@ -199,7 +200,7 @@ class Comparison:
         Raises:
             ValueError: The text is damaged, or is not that of a comparison.
         """
-        values = parse_json(text, "text")
+        values = parse_json(text, "it")
         if not isinstance(values, dict):
             raise ValueError("it is not an object")
         for row in (*_dicts(values.get("rows")), *_dicts(values.get("sweep"))):
@@ -235,10 +236,12 @@ def read_comparison(folder: Path) -> Comparison:
     path = folder / FILE
     expected = "expected a folder made by fpdm compare --out"
     try:
-        return Comparison.from_json(path.read_text(encoding="utf-8"))
+        text = read_text(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"there is no {FILE} in {folder}; {expected}") from None
-    except ValueError as error:  # a file that is no UTF-8, too
+    try:
+        return Comparison.from_json(text)
+    except ValueError as error:
         raise ValueError(f"{path} is no comparison: {error}; {expected}") from error
 
 

@@ -20,7 +20,7 @@ from fpdm.compare.settings import SHOWN, Settings
 from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.evaluation.evaluator import Evaluator
-from fpdm.files import write_atomically
+from fpdm.files import read_json, write_atomically
 from fpdm.runs.run import Run
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.images import SamplingCost, draw_images
@@ -182,8 +182,8 @@ def draw(run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # a damaged file is written again
+        return read_json(path)
+    except (FileNotFoundError, ValueError):  # a damaged file is written again
         return None
 
 

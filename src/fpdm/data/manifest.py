@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.configuration import differences
+from fpdm.configuration import differences, parse_json
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig
+from fpdm.files import read_text
 from fpdm.outputs import OutputFolder
 
 FORMAT = 1
@@ -123,11 +124,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     """
     path = Path(folder) / MANIFEST
     try:
-        content = path.read_bytes()
+        content = read_text(path)
     except FileNotFoundError:
         raise ValueError(f"there is no finished cache in {folder}; make or finish it with fpdm prepare") from None
     try:
-        values = json.loads(content)
+        values = parse_json(content, "it")
         if values["format"] <= FORMAT:
             splits = {name: tuple(Shard(**shard) for shard in shards) for name, shards in values.pop("splits").items()}
             labels, classes = tuple(values.pop("labels")), tuple(values.pop("classes"))
@@ -138,7 +139,7 @@ def read_manifest(folder: Path | str) -> Manifest:
                 labels=labels,
                 classes=classes,
                 splits=splits,
-                sha256=hashlib.sha256(content).hexdigest(),
+                sha256=hashlib.sha256(content.encode()).hexdigest(),
                 **rest,
             )
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -33,7 +33,7 @@ from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
 from fpdm.data.splits import SPLITS
 from fpdm.errors import Interrupted
-from fpdm.files import sha256_of, write_atomically
+from fpdm.files import read_json, sha256_of, write_atomically
 from fpdm.processes import PATIENCE, gather, processes
 from fpdm.signals import stop_signals
 
@@ -64,7 +64,7 @@ class ShardRecord:
     def read(cls, path: Path, *, verify: bool = True) -> ShardRecord | None:
         """Read a record; None if there is none, it is damaged or, with `verify`, the shard's SHA-256 is another."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             shard = Shard(**values["shard"])
             if verify and sha256_of(path.with_name(shard.file)) != shard.sha256:
                 return None
@@ -238,8 +238,8 @@ def _check_same(out: Path, plan: CachePlan, source: Source) -> None:
 
 def _read_plan(path: Path) -> tuple[CachePlan, int | None]:
     """Return the plan, and how many images the source had."""
+    values = read_json(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         return cache_plan(values), values.get("images")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}); choose another folder") from error

@@ -23,10 +23,11 @@ from tqdm import tqdm
 from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
-from fpdm.files import cache_folder, write_atomically
+from fpdm.files import cache_folder, read_bytes, read_json, write_atomically
 from fpdm.randomness import Stream, generator
 
 # Raise it when a network or its training changes, so that no cache of the old one is used.
+_LARGEST = 2**28  # bytes of weights
 _VERSION = 1
 
 
@@ -127,8 +128,8 @@ def train_extractor(
     weights_file, about_file = folder / f"{key}.safetensors", folder / f"{key}.json"
     if about_file.exists():
         try:
-            about = json.loads(about_file.read_text(encoding="utf-8"))
-            weights = weights_file.read_bytes()
+            about = read_json(about_file)
+            weights = read_bytes(weights_file, _LARGEST)
             if hashlib.sha256(weights).hexdigest() != about["sha256"]:
                 raise ValueError("its hash is not the one recorded")
             network.load_state_dict(safetensors.torch.load(weights))

@@ -25,7 +25,7 @@ from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import write_images
 from fpdm.fid.settings import EVALUATION, NEIGHBOUR, EvaluationSettings
 from fpdm.fid.statistics import Origin, ReferenceStatistics, read_reference
-from fpdm.files import write_atomically
+from fpdm.files import read_json, write_atomically
 from fpdm.processes import PATIENCE, processes
 from fpdm.randomness import Stream, generator
 from fpdm.runs.run import Run
@@ -291,7 +291,7 @@ def _compare_sizes(protocol: Protocol) -> None:
 def _check_result(out: Path, protocol: Protocol) -> None:
     """Raise if the folder has the result of another evaluation; a damaged one counts as none."""
     try:
-        before = json.loads((out / RESULT).read_text(encoding="utf-8"))["protocol"]
+        before = read_json(out / RESULT)["protocol"]
         changed = [key for key, value in json.loads(json.dumps(asdict(protocol))).items() if before[key] != value]
     except (OSError, ValueError, TypeError, KeyError):
         return
@@ -308,7 +308,7 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
     if not path.exists() or (settings.npz and not (out / SAMPLES).exists()):
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["protocol"] != json.loads(json.dumps(asdict(protocol))):
             return None
         return Evaluation(**{**values, "protocol": protocol, "out": out})

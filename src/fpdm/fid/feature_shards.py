@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fpdm.configuration import parse_json
 from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
 from fpdm.files import write_atomically
@@ -119,7 +120,7 @@ class FeatureShards:
         found = []
         for shard in self.ranges:
             with self._open(shard) as file:
-                found.append(json.loads(file.metadata()["notes"]))
+                found.append(parse_json(file.metadata()["notes"], "its notes"))
         return found
 
     def delete(self) -> None:

@@ -26,7 +26,7 @@ from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import ImageArchive
 from fpdm.fid.settings import ALL, REFERENCE, ReferenceSettings
 from fpdm.fid.statistics import Origin, read_reference, write_reference
-from fpdm.files import sha256_of
+from fpdm.files import read_text, sha256_of
 from fpdm.outputs import MARKER, check_file
 from fpdm.processes import PATIENCE, processes
 
@@ -145,7 +145,7 @@ def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeR
     """Return the existing reference if it is of the same images, features and settings."""
     try:
         found = read_reference(out)
-        listed = _skipped_file(out).read_text(encoding="utf-8") if _skipped_file(out).exists() else ""
+        listed = read_text(_skipped_file(out)) if _skipped_file(out).exists() else ""
     except ValueError:  # there is none, or it is damaged
         return None
     skipped = tuple((path, reason) for path, _, reason in (line.partition("\t") for line in listed.splitlines()))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fpdm.configuration import parse_json
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import PUBLISHED, PretrainedExtractor
@@ -138,7 +139,7 @@ def read_reference(path: Path) -> ReferenceStatistics:
                 raise ValueError(f"it holds {', '.join(file) or 'nothing'}")
             mean, covariance = (_numbers(file, name) for name in ("mu", "sigma"))
             features = _numbers(file, "features") if "features" in file else None
-            origin = Origin(**json.loads(str(file["origin"]))) if "origin" in file else None
+            origin = Origin(**parse_json(str(file["origin"]), "its origin")) if "origin" in file else None
             fingerprint = str(file["fingerprint"]) if "fingerprint" in file else ""
             has_images = "arr_0" in file
     except DAMAGE as error:

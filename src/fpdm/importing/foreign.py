@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fpdm.files import sha256_of
+from fpdm.files import read_json, sha256_of
 
 DIFFUSERS = ("DiTTransformer2DModel", "Transformer2DModel")  # the second name is in configurations from before 2024
 _STEM = "diffusion_pytorch_model"
@@ -92,10 +91,14 @@ def read_foreign_checkpoint(name: str, weights: Literal["ema", "model"] = "ema")
 
 def _read_folder(name: str, folder: Path) -> ForeignCheckpoint:
     inner = folder / "transformer" if (folder / "transformer").is_dir() else folder
-    config = _read_json(inner / "config.json")
+    path = inner / "config.json"
+    try:
+        config = read_json(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; expected a folder with a diffusers model or pipeline") from None
     if config.get("_class_name") not in DIFFUSERS:
         raise ValueError(
-            f"{inner / 'config.json'} describes a {config.get('_class_name')}; expected {' or '.join(DIFFUSERS)} (a "
+            f"{path} describes a {config.get('_class_name')}; expected {' or '.join(DIFFUSERS)} (a "
             "model of fpdm needs no import)"
         )
     file = next((inner / one for one in _FILES if (inner / one).is_file()), None)
@@ -109,7 +112,7 @@ def _read_folder(name: str, folder: Path) -> ForeignCheckpoint:
         sha256_of(file),
         _plain(file, tensors),
         config=config,
-        scheduler=_read_json(scheduler) if scheduler.is_file() else {},
+        scheduler=read_json(scheduler) if scheduler.is_file() else {},
     )
 
 
@@ -155,18 +158,6 @@ def _unwrapped(name: str) -> str:
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; expected a folder with a diffusers model or pipeline") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is not a configuration; expected a JSON object")
-    return values
 
 
 def _downloaded(name: str) -> Path:

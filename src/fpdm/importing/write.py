@@ -94,8 +94,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
     with IMPORTED.hold(out):
         found = checkpoint.latest(out / CHECKPOINTS)
         if found is not None:
-            before = (found.path / RECIPE).read_text(encoding="utf-8")
-            if found.state.get("imported") != foreign.sha256 or Recipe.from_json(before) != recipe:
+            if found.state.get("imported") != foreign.sha256 or Recipe.read(found.path / RECIPE) != recipe:
                 raise ValueError(f"{out} contains another model; choose another folder")
             folder = found.path
         else:

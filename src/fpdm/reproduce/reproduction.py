@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 
 from fpdm import __version__
 from fpdm.compare.results import Result
-from fpdm.configuration import Record, from_values
+from fpdm.configuration import Record
 from fpdm.drawing.plots import save_svg_and_png
 from fpdm.errors import did_you_mean
-from fpdm.files import write_atomically
+from fpdm.files import read_dataclass, read_json, write_atomically
 from fpdm.reproduce.appendix_c import AppendixC
 from fpdm.reproduce.baselines import Baselines
 from fpdm.reproduce.bench import Bench, Cell
@@ -166,9 +166,9 @@ def read_record(out: Path, study: Study) -> StudyRecord | None:
     if not path.exists():
         return None
     try:
-        return from_values(StudyRecord, json.loads(path.read_text(encoding="utf-8")), "record")
+        return read_dataclass(path, StudyRecord)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; delete it to measure it anew") from error
+        raise ValueError(f"{error}; delete it to measure it anew") from error
 
 
 def write_pages(out: Path, study: Study, record: StudyRecord, scale: Scale) -> Page:
@@ -251,7 +251,7 @@ def _check_scale(out: Path, scale: Scale) -> None:
     path = out / "scale.json"
     name = "name"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         if before.get(name) != scale.name:
             raise ValueError(f"{out} has studies of scale {before.get(name)}, not {scale.name}; choose another folder")
     write_atomically(path, json.dumps(asdict(scale), indent=1))

@@ -12,7 +12,7 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset
 from fpdm.data.sources.source import write_skipped
 from fpdm.drawing.images import enlarged, save_png, tile
-from fpdm.files import write_atomically
+from fpdm.files import read_dataclass, write_atomically
 from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, RUN, SKIPPED
 from fpdm.runs.recipe import Recipe, differences
 
@@ -61,10 +61,9 @@ def read_data_card(run: Path) -> DataCard | None:
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return DataCard(**{**values, "classes": tuple(values["classes"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, and training writes a new one") from error
+        return read_dataclass(path, DataCard)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it, and training writes a new one") from error
 
 
 def check_data_card(run: Path, recipe: Recipe, record: DataCard) -> None:
@@ -112,7 +111,7 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
 
 def _holds(run: Path, recipe: Recipe) -> bool:
     path = run / RECIPE
-    return path.exists() and not differences(Recipe.from_json(path.read_text(encoding="utf-8")), recipe)
+    return path.exists() and not differences(Recipe.read(path), recipe)
 
 
 def contact_sheet(data: ImageSet) -> np.ndarray:

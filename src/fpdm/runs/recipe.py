@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.configuration import Record, configuration, from_values, parse_json
 from fpdm.configuration import differences as configuration_differences
 from fpdm.data.config import DataConfig
 from fpdm.diffusion.schedule import Schedule
+from fpdm.files import read_json
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.train_config import TrainConfig, WarmStart
 
@@ -66,7 +68,24 @@ class Recipe(Record):
         Raises:
             ValueError: The text is not JSON, a key is unknown, missing or given twice, or a value is wrong.
         """
-        values = parse_json(text, "recipe")
+        return cls._of(parse_json(text, "the recipe"))
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read a recipe from a file, as `from_json` does.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+            ValueError: The file is no recipe; the message begins with its path.
+        """
+        values = read_json(path)
+        try:
+            return cls._of(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def _of(cls, values: Any) -> Recipe:
         if isinstance(values, dict) and isinstance(values.get("data"), str):
             values["data"] = {"source": values["data"]}
         return from_values(cls, values, "recipe")

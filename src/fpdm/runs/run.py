@@ -84,7 +84,7 @@ def _load_newest(out: Path, autoencoder: str) -> Run:
     found = checkpoint.latest(out / CHECKPOINTS)
     if found is None:
         raise ValueError(f"there is no run with a checkpoint in {out}; expected a folder made by fpdm train --out")
-    recipe = Recipe.from_json((found.path / RECIPE).read_text(encoding="utf-8"))
+    recipe = Recipe.read(found.path / RECIPE)
     model = DiffusionTransformer.from_shape(recipe.model)
     weights = found.tensors(EMA)
     checkpoint.check_names(found.path / EMA, weights, dict(model.named_parameters()))

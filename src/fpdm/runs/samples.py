@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
-from fpdm.files import write_atomically
+from fpdm.files import read_json, write_atomically
 from fpdm.runs.layout import SAMPLED, SAMPLING
 from fpdm.runs.run import Run
 from fpdm.sampling.images import ImageSampler, draw_images
@@ -167,7 +167,7 @@ def check_claim(out: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = read_json(path)
     except ValueError:
         old = None
     if not isinstance(old, dict):

@@ -13,7 +13,7 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
-from fpdm.files import write_atomically
+from fpdm.files import read_text, write_atomically
 from fpdm.processes import processes
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
@@ -101,7 +101,7 @@ class Tracker:
         file = self.out / IDENTITY
         if not file.exists():
             write_atomically(file, uuid.uuid4().hex[:12])
-        identity = file.read_text(encoding="utf-8")
+        identity = read_text(file)
         name = f"{self.recipe.name}-{identity}"
         if self.recipe.train.tracker == "trackio":
             return {"name": name, "resume": "allow"}

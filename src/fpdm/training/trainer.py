@@ -163,9 +163,9 @@ class Trainer(Trainable):
 
     def recipe_changes(self, saved: Path) -> list[str]:
         try:
-            before = Recipe.from_json(saved.read_text(encoding="utf-8"))
+            before = Recipe.read(saved)
         except ValueError as error:
-            raise ValueError(f"{saved}: {error}; correct it, or choose another folder") from error
+            raise ValueError(f"{error}; correct it, or choose another folder") from error
         changed = differences(before, self.recipe)
         self.recipe = replace(self.recipe, start=before.start)
         return changed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fpdm.files import sha256_of
+from fpdm.files import read_json, sha256_of
 from fpdm.models.config import TransformerConfig
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.models.warm_start import start_from
@@ -83,8 +82,8 @@ def load_initial_model(folder: Path) -> InitialModel:
             f"init_from is {folder}; expected a run, or a folder with a config.json and a {WEIGHTS}; convert a "
             "foreign checkpoint with fpdm import"
         )
+    config = read_json(folder / "config.json")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if config.get("_class_name") != DiffusionTransformer.__name__:
             raise ValueError(f"it is a {config.get('_class_name')}; expected one of ours; convert it with fpdm import")
         fields = {name: value for name, value in config.items() if not name.startswith("_")}

@@ -66,5 +66,5 @@ def test_saving_and_the_path_of_the_images_may_change_and_the_rest_is_named(tmp_
     other = replace(RECIPE, images="def", train=replace(RECIPE.train, batch_size=3))
     assert sorted(other.changed(path)) == ["images: abc -> def", "train.batch_size: 32 -> 3"]
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"training\.json is damaged .*; choose another folder"):
+    with pytest.raises(ValueError, match=r"training\.json is not JSON.*; choose another folder"):
         RECIPE.changed(path)

@@ -19,9 +19,9 @@ from fpdm.configuration import (
     Share,
     configuration,
     differences,
-    parse_json,
 )
 from fpdm.data.config import DataConfig
+from fpdm.files import read_json
 from fpdm.outputs import OutputFolder
 from fpdm.runs.layout import METRICS
 from fpdm.runs.progress import Progress
@@ -204,9 +204,6 @@ class AutoencoderRecipe(Record):
         """
         free = {"train.checkpoint_every", "train.keep", "train.log_every", "data.source"}
         try:
-            before = parse_json(path.read_text(encoding="utf-8"), "recipe")
-            if not isinstance(before, dict):
-                raise ValueError("it is not an object")
-            return differences(before, json.loads(self.to_json()), free)
+            return differences(read_json(path), json.loads(self.to_json()), free)
         except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); choose another folder") from error
+            raise ValueError(f"{error}; choose another folder") from error

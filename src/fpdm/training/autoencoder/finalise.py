@@ -22,7 +22,7 @@ from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.data.splits import Splits
 from fpdm.drawing.sheets import Row, Sheet, draw_sheet
 from fpdm.evaluation.evaluator import Evaluator, with_labels
-from fpdm.files import write_atomically
+from fpdm.files import read_json, write_atomically
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
@@ -242,7 +242,7 @@ def reconstruction_error(images: Tensor, made: Tensor) -> ReconstructionError:
 def _read(trainer: AutoencoderTrainer) -> AutoencoderReport | None:
     """Read the report in the trainer's folder, if it is of this training and the autoencoder beside it is whole."""
     try:
-        values = json.loads((trainer.out / REPORT).read_text(encoding="utf-8"))
+        values = read_json(trainer.out / REPORT)
         same = values["recipe"] == json.loads(trainer.recipe.to_json()) and values["progress"] == asdict(
             trainer.progress
         )
