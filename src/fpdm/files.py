@@ -126,8 +126,8 @@ def read_dataclass(path: Path, kind: type[T]) -> T:
 
     Raises:
         OSError: There is no such file, or it cannot be read.
-        ValueError: It is none that `read_json` reads, or a field is missing, unknown or of another type. The message begins
-            with the path.
+        ValueError: It is none that `read_json` reads, or a field is missing, unknown or of another type. The message
+            begins with the path.
     """
     values = read_json(path)
     unknown = sorted(values.keys() - {one.name for one in dataclasses.fields(kind)})  # type: ignore[arg-type]

@@ -214,6 +214,8 @@ def _suggestion(word: str, known: Mapping[str, str]) -> str:
     if ours := [one if one.isupper() else f"--{one}" for one, others in OTHER_WORDS.items() if name in others.split()]:
         # If the command has none of them, what is near would mean something else.
         return next((f"; did you mean {one} ({known[one]})?" for one in ours if one in known), "")
+    if (plain := f"--{name.removeprefix('no-')}") in known:
+        return f"; did you mean {plain}?"
     near = [one for one in known if one[:3] == word[:3] or sorted(one) == sorted(word)]
     return did_you_mean(word, near, cutoff=0.83)
 
