@@ -118,6 +118,22 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         found.image_shape((3, 4, 4))
 
 
+def _with_setting(name: str, value: object) -> object:
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, name: value}))
+
+    return damage
+
+
+def _with_weights_of(dtype: torch.dtype) -> object:
+    def damage(folder: Path) -> None:
+        weights = load_file(folder / WEIGHTS)
+        save_file({key: value.to(dtype) for key, value in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+
+    return damage
+
+
 def _without_weights(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
@@ -159,6 +175,11 @@ def _with_a_damaged_pad(folder: Path) -> None:
         (_with_a_scale_of(None), "scaling_factor None; expected a number above 0"),
         (_with_a_scale_of(0.0), "scaling_factor 0.0; expected a number above 0"),
         (_with_a_damaged_pad, "fpdm.json is not JSON"),
+        (_with_setting("quantization_config", {"quant_method": "bitsandbytes"}), "is quantised; expected its original"),
+        (_with_weights_of(torch.int8), "its weights are I8, not floating-point numbers"),
+        (_with_weights_of(torch.complex64), "its weights are C64, not floating-point numbers"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), "its config.json is not an object"),
+        (lambda folder: (folder / "config.json").write_text('{"a": 1, "a": 2}'), "the key 'a' twice"),
     ],
 )
 def test_a_damaged_autoencoder_is_refused_in_a_line(tmp_path: Path, damage: object, said: str) -> None:
@@ -169,8 +190,54 @@ def test_a_damaged_autoencoder_is_refused_in_a_line(tmp_path: Path, damage: obje
 
 
 def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no autoencoder can be loaded from .*config.json and the safetensors"):
+    with pytest.raises(ValueError, match=r"there is no autoencoder in .*: no config.json; expected the folder of an"):
         AutoencoderConfig(str(tmp_path)).load()
+    for name in ("none", str(tmp_path / "none"), "a/b/c", "a/vae.safetensors"):
+        with pytest.raises(ValueError, match=r"the autoencoder .* does not exist; expected a folder or a name on the"):
+            AutoencoderConfig(name).load()
+
+
+def _save(kind: str, folder: Path) -> None:
+    import diffusers
+
+    small = {
+        "AutoencoderTiny": {
+            **dict.fromkeys(("encoder_block_out_channels", "decoder_block_out_channels"), (8, 8)),
+            **dict.fromkeys(("num_encoder_blocks", "num_decoder_blocks"), (1, 1)),
+        },
+        "VQModel": {"block_out_channels": (8,), "norm_num_groups": 4},
+        "AsymmetricAutoencoderKL": {"norm_num_groups": 8},
+        "UNet2DModel": {
+            "down_block_types": ("DownBlock2D",),
+            "up_block_types": ("UpBlock2D",),
+            "block_out_channels": (8,),
+            "norm_num_groups": 4,
+            "sample_size": 8,
+        },
+    }
+    with torch.random.fork_rng(devices=[]):
+        getattr(diffusers, kind)(**small[kind]).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderTiny", "VQModel", "AsymmetricAutoencoderKL", "UNet2DModel"])
+@pytest.mark.parametrize("place", ["", "vae"])
+def test_another_kind_of_model_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, place: str
+) -> None:
+    _save(kind, tmp_path / place)
+    capfd.readouterr()
+    with pytest.raises(ValueError, match=rf"holds a model of the class {kind}, not an AutoencoderKL") as raised:
+        AutoencoderConfig(str(tmp_path)).load()
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_does_not_fit_is_told_in_the_message_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny(tmp_path)
+    _with_fewer_weights(tmp_path)
+    with pytest.raises(ValueError, match="is missing"):
+        AutoencoderConfig(str(tmp_path)).load()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("source", "pad"), [("x", -1), ("x", 1.5), ("", 2)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from fpdm.models.transformer import DiffusionTransformer
 from tests.importing import foreign_checkpoints
 from tests.oracle import authors
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* does not say what it predicts")
 HEADS = Hints(heads=3)
 ITERATIONS = 4
 
@@ -305,3 +307,75 @@ def test_a_configuration_that_does_not_fit_its_weights_is_refused(
     (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
     with pytest.raises(ValueError, match=says):
         convert(read_foreign_checkpoint(str(tmp_path)), Hints())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"model": "SiT-XL/2", "path_type": "Linear", "prediction": "velocity"},
+        {"path_type": "linear", "prediction": "v", "weighting": "uniform"},  # REPA's, whose v is not ours
+        {"path_type": "VP"},
+        {"model": "SiT-S/2"},
+        {"prediction": "velocity"},
+        {"flow": True},
+        {"proj_coeff": 0.5, "enc_type": "dinov2-vit-b"},
+    ],
+)
+@pytest.mark.parametrize("kind", [foreign_checkpoints.namespace, dict])
+def test_flow_matching_is_no_diffusion(tmp_path: Path, args: dict[str, Any], kind: Any) -> None:
+    checkpoint = foreign_checkpoints.training_checkpoint(foreign_checkpoints.dit(3), kind(**args))
+    path = foreign_checkpoints.save(tmp_path / "a.pt", checkpoint)
+    for hints in (HEADS, replace(HEADS, prediction="v")):
+        with pytest.raises(
+            ValueError, match=r"a\.pt was trained by flow matching \(its .*\), which fpdm does not support"
+        ):
+            convert(read_foreign_checkpoint(str(path)), hints)
+
+
+def test_a_raw_file_of_sits_is_known_by_its_name(tmp_path: Path) -> None:
+    path = foreign_checkpoints.save(tmp_path / "SiT-XL-2-256x256.pt", foreign_checkpoints.dit(3))
+    with pytest.raises(ValueError, match=r"trained by flow matching \(its name is SiT-XL-2-256x256.pt\)"):
+        convert(read_foreign_checkpoint(str(path)), HEADS)
+    path = path.rename(tmp_path / "transit-xl.pt")
+    convert(read_foreign_checkpoint(str(path)), HEADS)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "says"),
+    [
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 1.0}, "trained by flow matching"),
+        ({"prediction_type": "flow_prediction"}, "trained by flow matching"),
+        ({"prediction_type": "flow"}, "trained by flow matching"),
+        ({"prediction_type": "epsilon", "use_flow_sigmas": True}, "trained by flow matching"),
+        ({"prediction_type": "sample"}, "predicts 'sample'; expected epsilon or v_prediction"),
+        ({"prediction_type": "x0"}, "predicts 'x0'; expected epsilon or v_prediction"),
+        ({"prediction_type": "velocity"}, "trained by flow matching"),
+    ],
+)
+def test_a_scheduler_of_another_kind_is_refused(tmp_path: Path, scheduler: dict[str, Any], says: str) -> None:
+    foreign_checkpoints.diffusers_model().save_pretrained(tmp_path / "transformer")
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    with pytest.raises(ValueError, match=says):
+        convert(read_foreign_checkpoint(str(tmp_path)), Hints())
+
+
+def test_another_target_of_a_training_checkpoint_is_refused() -> None:
+    for args in ({"prediction": "x0"}, {"prediction": "x_start"}, {"prediction": "score"}, {"predict_xstart": True}):
+        with pytest.raises(ValueError, match=r"made predicts .*; expected epsilon or v_prediction"):
+            convert(in_memory(foreign_checkpoints.dit(3), args=args), HEADS)
+
+
+@pytest.mark.parametrize(
+    ("weights", "assumed", "other"),
+    [(foreign_checkpoints.dit(3), "epsilon", "v"), (foreign_checkpoints.fpdm(), "v", "epsilon")],
+)
+def test_what_is_assumed_is_said(weights: dict[str, Any], assumed: str, other: str) -> None:
+    says = f"made does not say what it predicts: {assumed} is assumed; give --prediction if it is {other}"
+    with pytest.warns(RuntimeWarning, match=says):
+        assert convert(in_memory(weights), HEADS).schedule.prediction == assumed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert convert(in_memory(weights), replace(HEADS, prediction=other)).schedule.prediction == other
+        assert convert(in_memory(weights, args={"predict_v": True}), HEADS).schedule.prediction == "v"
+        assert convert(in_memory(weights, args={"prediction": "noise"}), HEADS).schedule.prediction == "epsilon"

@@ -17,6 +17,8 @@ from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.run import load_run
 from tests.importing import foreign_checkpoints
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* does not say what it predicts")
+
 
 def fpdm(*words: object) -> int:
     return cli.main([str(word) for word in words])
@@ -76,3 +78,19 @@ def test_the_same_import_again_finishes_and_another_is_refused(
         assert fpdm(*command, *other) == 2
         assert f"{out} contains another model; choose another folder" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
+
+
+def test_an_autoencoder_of_another_kind_is_refused(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
+    for name, says in (
+        (tmp_path / "vae", "holds a model of the class AutoencoderTiny, not an AutoencoderKL"),
+        (tmp_path / "none", "does not exist; expected a folder or a name on the hub"),
+        (tmp_path / "folder", "no config.json"),
+    ):
+        assert fpdm("import", file, "--out", tmp_path / "model", "--heads", 3, "--autoencoder", name) == 2
+        assert says in capsys.readouterr().err.splitlines()[-1]
+        assert not (tmp_path / "model").exists()

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fpdm.autoencoder.config import OWN, AutoencoderConfig, Precision
 from fpdm.autoencoder.interface import BLACK, Autoencoder, LatentDistribution, Pixels
+from fpdm.configuration import parse_json
 from fpdm.errors import RunError
 from fpdm.files import read_json
+from fpdm.hub import download, is_hub_id
 
 _PIXELS = 2**20  # at once, by default; the decoder of Stable Diffusion takes about 10 kB for each
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -144,40 +147,79 @@ def load_autoencoder(
     return VAE(model, complete, batch_size=batch_size)
 
 
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+
+def kl_folder(source: str) -> Path:
+    """Return the folder of an `AutoencoderKL`, or of the one in a pipeline, without loading it.
+
+    Args:
+        source: Hub id, from which the files are downloaded, or folder in the hub's layout.
+
+    Raises:
+        ValueError: There is none, or it is something else.
+    """
+    places, folder = ("vae", ""), Path(source)
+    if not folder.exists():
+        if not is_hub_id(source):
+            raise ValueError(f"the autoencoder {source} does not exist; expected a folder or a name on the hub")
+        folder = download(source, [f"{place}/{file}".lstrip("/") for place in places for file in (CONFIG, WEIGHTS)])
+    found = next((folder / place for place in places if (folder / place / CONFIG).is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"there is no autoencoder in {source}: no config.json; expected the folder of an AutoencoderKL"
+        )
+    try:
+        settings = parse_json((found / CONFIG).read_text(encoding="utf-8"), CONFIG)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no autoencoder can be loaded from {source}: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"no autoencoder can be loaded from {source}: its config.json is not an object")
+    kind = settings.get("_class_name", _KIND)
+    if kind != _KIND:
+        raise ValueError(f"{source} holds a model of the class {kind}, not an AutoencoderKL; fpdm takes no other")
+    if settings.get("quantization_config") is not None:
+        raise ValueError(f"the autoencoder in {source} is quantised; expected its original weights")
+    if not (found / WEIGHTS).is_file():
+        raise ValueError(f"no autoencoder can be loaded from {source}: it has no {WEIGHTS}; expected its weights there")
+    return found
+
+
+_KIND, _FLOATS = "AutoencoderKL", {"F64", "F32", "F16", "BF16"}
 # What networks raise at impossible values in a config.json: norm_num_groups of 0 is a division by zero.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RuntimeError, SafetensorError)
 
 
 def _load_kl(source: str) -> torch.nn.Module:
+    folder = kl_folder(source)
     from diffusers import AutoencoderKL  # slow to import, and needed for latents only
 
-    local = Path(source)
-    folders = ["", "vae"]  # an autoencoder, or a pipeline that has one
-    if local.is_dir():
-        folders = ["vae"] if (local / "vae" / "config.json").is_file() else [""]
-    reasons = []
-    for folder in folders:
-        try:
-            with torch.random.fork_rng(devices=[]):  # a network draws weights before it gets the saved ones
-                loaded: Any = AutoencoderKL.from_pretrained(
-                    source, subfolder=folder or None, use_safetensors=True, output_loading_info=True
-                )
-                model, info = loaded
-        except _BROKEN as error:
-            reasons.append(" ".join(str(error).split())[:200])
-            continue
-        wrong = [f"{key} is missing" for key in info["missing_keys"]]  # which diffusers would leave random
-        wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
-        if wrong:
-            raise ValueError(
-                f"the weights in {source} are not of the AutoencoderKL that its config.json describes: "
-                f"{'; '.join(wrong[:3])} ({len(wrong)} in all)"
-            )
-        return model
-    raise ValueError(
-        f"no autoencoder can be loaded from {source}: {reasons[0]}; expected a name on the hub, or a folder with the "
-        "config.json and the safetensors of an AutoencoderKL"
-    )
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # lists of weights that are missing, of which we say the first ones
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            kinds = {file.get_slice(name).get_dtype() for name in file.keys()} - _FLOATS  # noqa: SIM118  # no mapping
+        if kinds:
+            raise ValueError(f"its weights are {' and '.join(sorted(kinds))}, not floating-point numbers")
+        with torch.random.fork_rng(devices=[]):  # a network draws weights before it gets the saved ones
+            loaded: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+            model, info = loaded
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"no autoencoder can be loaded from {source}: {reason}; expected the config.json and the safetensors of an "
+            "AutoencoderKL"
+        ) from error
+    finally:
+        logging.disable(before)
+    wrong = [f"{key} is missing" for key in info["missing_keys"]]  # which diffusers would leave random
+    wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
+    if wrong:
+        raise ValueError(
+            f"the weights in {source} are not of the AutoencoderKL that its config.json describes: "
+            f"{'; '.join(wrong[:3])} ({len(wrong)} in all)"
+        )
+    return model
 
 
 def _pad(source: str) -> int:

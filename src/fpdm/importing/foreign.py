@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fpdm.files import read_json, sha256_of
+from fpdm.hub import download, is_hub_id
 
 DIFFUSERS = ("DiTTransformer2DModel", "Transformer2DModel")  # the second name is in configurations from before 2024
 _STEM = "diffusion_pytorch_model"
@@ -161,13 +162,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _downloaded(name: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).suffix in (".pt", ".safetensors", ".bin"):
+    if not is_hub_id(name):
         raise ValueError(f"{name} does not exist; expected a .pt or .safetensors file, a folder or a hub id")
-    from huggingface_hub import snapshot_download  # only needed here
-
-    patterns = [f"{where}{file}" for where in ("", "transformer/") for file in ("config.json", *_FILES)]
-    try:
-        return Path(snapshot_download(name, allow_patterns=[*patterns, "scheduler/scheduler_config.json"]))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{name} is not a file or folder, and the hub cannot provide it: {reason}") from error
+    files = [f"{where}{file}" for where in ("", "transformer/") for file in ("config.json", *_FILES)]
+    return download(name, [*files, "scheduler/scheduler_config.json"])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import abc
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -87,7 +89,7 @@ class Layout(abc.ABC):
 
     def schedule(self, foreign: ForeignCheckpoint, hints: Hints) -> Schedule:
         """Return the noise schedule; by default that of DiT."""
-        return _schedule(foreign.args, hints, prediction="epsilon")
+        return _schedule(foreign.args, hints, name=foreign.name, prediction="epsilon")
 
     def leftover(self, foreign: ForeignCheckpoint, shape: TransformerConfig) -> set[str]:
         """Return the names of expected tensors that are not converted.
@@ -160,7 +162,7 @@ class AuthorsFPDM(Layout):
 
     def schedule(self, foreign: ForeignCheckpoint, hints: Hints) -> Schedule:
         """Return the noise schedule; by default that of the paper (Sec. 4.1)."""
-        return _schedule(foreign.args, hints, prediction="v")
+        return _schedule(foreign.args, hints, name=foreign.name, prediction="v")
 
 
 class Diffusers(Layout):
@@ -246,14 +248,7 @@ class Diffusers(Layout):
         said = foreign.scheduler
         if said.get("beta_schedule", "linear") != "linear" or said.get("trained_betas") is not None:
             raise ValueError(f"the betas of {foreign.name}'s scheduler are not linear; fpdm has no such schedule")
-        kinds = {"epsilon": "epsilon", "v_prediction": "v", None: None}
-        if said.get("prediction_type") not in kinds:
-            raise ValueError(f"{foreign.name} predicts {said['prediction_type']!r}; expected epsilon or v_prediction")
-        base = _schedule(
-            {"prediction": kinds[said.get("prediction_type")], "zero_terminal_snr": said.get("rescale_betas_zero_snr")},
-            hints,
-            prediction="epsilon",
-        )
+        base = _schedule(said, hints, name=foreign.name, prediction="epsilon")
         numbers = {"num_train_timesteps": "num_timesteps", "beta_start": "beta_start", "beta_end": "beta_end"}
         return replace(base, **{ours: said[theirs] for theirs, ours in numbers.items() if theirs in said})
 
@@ -301,8 +296,7 @@ def convert(foreign: ForeignCheckpoint, hints: Hints) -> Converted:
 
 
 def _converted(foreign: ForeignCheckpoint, hints: Hints, layout: Layout) -> Converted:
-    if foreign.args.get("flow"):
-        raise ValueError(f"{foreign.name} was trained by flow matching; expected a diffusion model")
+    _check_diffusion(foreign)
     shape = layout.shape(foreign, _sizes(foreign, layout), hints)
     schedule = layout.schedule(foreign, hints)
     names = _names(shape, layout.modules(shape))
@@ -319,6 +313,28 @@ def _converted(foreign: ForeignCheckpoint, hints: Hints, layout: Layout) -> Conv
         notes.append(f"The weights were converted from {' and '.join(sorted(kinds))} to float32.")
     weights = {ours: torch.cat([tensors[one] for one in theirs]).float() for ours, theirs in names.items()}
     return Converted(layout.title, shape, schedule, weights, tuple(notes))
+
+
+# Arguments that only codes of flow matching have: SiT's, REPA's and others'.
+_FLOW_ARGS = ("path_type", "proj_coeff", "enc_type", "flow", "flow_matching", "rectified_flow", "use_flow_sigmas")
+_FLOW_PREDICTIONS = ("velocity", "flow", "flow_prediction")
+_PREDICTIONS = {"v": "v", "v_prediction": "v", "epsilon": "epsilon", "eps": "epsilon", "noise": "epsilon"}
+
+
+def _check_diffusion(foreign: ForeignCheckpoint) -> None:
+    """Raise if the model was trained by flow matching, whose velocity is not the v of diffusion."""
+    said = {**foreign.args, **foreign.scheduler}
+    signs = [f"its {key} is {said[key]!r}" for key in _FLOW_ARGS if said.get(key)]
+    signs += [
+        f"its {key} is {said[key]!r}" for key in ("prediction", "prediction_type") if said.get(key) in _FLOW_PREDICTIONS
+    ]
+    names = (Path(foreign.name).name, str(said.get("model", "")), str(said.get("_class_name", "")))
+    signs += [f"its name is {name}" for name in names if re.match(r"SiT-|REPA-|FlowMatch", name)]
+    if signs:
+        raise ValueError(
+            f"{foreign.name} was trained by flow matching ({signs[0]}), which fpdm does not support; expected a "
+            "diffusion model, which predicts epsilon or v"
+        )
 
 
 def _sizes(foreign: ForeignCheckpoint, layout: Layout) -> Sizes:
@@ -391,12 +407,24 @@ def _learns_variance(foreign: ForeignCheckpoint, layout: Layout, sizes: Sizes) -
     return sizes.out == 2 * plain
 
 
-def _schedule(said: Mapping[str, Any], hints: Hints, *, prediction: str) -> Schedule:
-    theirs = said.get("prediction")
+def _schedule(said: Mapping[str, Any], hints: Hints, *, name: str, prediction: str) -> Schedule:
+    """Return the schedule that a checkpoint says, that a hint says, or that is usual; what is assumed is told."""
+    theirs = said.get("prediction", said.get("prediction_type"))
+    if theirs is not None and theirs not in _PREDICTIONS:
+        raise ValueError(f"{name} predicts {theirs!r}; expected epsilon or v_prediction, which fpdm can sample")
+    if said.get("predict_xstart"):  # an argument of OpenAI's code
+        raise ValueError(f"{name} predicts the image itself; expected epsilon or v_prediction, which fpdm can sample")
     if "predict_v" in said:  # an argument of the FPDM authors' code
         theirs = "v" if said["predict_v"] else "epsilon"
-    kind = _first_known("prediction", theirs, hints.prediction, prediction)
-    zero = said.get("zero_terminal_snr", said.get("use_zero_terminal_snr"))
+    if theirs is None and hints.prediction is None:
+        warnings.warn(
+            f"{name} does not say what it predicts: {prediction} is assumed; give --prediction if it is "
+            f"{'epsilon' if prediction == 'v' else 'v'}",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    kind = _first_known("prediction", _PREDICTIONS.get(theirs or ""), hints.prediction, prediction)
+    zero = said.get("zero_terminal_snr", said.get("use_zero_terminal_snr", said.get("rescale_betas_zero_snr")))
     return Schedule(
         prediction=kind,  # type: ignore[arg-type]  # Schedule checks it
         zero_terminal_snr=bool(_first_known("zero_terminal_snr", zero, hints.zero_terminal_snr, kind == "v")),

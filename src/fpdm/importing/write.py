@@ -14,9 +14,11 @@ import torch
 
 from fpdm import __version__
 from fpdm.autoencoder.config import AutoencoderConfig
+from fpdm.autoencoder.vae import kl_folder
 from fpdm.configuration import Record
 from fpdm.data.config import UNKNOWN, DataConfig
 from fpdm.files import write_atomically
+from fpdm.hub import is_hub_id
 from fpdm.importing.foreign import ForeignCheckpoint
 from fpdm.importing.layouts import Converted
 from fpdm.models.transformer import DiffusionTransformer
@@ -118,10 +120,10 @@ def _recipe(foreign: ForeignCheckpoint, converted: Converted, autoencoder: str) 
             )
         autoencoder = _VAE.format(args["vae"] if args.get("vae") in ("ema", "mse") else "ema")
     elif autoencoder and Path(autoencoder).is_dir():
-        folder = Path(autoencoder).resolve()  # valid from any working directory
-        if not any((folder / inner / "config.json").is_file() for inner in ("", "vae")):
-            raise ValueError(f"--autoencoder {autoencoder} has no config.json; expected the folder of an AutoencoderKL")
-        autoencoder = str(folder)
+        kl_folder(autoencoder)  # raises if it is something else
+        autoencoder = str(Path(autoencoder).resolve())  # valid from any working directory
+    elif autoencoder and not is_hub_id(autoencoder):
+        raise ValueError(f"--autoencoder {autoencoder} does not exist; expected a folder or a name on the hub")
     data = DataConfig(
         UNKNOWN,
         size=shape.image_size * (_FACTOR if latent else 1),
