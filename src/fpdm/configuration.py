@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, TypeAdapter, ValidationError, WrapValidator
+from pydantic import AllowInfNan, ConfigDict, TypeAdapter, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -27,7 +27,7 @@ from fpdm.errors import did_you_mean
 T = TypeVar("T")
 
 # Pydantic would turn an integer into a float, and the file would be written otherwise than it was read.
-Number = Annotated[float, WrapValidator(lambda value, check: (check(value), value)[1])]
+Number = Annotated[float, AllowInfNan(False), WrapValidator(lambda value, check: (check(value), value)[1])]
 PositiveNumber = Annotated[Number, Gt(0)]
 NonNegativeNumber = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]

@@ -44,8 +44,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     """
     path.touch()
     mode = path.stat().st_mode  # the library would let nobody but the user read it
+    values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {**(about or {})})
+        save_file(values, path, {**(about or {})})
     except SafetensorError as error:  # raised for errors of the system too
         code = re.search(r"os error (\d+)", str(error))
         if code is None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from fpdm.errors import RunError
-from fpdm.runs.checkpoint import Checkpoint
+from fpdm.runs.checkpoint import Checkpoint, is_whole, save
 from fpdm.runs.layout import RUN
-from fpdm.runs.metrics_log import read_rows
+from fpdm.runs.metrics_log import append_row, read_rows
 from fpdm.runs.progress import Progress
 from fpdm.runs.train_config import TrainConfig
 from fpdm.training.loop import MAX_CONSECUTIVE_SKIPS, Callback, SavedState, StepResult, TrainingLoop, means
@@ -123,6 +123,84 @@ def test_resumed_run_has_the_state_the_rows_and_the_window_of_the_first(tmp_path
     newest = tmp_path / "checkpoints" / "step-000000006"
     assert (newest / "note.txt").read_text() == "hello"
     assert (newest / "recipe.json").read_text() == "{}"
+
+
+def _damage_manifest(out: Path, step: int) -> None:
+    path = out / "checkpoints" / f"step-{step:09d}" / "manifest.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "files": {}}))
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path: Path) -> None:
+    loop(tmp_path, log_every=1).run()
+    whole = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    _damage_manifest(tmp_path, 5)
+    counter = Counter()
+    again = loop(tmp_path, counter, log_every=1)
+    with pytest.warns(RuntimeWarning, match="step-000000005 is damaged: .*; trying the one before"):
+        again.run()
+    assert (again.resumed_at, counter.count) == (4, 5)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert rows[:4] == [json.loads(line) for line in whole[:4]]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert is_whole(tmp_path / "checkpoints", 5, {"counter.safetensors"})
+
+
+def test_a_checkpoint_without_what_is_to_be_restored_is_as_damaged(tmp_path: Path) -> None:
+    loop(tmp_path).run()
+    path = tmp_path / "checkpoints" / "step-000000005" / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["files"]["counter.safetensors"]
+    path.write_text(json.dumps(values))
+    again = loop(tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"does not list counter\.safetensors; trying the one before"):
+        again.run()
+    assert again.resumed_at == 4
+    assert is_whole(tmp_path / "checkpoints", 5, {"counter.safetensors"})  # it is not taken for saved already
+
+
+def test_a_log_that_was_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    loop(tmp_path, log_every=1).run()
+    path = tmp_path / "metrics.jsonl"
+    content = path.read_text()
+    path.write_text(content.replace('"loss": 1.0', '"loss": 7.0'))
+    before = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()}
+    with pytest.raises(ValueError, match=r"metrics\.jsonl was changed since the checkpoint was saved"):
+        loop(tmp_path, steps=9).run()
+    assert {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()} == before
+    path.write_text(content + "\n\x00garbage after the checkpoint\n")
+    assert loop(tmp_path, steps=6, log_every=1).run().step == 6
+    assert path.read_text().startswith(content)
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_of_a_version_that_did_not_hash_its_log_goes_on(tmp_path: Path) -> None:
+    loop(tmp_path, log_every=1).run()
+    path = tmp_path / "checkpoints" / "step-000000005"
+    state = json.loads((path / "state.json").read_text())
+    del state["logs"]
+    tensors, files = {"counter.safetensors": {"count": torch.tensor(5.0)}}, {"recipe.json": "{}"}
+    save(tmp_path / "checkpoints", 5, tensors, files, state)
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 6}\n\n')
+    assert loop(tmp_path, steps=7, log_every=1).run().step == 7
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_is_logged_at_the_end_is_under_the_last_checkpoints_hash(tmp_path: Path) -> None:
+    class Last(Callback):
+        def on_train_end(self, progress: Progress) -> None:
+            if not read_rows(tmp_path / "validation.jsonl"):
+                append_row(tmp_path / "validation.jsonl", {"step": progress.step, "loss": 0.5})
+
+    loop(tmp_path, None, Last(), steps=4).run()
+    path = tmp_path / "validation.jsonl"
+    content = path.read_text()
+    loop(tmp_path, None, Last(), steps=4).run()  # which is finished
+    assert path.read_text() == content
+    path.write_text(content.replace("0.5", "0.4"))
+    with pytest.raises(ValueError, match=r"validation\.jsonl was changed"):
+        loop(tmp_path, None, Last(), steps=4).run()
 
 
 def test_other_recipes_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -55,3 +55,34 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     other = TrainState(model, torch.optim.AdamW(model.parameters()), EMAModel(model.parameters()))
     with pytest.raises(CheckpointError, match=r"weight is \(2, 3\), expected \(2, 4\)"):
         other.load(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "says"),
+    [
+        ("optimizer.safetensors", "weight/exp_avg", torch.zeros(3), r"weight/exp_avg is \(3,\), expected \(2, 3\)"),
+        ("optimizer.safetensors", "weight/exp_avg", torch.zeros(2, 3, dtype=torch.complex64), "is complex64; expected"),
+        ("optimizer.safetensors", "other/exp_avg", torch.zeros(2, 3), "other/exp_avg is unknown"),
+        ("ema/diffusion_pytorch_model.safetensors", "bias", torch.zeros(2, dtype=torch.int64), "bias is int64"),
+        ("model/diffusion_pytorch_model.safetensors", "bias", torch.zeros(2, dtype=torch.float8_e5m2), "float8_e5m2"),
+    ],
+)
+def test_tensors_that_do_not_fit_change_nothing(
+    tmp_path: Path, file: str, name: str, value: torch.Tensor, says: str
+) -> None:
+    one, other = trained(0, 3), trained(1, 1)
+    tensors = one.tensors()
+    tensors[file][name] = value
+    found = checkpoint.verify(checkpoint.save(tmp_path, 1, tensors, {}, one.values()))
+    before = other.tensors()
+    with pytest.raises(CheckpointError, match=says):
+        other.load(found)
+    after = other.tensors()
+    assert all(torch.equal(after[file][name], before[file][name]) for file in before for name in before[file])
+
+
+def test_a_state_without_its_values_is_refused(tmp_path: Path) -> None:
+    one = trained(0, 1)
+    for step, values, says in ((1, {}, "lacks ema_updates"), (2, {"ema_updates": "many"}, "ema_updates is 'many'")):
+        with pytest.raises(CheckpointError, match=says):
+            one.load(checkpoint.verify(checkpoint.save(tmp_path, step, one.tensors(), {}, values)))

@@ -96,7 +96,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
     with IMPORTED.hold(out):
         found = checkpoint.latest(out / CHECKPOINTS)
         if found is not None:
-            if found.state.get("imported") != foreign.sha256 or Recipe.read(found.path / RECIPE) != recipe:
+            if found.state.get("imported") != foreign.sha256 or Recipe.read(found.file(RECIPE)) != recipe:
                 raise ValueError(f"{out} contains another model; choose another folder")
             folder = found.path
         else:

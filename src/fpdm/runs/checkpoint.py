@@ -6,24 +6,28 @@ SHA-256; the folder is renamed; only then are old checkpoints deleted. So a run 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fpdm.configuration import NonNegativeInt, PositiveInt, from_values
 from fpdm.errors import CheckpointError
-from fpdm.files import sha256_of
+from fpdm.files import check_regular, read_json, sha256_of
 from fpdm.runs.progress import Progress
+from fpdm.tensors import check_weights, read_tensors, write_tensors
+
+T = TypeVar("T")
 
 FORMAT = 2
 OLD_FORMATS = {1: "0.1.0"}  # loaded for sampling; unfinished runs are resumed by these versions of fpdm only
@@ -36,13 +40,21 @@ class NewerFormatError(CheckpointError):
 
 
 @dataclass(frozen=True)
+class _Entry:
+    """A file in a manifest."""
+
+    bytes: NonNegativeInt
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint on disk.
+    """A checkpoint on disk whose files are those that its manifest lists.
 
     Attributes:
         path: Its folder.
         state: The state that `save` was given, with the format and the step.
-        hashes: The SHA-256 of each file, by name.
+        hashes: The SHA-256 of each file, by name. No other file in the folder is ever read.
     """
 
     path: Path
@@ -51,12 +63,50 @@ class Checkpoint:
 
     @property
     def progress(self) -> Progress:
-        """Progress of the run at this checkpoint."""
-        return Progress(**{key: self.state[key] for key in asdict(Progress())})
+        """Progress of the run at this checkpoint.
+
+        Raises:
+            CheckpointError: The state has none.
+        """
+        values = {key: self.state[key] for key in asdict(Progress()) if key in self.state}
+        return self._typed(Progress, values, STATE)
+
+    def value(self, key: str, kind: type[T]) -> T:
+        """Return a value of the state, of this type.
+
+        Raises:
+            CheckpointError: It is missing, or has another type.
+        """
+        if key not in self.state:
+            raise CheckpointError(f"{self.path} is damaged: {STATE} lacks {key}")
+        return self._typed(kind, self.state[key], key)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file.
+
+        Raises:
+            CheckpointError: The manifest does not list it.
+        """
+        if name not in self.hashes:
+            raise CheckpointError(f"{self.path} is damaged: its manifest does not list {name}")
+        return self.path / name
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Load the tensors saved under `name`, on the CPU."""
-        return load_file(self.path / name)
+        """Load the tensors saved under `name`, on the CPU.
+
+        Raises:
+            CheckpointError: The manifest does not list the file, or it cannot be read.
+        """
+        try:
+            return read_tensors(self.file(name))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+
+    def _typed(self, kind: type[T], value: Any, name: str) -> T:
+        try:
+            return from_values(kind, value, name)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} is damaged: {error}") from error
 
 
 def save(
@@ -89,12 +139,7 @@ def save(
         for name, group in tensors.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file(
-                    {key: value.detach().cpu().contiguous() for key, value in group.items()}, path, {"format": "pt"}
-                )
-            except SafetensorError as error:  # raised for errors of the system too
-                raise OSError(f"{path}: {error}") from error
+            write_tensors(path, group, {"format": "pt"})
         for name, text in {**files, STATE: json.dumps({**state, "format": FORMAT, "step": step}, indent=1)}.items():
             (temporary / name).write_text(text, encoding="utf-8")
         listing = {
@@ -105,8 +150,8 @@ def save(
         (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": listing}, indent=1), encoding="utf-8")
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
-        if final.exists():  # a damaged one that was skipped when the run was resumed
-            shutil.rmtree(final)
+        if os.path.lexists(final):  # a damaged one that was skipped when the run was resumed
+            _delete(final)
         temporary.rename(final)
         _sync(root)
     except BaseException:
@@ -124,18 +169,23 @@ def prune(root: Path, keep: int, step: int) -> None:
     """Delete all checkpoints but the newest `keep` (at least 2) up to `step`, and what killed saves left behind.
 
     A checkpoint of a later step than the one just saved was damaged and was skipped when the run was resumed.
+
+    Warns:
+        RuntimeWarning: One cannot be deleted.
     """
     found = _newest_first(root)
-    whole = [path for path in found if path <= folder(root, step)]
-    for path in {*found} - {*whole[: max(keep, 2)]}:
-        shutil.rmtree(path)
+    whole = [path for path in found if _step(path) <= step]
+    _delete_all({*found} - {*whole[: max(keep, 2)]})
     sweep(root)
 
 
 def sweep(root: Path) -> None:
-    """Delete what killed saves left behind. No other process may be saving at the same time."""
-    for path in root.glob(".writing-*"):
-        shutil.rmtree(path)
+    """Delete what killed saves left behind. No other process may be saving at the same time.
+
+    Warns:
+        RuntimeWarning: Something cannot be deleted.
+    """
+    _delete_all(root.glob(".writing-*"))
 
 
 def exist(root: Path) -> bool:
@@ -143,33 +193,46 @@ def exist(root: Path) -> bool:
     return bool(_newest_first(root))
 
 
-def is_whole(root: Path, step: int) -> bool:
-    """Return whether there is an undamaged checkpoint of this step."""
+def is_whole(root: Path, step: int, names: Collection[str] = ()) -> bool:
+    """Return whether there is an undamaged checkpoint of this step with these files."""
     try:
-        verify(folder(root, step))
+        found = verify(folder(root, step))
     except CheckpointError:
         return False
-    return True
+    return found.hashes.keys() >= {*names}
 
 
 def latest(root: Path) -> Checkpoint | None:
-    """Return the newest whole checkpoint, or None if there are no checkpoints at all.
+    """Return the newest whole checkpoint, or None if there are no checkpoints at all, as `load_latest` does."""
+    return load_latest(root, lambda found: found)
 
-    A damaged checkpoint is skipped with a warning.
+
+def load_latest(root: Path, load: Callable[[Checkpoint], T]) -> T | None:
+    """Load the newest checkpoint that is whole and can be loaded. Those that cannot are skipped with a warning.
+
+    Args:
+        root: The run's folder of checkpoints.
+        load: Loads one. If it raises a `CheckpointError`, the one before is tried.
+
+    Returns:
+        What `load` returned, or None if there are no checkpoints at all.
 
     Raises:
-        CheckpointError: All checkpoints are damaged, or the newest was written by a newer version.
+        CheckpointError: None can be loaded, or the newest was written by a newer version.
     """
-    found = _newest_first(root)
+    found, first = _newest_first(root), None
     for path in found:
         try:
-            return verify(path)
+            return load(verify(path))
         except NewerFormatError:
             raise
         except CheckpointError as error:
-            warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
-    if found:
-        raise CheckpointError(f"all {len(found)} checkpoints in {root} are damaged; move them away to start again")
+            first = first or error
+            if path != found[-1]:
+                warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
+    if first is not None:
+        which = f"all {len(found)} checkpoints" if len(found) > 1 else "the only checkpoint"
+        raise CheckpointError(f"{which} in {root} cannot be used: {first}; move {root.name} away to start again")
     return None
 
 
@@ -190,30 +253,53 @@ def verify(path: Path) -> Checkpoint:
         OSError: A file cannot be read at the moment, which does not mean that it is damaged.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] > FORMAT:
-            raise NewerFormatError(
-                f"{path} has format {manifest['format']}, newer than this version's {FORMAT}; update fpdm"
-            )
-        for name, entry in manifest["files"].items():
+        manifest = read_json(path / MANIFEST)
+        known = from_values(PositiveInt, manifest.get("format"), "format")  # type: ignore[arg-type]
+        if known > FORMAT and _state_format(path) in (known, None):
+            raise NewerFormatError(f"{path} has format {known}, newer than this version's {FORMAT}; update fpdm")
+        listed = from_values(dict[str, _Entry], manifest.get("files"), "files")
+        if STATE not in listed:
+            raise ValueError(f"its manifest does not list {STATE}")
+        for name, entry in listed.items():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"its manifest lists {name}, which lies outside of it")
             file = path / name
-            if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
-                raise CheckpointError(f"{file} is damaged: its size or hash is not the manifest's")
-        hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-        return Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")), hashes)
-    except (*_GONE, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+            if check_regular(file) != entry.bytes or sha256_of(file) != entry.sha256:
+                raise ValueError(f"the size or hash of {name} is not the manifest's")
+        state = read_json(path / STATE)
+        if state.get("format", known) != known:
+            raise ValueError(f"its manifest has format {known}, its state {state['format']}")
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        raise CheckpointError(f"{path} is damaged: {error.strerror}: {Path(error.filename or '').name}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {str(error).removeprefix(f'{path}/')}") from error
+    return Checkpoint(path, state, {name: entry.sha256 for name, entry in listed.items()})
 
 
-_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+def _state_format(path: Path) -> int | None:
+    """Return the format that a checkpoint's state has; None if that cannot be read."""
+    try:
+        return read_json(path / STATE).get("format")
+    except (OSError, ValueError):
+        return None
 
 
 def check_names(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Check that the tensors found fit the architecture.
 
     Raises:
-        CheckpointError: Names or shapes differ, or values are not finite; the first three problems are named.
+        CheckpointError: Names or shapes differ, or values are not finite real numbers; the first three problems are
+            named.
     """
+    try:
+        check_weights(path, found)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     wrong = [f"{key} is missing" for key in expected if key not in found]
     wrong += [f"{key} is unknown" for key in found if key not in expected]
     wrong += [
@@ -227,7 +313,30 @@ def check_names(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, 
 
 
 def _newest_first(root: Path) -> list[Path]:
-    return sorted(root.glob("step-*"), reverse=True)
+    """Return the folders of the checkpoints. Whatever else lies there is none of ours."""
+    return sorted((path for path in root.glob("step-*") if _NAME.fullmatch(path.name)), key=_step, reverse=True)
+
+
+_NAME = re.compile(r"step-(\d{9,18})", re.ASCII)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _delete_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            _delete(path)
+        except OSError as error:  # which must not end a training
+            warnings.warn(f"{path} cannot be deleted: {error.strerror}", RuntimeWarning, stacklevel=3)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@ from fpdm.outputs import OutputFolder
 RECIPE = "recipe.json"
 METRICS = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
+LOGS = (METRICS, VALIDATION)
 LOSS_CURVE = "loss.png"
 SAMPLES = "samples"
 README = "README.md"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fpdm.configuration import NonNegativeInt, NonNegativeNumber
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -17,8 +19,8 @@ class Progress:
         skipped_in_a_row: Number of skipped steps since the last that was not.
     """
 
-    step: int = 0
-    seconds: float = 0.0
-    macs: float = 0.0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
+    step: NonNegativeInt = 0
+    seconds: NonNegativeNumber = 0.0
+    macs: NonNegativeNumber = 0.0
+    skipped: NonNegativeInt = 0
+    skipped_in_a_row: NonNegativeInt = 0

@@ -10,6 +10,7 @@ import torch
 
 from fpdm.autoencoder.interface import Autoencoder
 from fpdm.devices import default_device
+from fpdm.errors import CheckpointError
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, EMA, RECIPE
@@ -71,7 +72,7 @@ def load_run(out: Path, *, autoencoder: str = "") -> Run:
 
     Raises:
         ValueError: There is no run in the folder, or no checkpoint yet.
-        CheckpointError: All checkpoints are damaged, or the newest whole one does not fit its recipe.
+        CheckpointError: All checkpoints are damaged, or do not fit their recipes.
     """
     try:
         return _load_newest(out, autoencoder)
@@ -81,12 +82,19 @@ def load_run(out: Path, *, autoencoder: str = "") -> Run:
 
 
 def _load_newest(out: Path, autoencoder: str) -> Run:
-    found = checkpoint.latest(out / CHECKPOINTS)
+    found = checkpoint.load_latest(out / CHECKPOINTS, lambda one: _load(one, autoencoder))
     if found is None:
         raise ValueError(f"there is no run with a checkpoint in {out}; expected a folder made by fpdm train --out")
-    recipe = Recipe.read(found.path / RECIPE)
-    model = DiffusionTransformer.from_shape(recipe.model)
+    return found
+
+
+def _load(found: checkpoint.Checkpoint, autoencoder: str) -> Run:
+    try:
+        recipe = Recipe.read(found.file(RECIPE))
+        model = DiffusionTransformer.from_shape(recipe.model)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     weights = found.tensors(EMA)
-    checkpoint.check_names(found.path / EMA, weights, dict(model.named_parameters()))
+    checkpoint.check_names(found.file(EMA), weights, dict(model.named_parameters()))
     model.load_state_dict(weights)
     return Run(recipe, model.eval(), found.progress, found.hashes[EMA], autoencoder)

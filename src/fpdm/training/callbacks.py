@@ -18,7 +18,7 @@ from fpdm.errors import RunError
 from fpdm.files import write_atomically
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.layout import LOSS_CURVE, METRICS, README, SAMPLES, VALIDATION
-from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe, read_rows
+from fpdm.runs.metrics_log import append_row, json_safe, read_rows
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.sampling.images import sample_shape
@@ -66,7 +66,6 @@ class TrainingLogger(Callback):
             return
         write_atomically(self.out / README, self.readme())
         # What a killed run showed after its last checkpoint is made again.
-        drop_rows_after(self.out / VALIDATION, progress.step)
         for path in (self.out / SAMPLES).glob("step-*.png"):
             if path > self._sheet(progress.step):
                 path.unlink()

@@ -15,12 +15,12 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fpdm.errors import Interrupted, RunError
+from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import write_atomically
 from fpdm.outputs import OutputFolder
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, METRICS
-from fpdm.runs.metrics_log import append_row, drop_rows_after, json_safe
+from fpdm.runs.layout import CHECKPOINTS, LOGS, METRICS
+from fpdm.runs.metrics_log import LogState, append_row, check_log, json_safe, rewind_log
 from fpdm.runs.progress import Progress
 from fpdm.signals import stop_signals
 from fpdm.training.timer import StepTimer
@@ -230,17 +230,18 @@ class TrainingLoop:
             CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
         """
         root, recipe = self.out / CHECKPOINTS, self.out / self.recipe_file
-        found = checkpoint.latest(root)
-        known = recipe if found is None else found.path / self.recipe_file  # the latter is verified
-        changed = self.trainable.recipe_changes(known) if known.exists() else []
-        if changed:
-            raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder")
-        if found is not None:
-            self._restore(found)
+        logs = checkpoint.load_latest(root, self._restore)
+        if logs is None and recipe.exists():
+            self._refuse(self.trainable.recipe_changes(recipe))
+        known = {name: (logs or {}).get(name) for name in LOGS}
+        for name, state in known.items():  # by every process, so that all leave together
+            if state is not None:
+                check_log(self.out / name, state)
         self.resumed_at = self.progress.step
         if self.is_main:
             checkpoint.sweep(root)
-            drop_rows_after(self.out / METRICS, self.progress.step)
+            for name, state in known.items():
+                rewind_log(self.out / name, state, self.progress.step)
             write_atomically(recipe, self.trainable.recipe_json())
 
     def step(self, *, measure: bool = False) -> StepResult:
@@ -272,10 +273,12 @@ class TrainingLoop:
         tensors, files, values = self.trainable.state()
         if self.is_main:
             root, step = self.out / CHECKPOINTS, self.progress.step
-            if not checkpoint.is_whole(root, step):
-                files = {**files, self.recipe_file: self.trainable.recipe_json()}
+            files = {**files, self.recipe_file: self.trainable.recipe_json()}
+            if not checkpoint.is_whole(root, step, {*tensors, *files}):
                 window = [{name: json_safe(value) for name, value in row.items()} for row in self._window]
-                checkpoint.save(root, step, tensors, files, {**asdict(self.progress), **values, "window": window})
+                logs = {name: asdict(LogState.of(self.out / name)) for name in LOGS}
+                state = {**asdict(self.progress), **values, "window": window, "logs": logs}
+                checkpoint.save(root, step, tensors, files, state)
             checkpoint.prune(root, self.limits.keep, step)
             for callback in self.callbacks:
                 callback.on_save(self.progress)
@@ -294,8 +297,8 @@ class TrainingLoop:
                 self._log(bar)
                 for callback in self.callbacks:
                     callback.on_step_end(self.progress)
-                if every and self.progress.step % every == 0:
-                    self.save()
+                if every and self.progress.step % every == 0 and self.limits.share_done(self.progress) < 1.0:
+                    self.save()  # the last one is saved after all that is logged
                 if self._any(bool(received)):
                     self.save()
                     number = received[0] if received else signal.SIGTERM
@@ -308,20 +311,32 @@ class TrainingLoop:
                 callback.on_train_end(self.progress)
             self.save()
 
-    def _restore(self, found: checkpoint.Checkpoint) -> None:
-        old = found.state["format"] < checkpoint.FORMAT
+    def _restore(self, found: checkpoint.Checkpoint) -> dict[str, LogState]:
+        """Restore the state of a checkpoint, and return what it has recorded of the logs."""
+        try:
+            changed = self.trainable.recipe_changes(found.file(self.recipe_file))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        self._refuse(changed)
+        version = found.value("format", int)
+        old = version < checkpoint.FORMAT
         if old and self.limits.share_done(found.progress) < 1.0:
             raise ValueError(
-                f"{self.out} holds an unfinished run of fpdm {checkpoint.OLD_FORMATS[found.state['format']]}, which "
+                f"{self.out} holds an unfinished run of fpdm {checkpoint.OLD_FORMATS[version]}, which "
                 "took the images in another order; finish it with that version, or train anew in another folder"
             )
+        progress, window = found.progress, [] if old else found.value("window", list[dict[str, float | None]])
+        logs = found.value("logs", dict[str, LogState]) if "logs" in found.state else {}
         self.trainable.load_state(found)
-        self.progress = found.progress
-        if not old:
-            self._window = [
-                {name: float("nan") if value is None else value for name, value in row.items()}
-                for row in found.state["window"]
-            ]
+        self.progress = progress
+        self._window = [
+            {name: float("nan") if value is None else value for name, value in row.items()} for row in window
+        ]
+        return logs
+
+    def _refuse(self, changed: Sequence[str]) -> None:
+        if changed:
+            raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder")
 
     def _log(self, bar: tqdm[Any]) -> None:
         if self._logs(self.progress.step):

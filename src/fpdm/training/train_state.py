@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
+from fpdm.configuration import NonNegativeInt
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import EMA, MODEL, OPTIMIZER
 from fpdm.training.sharding import gather_full, load_sharded, shard_like
@@ -54,21 +56,34 @@ class TrainState(Generic[M]):
         """Restore what `tensors` and `values` gave.
 
         Raises:
-            CheckpointError: The weights do not fit the network.
+            CheckpointError: Something is missing, damaged, or does not fit the network.
         """
-        for file, averaged in ((MODEL, False), (EMA, True)):
-            saved, parameters = found.tensors(file), self.parameters(averaged=averaged)
-            checkpoint.check_names(found.path / file, saved, parameters)
-            load_sharded(parameters, saved)
-        self.ema.optimization_step = found.state["ema_updates"]
-        self._load_optimizer(found.tensors(OPTIMIZER))
+        updates = found.value("ema_updates", NonNegativeInt)  # type: ignore[arg-type]
+        saved = {file: found.tensors(file) for file in (MODEL, EMA, OPTIMIZER)}
+        weights = {file: self.parameters(averaged=file == EMA) for file in (MODEL, EMA)}
+        for file, parameters in weights.items():
+            checkpoint.check_names(found.path / file, saved[file], parameters)
+        self._check_optimizer(found.path / OPTIMIZER, saved[OPTIMIZER])
+        for file, parameters in weights.items():  # nothing is changed before all is checked
+            load_sharded(parameters, saved[file])
+        self.ema.optimization_step = updates
+        self._load_optimizer(saved[OPTIMIZER])
+
+    def _check_optimizer(self, path: Path, slots: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.model.named_parameters())
+        expected = {}
+        for key, value in slots.items():
+            parameter = parameters.get(key.rpartition("/")[0])
+            if parameter is not None:
+                expected[key] = parameter if value.ndim else torch.empty(())  # a slot without dimensions counts steps
+        checkpoint.check_names(path, slots, expected)
 
     def _load_optimizer(self, saved: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
         for i, (name, parameter) in enumerate(self.model.named_parameters()):
             slots = {key.rpartition("/")[2]: value for key, value in saved.items() if key.rpartition("/")[0] == name}
             if slots:
-                # A slot without dimensions counts steps; PyTorch keeps it on the CPU.
+                # PyTorch keeps the number of steps on the CPU.
                 state[i] = {
                     slot: shard_like(value, parameter) if value.ndim else value for slot, value in slots.items()
                 }

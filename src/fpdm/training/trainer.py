@@ -15,6 +15,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from fpdm.data.dataset import Examples
+from fpdm.errors import CheckpointError
 from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import mean_iterations
 from fpdm.models.transformer import DiffusionTransformer
@@ -178,7 +179,10 @@ class Trainer(Trainable):
     def load_state(self, found: checkpoint.Checkpoint) -> None:
         self.train_state.load(found)
         if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(found.state["scaler"])
+            scaler = found.value("scaler", dict[str, int | float])
+            if scaler.keys() != self.accelerator.scaler.state_dict().keys():
+                raise CheckpointError(f"{found.path} is damaged: its scaler has {', '.join(scaler) or 'nothing'}")
+            self.accelerator.scaler.load_state_dict(scaler)
 
     def _over_processes(self, loss: float, mse: float, residual: float) -> tuple[float, float, float]:
         """Return the mean losses and the largest residual of all processes."""
