@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import stat
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -19,6 +20,7 @@ from fpdm.configuration import from_values, parse_json
 
 T = TypeVar("T")
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 TEXT_LIMIT = 2**25  # bytes of a text file, which as JSON may take twenty times as many in memory
 _JSON_NAMES = {dict: "an object", list: "an array", str: "a text", int: "an integer", float: "a number"}
 _JSON_NAMES |= {bool: "true or false", type(None): "null"}
@@ -147,6 +149,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, files: Iterable[str] = ()) -> None:
+    """Check that files can be made in a folder, by making one, and that some can be appended to, if they exist.
+
+    Raises:
+        ValueError: They cannot.
+        OSError: The disk is full.
+    """
+    probe = folder / f".{uuid.uuid4().hex}"
+    path = folder
+    try:
+        probe.touch()
+        probe.unlink()
+        for path in (folder / name for name in files):
+            if path.exists():
+                check_regular(path)
+                path.open("ab").close()
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise ValueError(f"{path} cannot be written to: {error.strerror}; change its permissions") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,11 @@ from fpdm.autoencoder.vae import VAE
 from fpdm.data.config import DataConfig
 from fpdm.data.images import to_uint8
 from fpdm.diffusion.schedule import Schedule
+from fpdm.errors import CheckpointError
 from fpdm.models.config import TransformerConfig
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs import checkpoint
+from fpdm.runs.layout import EMA
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import Run, load_run
@@ -113,3 +119,50 @@ def test_recorded_runs_load(checkpoints: Path) -> None:
     run = load_run(checkpoints.parent)
     assert run.progress.step > 0
     assert all(torch.isfinite(parameter).all() for parameter in run.model.parameters())
+
+
+def _saved(out: Path, step: int, **changes: object) -> Path:
+    """Write a checkpoint of a tiny model as a training would, with some of it replaced behind right hashes."""
+    run = latent_run(AutoencoderConfig())
+    weights = {name: value.detach() for name, value in run.model.named_parameters()}
+    weights |= {name: value for name, value in changes.items() if isinstance(value, torch.Tensor)}
+    files = {"recipe.json": changes.get("recipe", run.recipe.to_json())}
+    state = {**asdict(Progress(step=step)), **changes.get("state", {})}  # type: ignore[dict-item]
+    return checkpoint.save(out / "checkpoints", step, {EMA: weights}, files, state)  # type: ignore[dict-item]
+
+
+def _unlist(path: Path) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["files"][EMA]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+WRONG: dict[str, tuple[dict[str, object], str]] = {
+    "complex": ({"head.linear.bias": torch.zeros(16, dtype=torch.complex64)}, "complex64; expected floating-point"),
+    "float8": ({"head.linear.bias": torch.zeros(16).to(torch.float8_e5m2)}, "float8_e5m2; expected floating-point"),
+    "another shape": ({"head.linear.bias": torch.zeros(3)}, "does not fit this model"),
+    "recipe is no JSON": ({"recipe": "["}, r"recipe\.json is not JSON"),
+    "deep recipe": ({"recipe": "[" * 50_000}, r"recipe\.json is not JSON of ours"),
+    "another recipe": ({"recipe": '{"name": 3}'}, "name is 3; expected a text"),
+    "progress is a text": ({"state": {"macs": "many"}}, "macs is 'many'; expected a number"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_checkpoint_of_wrong_content_behind_right_hashes_is_skipped(tmp_path: Path, name: str) -> None:
+    changes, says = WRONG[name]
+    _saved(tmp_path, 1)
+    _saved(tmp_path, 2, **changes)
+    with pytest.warns(RuntimeWarning, match=f"{says}.*; trying the one before"):
+        assert load_run(tmp_path).progress.step == 1
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000000001")
+    with pytest.raises(CheckpointError, match=rf"the only checkpoint in .* cannot be used: .*{says}") as error:
+        load_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_averaged_weights_that_no_manifest_lists_are_not_read(tmp_path: Path) -> None:
+    _saved(tmp_path, 1)
+    _unlist(_saved(tmp_path, 2))
+    with pytest.warns(RuntimeWarning, match="its manifest does not list ema/.*; trying the one before"):
+        assert load_run(tmp_path).progress.step == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -273,3 +274,26 @@ def test_the_bar_shows_finite_metrics_and_the_time_left_where_the_steps_do_not_s
     assert found._postfix({"loss": 0.5}) == "loss 0.5"
     found.progress = Progress(step=7, seconds=20.0, macs=8.0)
     assert found._postfix({"loss": 0.5}) == "loss 0.5, 5 s left"
+
+
+def test_whatever_will_be_written_to_is_tried_before_the_first_step(tmp_path: Path) -> None:
+    for name in ("checkpoints", "samples", "tensorboard"):
+        out, counter = tmp_path / name, Counter()
+        loop(out, steps=2).run()
+        path = out / name
+        if path.exists():
+            path.rename(tmp_path / f"{name}-elsewhere")
+        path.write_text("")  # in which nothing can be made, not even by a superuser
+        with pytest.raises(ValueError, match=f"{name} cannot be written to: Not a directory; change its permissions"):
+            loop(out, counter, steps=4).run()
+        assert counter.count == 0
+        assert {one.name for one in out.iterdir()} - {".lock", ".fpdm.json"} <= {
+            *("checkpoints", "samples", "tensorboard", "recipe.json", "metrics.jsonl")
+        }
+
+
+def test_a_log_that_is_no_file_is_noticed_before_the_first_step(tmp_path: Path) -> None:
+    loop(tmp_path, steps=2).run()
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is a pipe; expected a file"):
+        loop(tmp_path, steps=4).run()

@@ -24,7 +24,7 @@ _REPAIR = "remove the line, or move the file away"
 
 @dataclass(frozen=True)
 class LogState:
-    """What a log was when a checkpoint was saved.
+    """Length and hash of a log, as they were when a checkpoint was saved.
 
     Attributes:
         bytes: Its length.

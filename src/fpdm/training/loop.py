@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,10 +17,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fpdm.errors import CheckpointError, Interrupted, RunError
-from fpdm.files import write_atomically
+from fpdm.files import check_writable, write_atomically
 from fpdm.outputs import OutputFolder
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, LOGS, METRICS
+from fpdm.runs.layout import CHECKPOINTS, FOLDERS, LOGS, METRICS
 from fpdm.runs.metrics_log import LogState, append_row, check_log, json_safe, rewind_log
 from fpdm.runs.progress import Progress
 from fpdm.signals import stop_signals
@@ -201,13 +202,15 @@ class TrainingLoop:
         """Train to the end; nothing is done if the run is there already.
 
         Raises:
-            ValueError: Another process holds the folder, it has other files, or it holds a run of another recipe or an
-                unfinished one that this version cannot resume.
+            ValueError: Another process holds the folder, it has other files or cannot be written to, its logs were
+                changed, or it holds a run of another recipe or an unfinished one that this version cannot resume.
             CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
             Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was saved.
             RunError: The training diverged, the disk is full, or another process is gone.
         """
         with self.kind.hold(self.out) if self.is_main else nullcontext():
+            if self.is_main:
+                self._check_writable()
             self.resume()
             try:
                 self._train()
@@ -333,6 +336,13 @@ class TrainingLoop:
             {name: float("nan") if value is None else value for name, value in row.items()} for row in window
         ]
         return logs
+
+    def _check_writable(self) -> None:
+        """Check, before anything is computed, whatever the run will write to later."""
+        check_writable(self.out, LOGS)
+        for folder in (self.out / name for name in FOLDERS):
+            if os.path.lexists(folder):
+                check_writable(folder)
 
     def _refuse(self, changed: Sequence[str]) -> None:
         if changed:

@@ -15,10 +15,10 @@ from accelerate.tracking import get_available_trackers
 
 from fpdm.files import read_text, write_atomically
 from fpdm.processes import processes
+from fpdm.runs.layout import TENSORBOARD
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
 
-TENSORBOARD = "tensorboard"  # also the name of its folder in the run's
 PROJECT = "fpdm"  # name of the project in the other trackers
 IDENTITY = ".tracker"  # file with the id by which they know the run
 
