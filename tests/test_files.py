@@ -19,6 +19,7 @@ from fpdm.files import (
     TEXT_LIMIT,
     cache_folder,
     check_regular,
+    check_writable,
     lock,
     open_regular,
     read_dataclass,
@@ -211,3 +212,33 @@ def test_a_link_is_followed_and_a_loop_of_links_is_an_error_of_the_system(tmp_pa
     (tmp_path / "c").symlink_to("c")
     with pytest.raises(OSError, match="symbolic links"):
         READERS[reader](tmp_path / "c")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("content", [b"", b"{}"])
+def test_a_file_of_holes_is_not_read(tmp_path: Path, reader: str, content: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    os.truncate(path, 2**40)
+    with pytest.raises(ValueError, match=f"{path} says it has {2**40} bytes, of which .* expected a whole file"):
+        READERS[reader](path)
+    os.truncate(path, 2**29)  # a small one does no harm
+    assert check_regular(path) == 2**29
+
+
+def test_files_can_be_made_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(tmp_path, ["a", "none"])
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ValueError, match="a is a folder; expected a file"):
+        check_writable(tmp_path, ["a"])
+    (tmp_path / "b").write_text("")
+    with pytest.raises(ValueError, match="b cannot be written to: Not a directory; change its permissions"):
+        check_writable(tmp_path / "b")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(OSError, match="No space left"):
+        check_writable(tmp_path)

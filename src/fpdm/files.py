@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 TEXT_LIMIT = 2**25  # bytes of a text file, which as JSON may take twenty times as many in memory
+_SPARSE = 2**30  # bytes from which on a file has to be on the disk, for reading a terabyte of holes takes hours
 _JSON_NAMES = {dict: "an object", list: "an array", str: "a text", int: "an integer", float: "a number"}
 _JSON_NAMES |= {bool: "true or false", type(None): "null"}
 _KINDS = (
@@ -70,7 +71,18 @@ def _check(path: Path, found: os.stat_result) -> int:
     if not stat.S_ISREG(found.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
         raise ValueError(f"{path} is {kind}; expected a file")
+    on_disk = 512 * getattr(found, "st_blocks", found.st_size)  # which Windows does not say
+    if found.st_size > _SPARSE and on_disk < found.st_size // 1000 and _has_hole(path):
+        raise ValueError(
+            f"{path} says it has {found.st_size} bytes, of which {on_disk} are on the disk; expected a whole file"
+        )
     return found.st_size
+
+
+def _has_hole(path: Path) -> bool:
+    """Whether the file system knows of a hole in a file; some report nothing of use about what is on the disk."""
+    with path.open("rb") as stream:
+        return os.lseek(stream.fileno(), 0, os.SEEK_HOLE) < os.fstat(stream.fileno()).st_size
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

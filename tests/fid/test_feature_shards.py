@@ -11,7 +11,7 @@ import torch
 
 from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
-from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
+from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features, shard_size
 
 
 class Mean:
@@ -121,3 +121,21 @@ def test_a_piece_of_bad_images_only_counts_as_made(pieces: FeatureShards) -> Non
     )
     assert run(pieces) == []
     assert sum(len(part.values) for part in pieces.features()) == 6
+
+
+def test_a_pipe_in_the_place_of_a_shard_is_replaced(pieces: FeatureShards) -> None:
+    run(pieces)
+    path = sorted(pieces.folder.iterdir())[1]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is a pipe; expected a file"):
+        pieces.notes()
+    assert run(pieces) == [4]
+    assert [note["first"] for note in pieces.notes()] == [0, 4, 8]
+
+
+def test_a_shard_has_fewer_images_if_they_are_large() -> None:
+    assert shard_size(192, (3, 256, 256)) == 192
+    assert shard_size(192, (3, 8192, 8192)) == 1
+    assert shard_size(512, (3, 1024, 1024)) == 2**28 // (3 * 2**20)
+    assert shard_size(5, (3, 10**6, 10**6)) == 1

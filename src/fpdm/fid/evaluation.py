@@ -21,7 +21,7 @@ from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
 from fpdm.evaluation.kid import kernel_distance
 from fpdm.evaluation.precision_recall import PrecisionRecall, precision_recall
 from fpdm.evaluation.pretrained import PretrainedExtractor, pretrained_extractor
-from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
+from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features, shard_size
 from fpdm.fid.npz import write_images
 from fpdm.fid.settings import EVALUATION, NEIGHBOUR, EvaluationSettings
 from fpdm.fid.statistics import Origin, ReferenceStatistics, read_reference
@@ -326,7 +326,8 @@ def _real_features(
     if archive is None:
         return None
     count = min(len(archive), settings.manifold_images)
-    shards = FeatureShards(out / REFERENCE_SHARDS, count, settings.piece_size, target.sha256, extractor.identity)
+    size = shard_size(settings.piece_size, archive.shape[1:])
+    shards = FeatureShards(out / REFERENCE_SHARDS, count, size, target.sha256, extractor.identity)
     extract_features(
         shards,
         lambda shard: ShardImages(archive.read(shard)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -25,9 +26,16 @@ from tqdm.auto import tqdm
 from fpdm.configuration import parse_json
 from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
-from fpdm.files import write_atomically
+from fpdm.files import check_regular, write_atomically
 from fpdm.processes import any_process, processes
 from fpdm.signals import stop_signals
+
+_SHARD_BYTES = 2**28  # of images at once
+
+
+def shard_size(piece_size: int, image: tuple[int, int, int]) -> int:
+    """Return how many images (C, H, W) uint8 a shard has: `piece_size`, or fewer if these are too large to be held."""
+    return min(piece_size, max(1, _SHARD_BYTES // math.prod(image)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +141,11 @@ class FeatureShards:
     def _open(self, shard: range) -> Any:
         path = self._path(shard)
         try:
+            check_regular(path)
             file = safetensors.safe_open(path, "pt")
             if (file.metadata() or {}).get("fingerprint") == self.fingerprint:
                 return file
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"{path} cannot be read: {error}; give the same command again to make it anew") from error
         raise ValueError(
             f"{path} holds other images or features than the shards beside it: another command wrote to {self.folder} "
@@ -145,12 +154,13 @@ class FeatureShards:
 
     def _is_whole(self, path: Path) -> bool:
         try:
+            check_regular(path)
             with safetensors.safe_open(path, "pt") as file:  # refuses a file of another length than its header says
                 about = file.metadata() or {}
                 if about.get("fingerprint") != self.fingerprint:
                     return False
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError):
+        except (OSError, ValueError, SafetensorError):
             return False
         whole = about.get("sha256") == _sha256(tensors, about.get("notes", ""))
         return whole and (not self.with_images or "images" in tensors)

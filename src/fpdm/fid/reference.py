@@ -22,7 +22,7 @@ from fpdm.data.sources.source import Joined, Skipped, unusable, write_skipped
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import pretrained_extractor
-from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
+from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features, shard_size
 from fpdm.fid.npz import ImageArchive
 from fpdm.fid.settings import ALL, REFERENCE, ReferenceSettings
 from fpdm.fid.statistics import Origin, read_reference, write_reference
@@ -111,7 +111,8 @@ def make_reference(
         )
     fingerprint = hashlib.sha256(f"{source.fingerprint} {extractor.identity}".encode()).hexdigest()
     folder = out.with_name(f"{out.name}.pieces")
-    shards = FeatureShards(folder / "features", source.count, settings.piece_size, fingerprint, extractor.identity)
+    size = shard_size(settings.piece_size, (source.channels, source.size, source.size))
+    shards = FeatureShards(folder / "features", source.count, size, fingerprint, extractor.identity)
     if state.is_main_process:
         _check_file(out, images, fingerprint, overwrite)
     with REFERENCE.hold(folder) if state.is_main_process else contextlib.nullcontext():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from fpdm.configuration import parse_json
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import PUBLISHED, PretrainedExtractor
-from fpdm.fid.npz import DAMAGE, ImageArchive
+from fpdm.fid.npz import ImageArchive, array_digest, open_npz
 from fpdm.files import sha256_of, write_atomically
 
+_MAX_DIMS, _MAX_FEATURES = 4096, 2**30  # features per image; bytes of all that are kept, as float64
+_CHECKSUM = "checksum"
 _FAR = 1e-6  # from symmetric, or below zero: more than rounding, as a share of the largest
 
 
@@ -114,45 +118,55 @@ class ReferenceStatistics:
 def write_reference(
     path: Path, statistics: GaussianStatistics, features: Features | None, origin: Origin, fingerprint: str = ""
 ) -> None:
-    """Write `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON) and `fingerprint`, atomically."""
+    """Write a reference, atomically.
+
+    It has `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON), `fingerprint`, and `checksum`, a hash
+    of all of them.
+
+    Raises:
+        ValueError: There are more features than are read again.
+    """
+    _check_size(statistics.dims, len(features.values) if features is not None else 0)
     arrays: dict[str, Any] = {"mu": statistics.mean.numpy(), "sigma": statistics.covariance.numpy()}
     if features is not None:
         arrays["features"] = features.values.float().numpy()
+    arrays["origin"] = np.array(json.dumps({**asdict(origin), _CHECKSUM: True}))
+    arrays["fingerprint"] = np.array(fingerprint)
+    arrays[_CHECKSUM] = np.array(_checksum({name: array_digest(array) for name, array in arrays.items()}))
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays, origin=np.array(json.dumps(asdict(origin))), fingerprint=np.array(fingerprint))
+    np.savez(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
 
 
 def read_reference(path: Path) -> ReferenceStatistics:
     """Read reference statistics, ours or ADM's.
 
+    A file of ours has a checksum over everything in it. Of others, what is read is covered by the CRCs of the archive.
+
     Raises:
         ValueError: The file is missing or damaged, is not an `.npz` with `mu` and `sigma`, these are not a mean and a
             covariance, or another field is wrong.
     """
     expected = "expected an .npz with mu (F,) and sigma (F, F), such as ADM's or one made by fpdm reference"
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"there is no reference {path}; {expected}")
     try:
-        with np.load(path) as file:
-            if not {"mu", "sigma"} <= {*file}:
-                raise ValueError(f"it holds {', '.join(file) or 'nothing'}")
-            mean, covariance = (_numbers(file, name) for name in ("mu", "sigma"))
-            features = _numbers(file, "features") if "features" in file else None
-            origin = Origin(**parse_json(str(file["origin"]), "its origin")) if "origin" in file else None
-            fingerprint = str(file["fingerprint"]) if "fingerprint" in file else ""
-            has_images = "arr_0" in file
-    except DAMAGE as error:
-        raise ValueError(f"{path} is no reference: {' '.join(str(error).split())[:160]}; {expected}") from error
-    dims = mean.shape[0] if mean.ndim == 1 else 0
-    if not dims or covariance.shape != (dims, dims):
-        raise ValueError(f"{path} has mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}; {expected}")
-    if features is not None and (features.ndim != 2 or features.shape[1] != dims):
-        raise ValueError(
-            f"{path} has mu {tuple(mean.shape)} and features {tuple(features.shape)}; expected (N, {dims})"
-        )
-    for name, values in (("mu", mean), ("sigma", covariance), ("features", features)):
-        if values is not None and not bool(values.isfinite().all()):
+        with open_npz(path) as file:
+            if not {"mu", "sigma"} <= file.names:
+                raise ValueError(f"it holds {', '.join(sorted(file.names)[:9]) or 'nothing'}")
+            _check_shapes({name: file.header(name).shape for name in ("mu", "sigma", "features") if name in file.names})
+            mean, covariance = file.numbers("mu"), file.numbers("sigma")
+            features = file.numbers("features") if "features" in file.names else None
+            origin, checked = _read_origin(file.text("origin")) if "origin" in file.names else (None, False)
+            fingerprint = file.text("fingerprint") if "fingerprint" in file.names else ""
+            made = _checksum(file.digests)
+            if checked != (_CHECKSUM in file.names) or (checked and file.text(_CHECKSUM) != made):
+                raise ValueError("it is damaged: its checksum is another")
+            has_images = "arr_0" in file.names
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no reference: {error}; {expected}") from error
+    for name, numbers in (("mu", mean), ("sigma", covariance), ("features", features)):
+        if numbers is not None and not bool(numbers.isfinite().all()):
             raise ValueError(f"{path} holds nan or inf in {name}; make it anew")
     if float((covariance - covariance.T).abs().max()) > _FAR * float(covariance.abs().max()):
         raise ValueError(f"sigma of {path} is not symmetric, so no covariance; make it anew")
@@ -165,8 +179,34 @@ def read_reference(path: Path) -> ReferenceStatistics:
     return ReferenceStatistics(path, sha256_of(path), mean, covariance, features, archive, origin, fingerprint)
 
 
-def _numbers(file: Any, name: str) -> Tensor:
-    array = file[name]
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"its {name} is {array.dtype}; expected real numbers")
-    return torch.from_numpy(array.astype(np.float64))
+def _read_origin(text: str) -> tuple[Origin, bool]:
+    """Return the origin, and whether the file has a checksum, which it can then not lose in silence."""
+    values = parse_json(text, "its origin")
+    checked = values.pop(_CHECKSUM, False)
+    return Origin(**values), bool(checked)
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check the shapes before anything is read, because a small file may unpack to a large array."""
+    mean, covariance, features = (shapes.get(name) for name in ("mu", "sigma", "features"))
+    dims = mean[0] if mean is not None and len(mean) == 1 else 0
+    if not dims or covariance != (dims, dims):
+        raise ValueError(f"it has mu {mean} and sigma {covariance}")
+    if features is not None and (len(features) != 2 or features[1] != dims or not features[0]):
+        raise ValueError(f"it has mu {mean} and features {features}; expected (N, {dims})")
+    _check_size(dims, features[0] if features else 0)
+
+
+def _check_size(dims: int, images: int) -> None:
+    if dims > _MAX_DIMS:
+        raise ValueError(f"the statistics are of {dims} features; expected at most {_MAX_DIMS}")
+    if 8 * dims * images > _MAX_FEATURES:
+        raise ValueError(
+            f"the features of {images} images are kept, {8 * dims * images / 2**30:.1f} GiB; expected at most "
+            f"{_MAX_FEATURES // (8 * dims)} images, as by --features {_MAX_FEATURES // (8 * dims)}"
+        )
+
+
+def _checksum(digests: Mapping[str, str]) -> str:
+    """Hash the names and the hashes of arrays."""
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
