@@ -7,6 +7,7 @@ one. Only the module of the command that is called is imported. Every error leav
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import keyword
 import os
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [*(sys.argv[1:] if argv is None else argv)]
     with warnings.catch_warnings(), _Streams() as streams:
         warnings.simplefilter("always", RuntimeWarning)
-        warnings.showwarning = _show_warning
+        warnings.showwarning = functools.partial(_show_warning, set())
         try:
             _run(words)
             streams.check()
@@ -231,8 +232,11 @@ def _tell(message: str, ending: str = "") -> None:
     print(shorten(text, LINE - len(ending)) + ending, file=sys.stderr)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    _tell(f"warning: {' '.join(str(message).split())}")
+def _show_warning(shown: set[str], message: Warning | str, *_: Any, **__: Any) -> None:
+    text = " ".join(str(message).split())
+    if text not in shown:
+        shown.add(text)
+        _tell(f"warning: {text}")
 
 
 def _no_command(words: list[str]) -> str:

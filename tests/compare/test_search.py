@@ -88,3 +88,9 @@ def test_a_budget_below_one_step_is_refused() -> None:
         run_search(DIT, 3)
     with pytest.raises(ValueError, match="below one step of 5 iterations; expected at least 7"):
         run_search(FPDM, 5, Choices((5,), (True,), ("trailing",), ("constant",)))
+
+
+def test_guidance_that_a_run_was_not_trained_for_is_warned_of_before_anything_is_drawn() -> None:
+    untrained = replace(FPDM, recipe=recipe(label_dropout=0.0))
+    with pytest.warns(RuntimeWarning, match="was trained with label dropout 0"):
+        CHOICES.check(untrained, 40, "ddim", 4.0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,19 @@ def test_averaged_weights_that_no_manifest_lists_are_not_read(tmp_path: Path) ->
     _unlist(_saved(tmp_path, 2))
     with pytest.warns(RuntimeWarning, match="its manifest does not list ema/.*; trying the one before"):
         assert load_run(tmp_path).progress.step == 1
+
+
+@pytest.mark.parametrize(
+    ("dropout", "classes", "guidance", "warned"),
+    [(0.0, 3, 4.0, True), (0.0, 3, 0.5, True), (0.0, 3, 1.0, False), (0.1, 3, 4.0, False)],
+)
+def test_guidance_by_a_class_that_was_never_trained_is_warned_of(
+    dropout: float, classes: int, guidance: float, warned: bool
+) -> None:
+    recipe = replace(latent_run(AutoencoderConfig()).recipe, model=replace(SHAPE, in_channels=1, num_classes=classes))
+    recipe = replace(recipe, train=replace(recipe.train, label_dropout=dropout))
+    run = Run(recipe, DiffusionTransformer.from_shape(recipe.model).eval(), Progress(), "weights")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run.sampler(replace(PLAN, guidance=guidance))
+    assert any("was trained with label dropout 0" in str(one.message) for one in said) == warned

@@ -27,6 +27,7 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, load_dataset, load_images
 from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import scan
+from fpdm.errors import printable
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
 from fpdm.runs.data_card import read_data_card
@@ -98,14 +99,14 @@ def compare(
         total = len(chosen) + len(swept)
         with tqdm(total=total, desc="comparing", unit=" results", disable=None, dynamic_ncols=True) as bar:
             for one, budget, sampler in chosen:
-                bar.set_postfix_str(f"{one.name}, {budget} passes, {sampler}")
+                bar.set_postfix_str(f"{printable(one.name)}, {budget} passes, {sampler}")
                 found = cache.with_best_plan(one, budget, sampler)
                 results.append(found.result)
                 samples[one.name, budget, sampler] = found.images
                 bar.update()
             plans = {(one.model, one.budget): one for one in results if one.sampler == settings.samplers[0]}
             for one, budget, iterations in swept:
-                bar.set_postfix_str(f"{one.name}, {budget} passes, {iterations} iterations")
+                bar.set_postfix_str(f"{printable(one.name)}, {budget} passes, {iterations} iterations")
                 best = plans[one.name, budget]
                 choices = {"sampler": best.sampler, "grid": best.grid, "reuse": best.reuse}
                 plan = Plan(budget, iterations, guidance=settings.guidance, **choices)

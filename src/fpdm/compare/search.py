@@ -70,9 +70,12 @@ class Choices:
     def check(self, run: Run, budget: int, sampler: str, guidance: float) -> None:
         """Check the first plan and all that differ from it by one change, without drawing images.
 
+        Warns of guidance that the model was not trained for.
+
         Raises:
             ValueError: The budget pays for none of the choices, or one of them is unknown or does not fit the model.
         """
+        run.check_guidance(guidance)
         start = self.first(run, budget, sampler, guidance)
         for axis in self.axes(run, budget):
             for change in axis:  # the first changes nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,19 @@ class Run:
         """Shape (C, H, W) of the images that the model generates."""
         return self.autoencoder.image_shape(sample_shape(self.model))
 
+    def check_guidance(self, guidance: float) -> None:
+        """Warn of guidance by a "no class" that the model has never seen in training."""
+        if guidance != 1.0 and self.recipe.model.num_classes and not self.recipe.train.label_dropout:
+            warnings.warn(
+                f'{self.recipe.name} was trained with label dropout 0, so that it has never seen the "no class" that '
+                f"guidance {guidance:g} needs; leave --guidance out, or train it with --label-dropout 0.1",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
     def sampler(self, plan: Plan, *, seed: int = 0, device: torch.device | None = None) -> ImageSampler:
         """Return an `ImageSampler` of this model and plan."""
+        self.check_guidance(plan.guidance)
         schedule = self.recipe.schedule
         return ImageSampler(self.model, schedule, plan, seed=seed, device=device, autoencoder=self.autoencoder)
 

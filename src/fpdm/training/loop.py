@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fpdm.errors import CheckpointError, Interrupted, RunError
+from fpdm.errors import CheckpointError, Interrupted, RunError, printable
 from fpdm.files import check_writable, write_atomically
 from fpdm.outputs import OutputFolder
 from fpdm.runs import checkpoint
@@ -395,7 +395,7 @@ class TrainingLoop:
             with tqdm(
                 total=self.limits.steps or None,
                 initial=self.progress.step,
-                desc=self.name,
+                desc=printable(self.name),
                 unit=" steps",
                 dynamic_ncols=True,
                 disable=None if self.is_main else True,  # None: only on a terminal
