@@ -80,7 +80,7 @@ ON_THEIR_OWN = {
     "fixed_point": set(),
     "models": {"fixed_point", "configuration"},
     "diffusion": {"configuration"},
-    "drawing": {"files"},
+    "drawing": {"errors", "files"},
 }
 """Packages that may import these packages of ours only, because they are of use without the others."""
 

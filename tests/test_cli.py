@@ -339,8 +339,26 @@ def test_no_name_reaches_the_terminal_as_it_is(
     assert text.isascii()
     assert json.loads(text) == {"name": NAME}
     monkeypatch.undo()
-    assert run("describe", NAME) == 2
-    assert f"there is no model {NAME!r}" in capsys.readouterr().err
+    assert run("describe", NAME[:-1]) == 2
+    assert f"there is no model {NAME[:-1]!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--data", "caf\udce9", "--out", "x"),
+        ("train", "digits", "--out", "caf\udce9", "--json"),
+        ("train", "digits", "--out", "x", "--name", "caf\udce9"),
+        ("describe", "--caf\udce9"),
+        ("caf\udce9",),
+    ],
+)
+def test_words_in_no_encoding_are_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.endswith(" is no text in UTF-8; give the file or folder another name, or a link to it\n")
+    assert r"caf\udce9" in captured.err
+    assert not captured.out
 
 
 @pytest.mark.parametrize("length", [255, 5000, 100_000])

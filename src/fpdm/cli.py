@@ -145,6 +145,11 @@ def _text(stream: _Stream, like: TextIO | None) -> TextIO:
 
 def _run(words: list[str]) -> None:
     rest = [word for word in words if word != "--debug"]
+    for word in rest:
+        if not word.isascii() and any(
+            "\ud800" <= one <= "\udfff" for one in word
+        ):  # bytes that Python could not decode
+            raise ValueError(f"{word!r} is no text in UTF-8; give the file or folder another name, or a link to it")
     if not rest or rest[0] not in {*COMMANDS, "-h", "--help", "--version", "--install-completion"}:
         raise ValueError(_no_command(rest))
     if rest[0] in ("-h", "--help") and rest[1:] and rest[1] in COMMANDS:

@@ -169,6 +169,10 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
     if first["type"] in ("missing", "missing_argument"):
         return f"{parent} lacks {name}; expected {_expected(hint)}"
     value = first["input"]
+    if first["type"] == "json_invalid":  # half a character is all that JSON of ours can have wrong
+        return f"{name} has a text that is not UTF-8; expected whole characters"
+    if first["type"] == "string_unicode":
+        return f"{name} is {value!r}; expected text in UTF-8"
     if dataclasses.is_dataclass(_bare(hint)):
         return f"{name} is {type(value).__name__}; expected an object"
     if isinstance(value, (tuple, list)) and not value:

@@ -157,7 +157,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content, so that at any moment it has its old content or the new. Text is written as UTF-8."""
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from fpdm import __version__
+from fpdm.data.config import DataConfig
 from fpdm.data.loading import load_dataset
 from fpdm.models.config import as_dit
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.recipes import make_recipe as full_recipe
+from fpdm.runs.train_config import WarmStart
 from fpdm.training.run_card import describe_run
 from fpdm.training.trainer import Trainer
 from tests.training.small import SHAPE, data, recipe
@@ -62,3 +64,14 @@ def test_its_python_goes_on_with_the_run(tmp_path: Path) -> None:
     (tmp_path / "shown.py").write_text(shown)
     runpy.run_path(str(tmp_path / "shown.py"))
     assert (out / "checkpoints" / "step-000000002").exists()
+
+
+def test_no_name_is_markup() -> None:
+    settings = replace(recipe(), name="<script>|a`", data=DataConfig("digits"))
+    settings = replace(settings, start=WarmStart("<img src=x>|", init_sha256="0" * 64))
+    text = readme(settings, command="fpdm train 'a\n```\n<script>'", out=Path("a```<script>\x1b[31m"))
+    outside = re.sub(r"^(`{3,})\w+\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert r"# \<script>\|a\`" in outside
+    assert not re.search(r"(?<!\\)<", outside)
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in outside.splitlines() if line.startswith("|"))
+    assert "\x1b" not in text

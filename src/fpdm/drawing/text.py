@@ -1,9 +1,11 @@
-"""Format lists of words, and names for plots and files."""
+"""Format lists of words, and names for plots, files and Markdown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+
+from fpdm.errors import printable
 
 
 def listing(words: Sequence[str]) -> str:
@@ -22,6 +24,18 @@ def shortened(name: str, length: int) -> str:
 def plain(text: str) -> str:
     """Escape dollar signs, between which a plot would typeset mathematics."""
     return text.replace("$", r"\$")
+
+
+def markdown(text: str) -> str:
+    """Escape a name for a line or a table of Markdown, in which it then is text and no markup, HTML or line break."""
+    return re.sub(r"[\\`*<|$~]|\](?=\()|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", printable(text))
+
+
+def fenced(text: str, language: str) -> str:
+    """Return a code block of Markdown, which no line of the text can end."""
+    fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
+    lines = "\n".join(map(printable, text.split("\n")))
+    return f"{fence}{language}\n{lines}\n{fence}"
 
 
 def slug(text: str) -> str:

@@ -17,6 +17,7 @@ from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import kl_folder
 from fpdm.configuration import Record
 from fpdm.data.config import UNKNOWN, DataConfig
+from fpdm.drawing.text import fenced, markdown
 from fpdm.files import write_atomically
 from fpdm.hub import is_hub_id
 from fpdm.importing.foreign import ForeignCheckpoint
@@ -162,25 +163,25 @@ def _model_card(result: Imported, converted: Converted, recipe: Recipe) -> str:
     schedule, folder = converted.schedule, shlex.quote(str(result.out))
     lines = [
         "---\nlibrary_name: diffusers\ntags:\n- fpdm\n- diffusion\n---",
-        f"# {recipe.name}\n",
+        f"# {markdown(recipe.name)}\n",
         f"Weights of {result.layout}, imported by fpdm {__version__}. The licence of the original weights applies.\n",
         "| | |\n|---|---|",
-        f"| Source | {result.source} |",
+        f"| Source | {markdown(result.source)} |",
         f"| SHA-256 of its file | {result.sha256} |",
         f"| Parameters | {result.parameters:,} |",
         f"| Predicts | {schedule.prediction}, over {schedule.num_timesteps} timesteps of linear betas from "
         f"{schedule.beta_start:g} to {schedule.beta_end:g}, "
         f"{'rescaled to zero terminal SNR' if schedule.zero_terminal_snr else 'not rescaled'} |",
-        f"| Works on | {f'latents of {result.autoencoder}' if result.autoencoder else 'pixels'} |",
+        f"| Works on | {f'latents of {markdown(result.autoencoder)}' if result.autoencoder else 'pixels'} |",
         "\n## What was converted\n",
         "Only the names and the arrangement of tensors: the outputs are those of the source, up to rounding.",
-        *(f"- {note}" for note in result.notes),
+        *(f"- {markdown(note)}" for note in result.notes),
         "- The training images are not known, and the training only in part: in `recipe.json`, all values under "
         "`train` but batch size, learning rate and iterations are defaults.",
         "- Guidance acts on all channels. Code derived from GLIDE guides three of four, so a scale of 1.5 there is "
         "about 1.375 here.",
         "\n## Use\n",
-        f"```sh\nfpdm sample {folder} --out images\n```\n",
+        f"{fenced(f'fpdm sample {folder} --out images', 'sh')}\n",
         "`config.json` and the safetensors beside it load with `fpdm.models.DiffusionTransformer.from_pretrained`.",
         "",
     ]

@@ -17,6 +17,7 @@ from fpdm import __version__
 from fpdm.compare.results import Result
 from fpdm.configuration import Record
 from fpdm.drawing.plots import save_svg_and_png
+from fpdm.drawing.text import fenced
 from fpdm.errors import did_you_mean
 from fpdm.files import read_dataclass, read_json, write_atomically
 from fpdm.reproduce.appendix_c import AppendixC
@@ -203,7 +204,8 @@ def to_markdown(study: Study, record: StudyRecord, page: Page) -> str:
         *(table.to_markdown() for table in page.tables),
         *page.notes,
         *(f"![{name}]({name}.png)" for name in page.plots),
-        f"Made by `{record.command}`; {', '.join(f'{key} {value}' for key, value in record.versions.items())}.",
+        f"Made with {', '.join(f'{key} {value}' for key, value in record.versions.items())}, by",
+        fenced(record.command, "sh"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

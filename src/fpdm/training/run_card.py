@@ -10,6 +10,7 @@ import torch
 
 from fpdm import __version__
 from fpdm.data.dataset import Examples
+from fpdm.drawing.text import fenced, markdown
 from fpdm.models.cost import ModelCost
 from fpdm.runs.layout import CHECKPOINTS, LOSS_CURVE, METRICS, RECIPE, SAMPLES, VALIDATION
 from fpdm.runs.recipe import Recipe
@@ -47,17 +48,17 @@ def describe_run(
     }
     return "\n".join(
         [
-            f"# {recipe.name}\n",
+            f"# {markdown(recipe.name)}\n",
             "A diffusion transformer trained by fpdm.\n",
             "| | |\n|---|---|",
-            *(f"| {name} | {fact} |" for name, fact in facts.items()),
+            *(f"| {name} | {markdown(fact)} |" for name, fact in facts.items()),
             "\n## Files\n",
             *(f"- `{name}`: {what}" for name, what in _files(recipe, validated=validation is not None).items()),
             "\n## Resume after an interruption\n",
             "The same command resumes from the newest checkpoint and ends with the weights of an uninterrupted run:\n",
-            _block(command) if command else _block(_PYTHON.format(out=str(out)), "python"),
+            fenced(command, "sh") if command else fenced(_PYTHON.format(out=str(out)), "python"),
             "\n## Sample\n",
-            _block(f"fpdm sample {folder} --budget 140 --num-images 64 --out images"),
+            fenced(f"fpdm sample {folder} --budget 140 --num-images 64 --out images", "sh"),
             *_watching(recipe, folder),
             "",
         ]
@@ -74,10 +75,6 @@ out = Path({out!r})
 recipe = Recipe.from_json((out / "recipe.json").read_text())
 images = load_dataset(recipe.data).splits
 Trainer(recipe, images.train, out, validation=images.validation).train()"""
-
-
-def _block(text: str, language: str = "sh") -> str:
-    return f"```{language}\n{text}\n```"
 
 
 def _images(data: Examples, validation: Examples | None) -> str:
@@ -148,4 +145,4 @@ def _files(recipe: Recipe, *, validated: bool) -> dict[str, str]:
 def _watching(recipe: Recipe, folder: str) -> list[str]:
     if recipe.train.tracker != TENSORBOARD:
         return []
-    return ["\n## Watch the training\n", _block(f"tensorboard --logdir {folder}/{TENSORBOARD}")]
+    return ["\n## Watch the training\n", fenced(f"tensorboard --logdir {folder}/{TENSORBOARD}", "sh")]

@@ -21,6 +21,7 @@ from fpdm.configuration import Record
 from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.data.splits import Splits
 from fpdm.drawing.sheets import Row, Sheet, draw_sheet
+from fpdm.drawing.text import fenced, markdown
 from fpdm.evaluation.evaluator import Evaluator, with_labels
 from fpdm.files import read_json, write_atomically
 from fpdm.runs.progress import Progress
@@ -304,10 +305,10 @@ def _card(report: AutoencoderReport, recipe: AutoencoderRecipe, splits: Splits) 
     }
     lines = [
         "---\nlibrary_name: diffusers\ntags:\n- autoencoder\n- latent-diffusion\n---\n",
-        f"# An autoencoder of {splits.train.name}\n",
+        f"# An autoencoder of {markdown(splits.train.name)}\n",
         "Trained by fpdm for latent diffusion on these images.\n",
         "| | |\n|---|---|",
-        *(f"| {name} | {fact} |" for name, fact in facts.items()),
+        *(f"| {name} | {markdown(fact)} |" for name, fact in facts.items()),
         f"\n![Test images above their reconstructions]({PICTURE})\n",
         "## Use\n",
         "```python\nfrom fpdm.autoencoder import AutoencoderConfig\n",
@@ -317,4 +318,5 @@ def _card(report: AutoencoderReport, recipe: AutoencoderRecipe, splits: Splits) 
         "diffusers' `AutoencoderKL.from_pretrained` loads the folder too, but does not shift and scale the latents or "
         "pad the images.\n",
     ]
-    return "\n".join([*lines, f"Made by `{report.command}`.\n"] if report.command else lines)
+    made = ["## Made by\n", f"{fenced(report.command, 'sh')}\n"] if report.command else []
+    return "\n".join([*lines, *made])
