@@ -31,9 +31,16 @@ Number = Annotated[float, AllowInfNan(False), WrapValidator(lambda value, check:
 PositiveNumber = Annotated[Number, Gt(0)]
 NonNegativeNumber = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
-PositiveInt = Annotated[int, Ge(1)]
-NonNegativeInt = Annotated[int, Ge(0)]
-Seed = Annotated[int, Ge(0), Lt(2**32)]
+# No library of ours takes longer integers, and PyTorch's own errors would be about something else.
+PositiveInt = Annotated[int, Ge(1), Lt(2**63)]
+NonNegativeInt = Annotated[int, Ge(0), Lt(2**63)]
+Pixels = Annotated[int, Ge(1), Le(2**16)]  # along a side of an image
+BatchSize = Annotated[int, Ge(1), Le(10**7)]
+BlockPasses = Annotated[int, Ge(1), Le(10**7)]
+Iterations = Annotated[int, Ge(0), Le(10**4)]  # of a fixed point
+Workers = Annotated[int, Ge(1), Le(1024)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]  # of training: NumPy's and PyTorch's own
+NoiseSeed = Annotated[int, Ge(0), Lt(2**63)]  # of samples
 
 _DEPTH = 32  # of nested objects and arrays; ours have fewer than ten
 
@@ -87,6 +94,23 @@ def parse_json(text: str, name: str) -> Any:
     except ValueError as error:  # a JSONDecodeError, or a number of thousands of digits
         raise ValueError(f"{name} is not JSON: {error}") from None
     return values
+
+
+def check(name: str, value: Any, hint: Any) -> None:
+    """Check a value against an annotation, as a field of a configuration is.
+
+    Args:
+        name: What messages call it.
+        value: The value.
+        hint: The annotation.
+
+    Raises:
+        ValueError: It is of another type or out of range.
+    """
+    try:
+        TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_message(error, hint, name)) from None
 
 
 def from_values(kind: type[T], values: Any, name: str) -> T:
@@ -154,15 +178,15 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
     hint, owner, parent = kind, kind, name
     for part in first["loc"]:
         owner, parent = hint, name
-        if dataclasses.is_dataclass(_bare(owner)):
+        if dataclasses.is_dataclass(bare(owner)):
             # An argument that was given by its position has a number.
-            name = dataclasses.fields(_bare(owner))[part].name if isinstance(part, int) else part
-            hint = typing.get_type_hints(_bare(owner), include_extras=True).get(name)
+            name = dataclasses.fields(bare(owner))[part].name if isinstance(part, int) else part
+            hint = typing.get_type_hints(bare(owner), include_extras=True).get(name)
         else:
             # Items of a tuple have numbers, values of a mapping have names.
-            hint = typing.get_args(_bare(owner))[-1 if isinstance(part, str) else 0]
+            hint = typing.get_args(bare(owner))[-1 if isinstance(part, str) else 0]
     if first["type"] == "unexpected_keyword_argument":
-        known = [field.name for field in dataclasses.fields(_bare(owner))]
+        known = [field.name for field in dataclasses.fields(bare(owner))]
         return f"{parent} has an unknown key {name!r}{did_you_mean(repr(name), map(repr, known))}"
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
         return f"{name} has an entry that is too short"
@@ -173,14 +197,15 @@ def _message(error: ValidationError, kind: Any, name: str) -> str:
         return f"{name} has a text that is not UTF-8; expected whole characters"
     if first["type"] == "string_unicode":
         return f"{name} is {value!r}; expected text in UTF-8"
-    if dataclasses.is_dataclass(_bare(hint)):
+    if dataclasses.is_dataclass(bare(hint)):
         return f"{name} is {type(value).__name__}; expected an object"
     if isinstance(value, (tuple, list)) and not value:
         return f"{name} is empty; expected at least one"
     finite = not isinstance(value, float) or math.isfinite(value)
-    hints = typing.get_args(_bare(hint)) if typing.get_origin(_bare(hint)) is Literal else ()
+    hints = typing.get_args(bare(hint)) if typing.get_origin(bare(hint)) is Literal else ()
     near = did_you_mean(value, hints) if isinstance(value, str) else ""
-    return f"{name} is {value!r}; expected {_expected(hint) if finite else 'a finite number'}{near}"
+    large = first["type"] == "less_than"
+    return f"{name} is {value!r}; expected {_expected(hint, large=large) if finite else 'a finite number'}{near}"
 
 
 def _split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -190,14 +215,15 @@ def _split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return (typing.get_args(hint)[0], hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint, ())
 
 
-def _bare(hint: Any) -> Any:
+def bare(hint: Any) -> Any:
+    """Return the type of an annotation, without None and without its constraints."""
     return _split(hint)[0]
 
 
-def _expected(hint: Any) -> str:
-    """Say in words which values an annotation allows."""
-    bare, metadata = _split(hint)
-    origin, arguments = typing.get_origin(bare), typing.get_args(bare)
+def _expected(hint: Any, *, large: bool = False) -> str:
+    """Say in words which values an annotation allows; where PyTorch's integers end is said of `large` ones only."""
+    kind, metadata = _split(hint)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     for one in metadata:
         if isinstance(one, str):
             return one
@@ -207,5 +233,8 @@ def _expected(hint: Any) -> str:
         return f"{_expected(arguments[0])} each"
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
     bounds = {Ge: ("of at least", "ge"), Gt: ("above", "gt"), Le: ("up to", "le"), Lt: ("below", "lt")}
-    said = [f"{bounds[type(one)][0]} {getattr(one, bounds[type(one)][1])}" for one in metadata if type(one) in bounds]
-    return " ".join([words.get(bare, "another type"), " and ".join(said)]).rstrip()
+    found = {type(one): getattr(one, bounds[type(one)][1]) for one in metadata if type(one) in bounds}
+    if found.get(Lt) == 2**63 and not large:
+        del found[Lt]
+    said = [f"{bounds[one][0]} {'2^63' if bound == 2**63 else bound}" for one, bound in found.items()]
+    return " ".join([words.get(kind, "another type"), " and ".join(said)]).rstrip()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Le
+
 from fpdm.configuration import NonNegativeInt, configuration
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class AutoencoderConfig:
 
     source: Annotated[str, "a name on the hub or a folder"] = ""
     sha256: str = ""
-    pad: Annotated[NonNegativeInt | None, "0 or more pixels"] = None
+    pad: Annotated[Annotated[NonNegativeInt, Le(2**16)] | None, "0 to 65,536 pixels"] = None
 
     def __post_init__(self) -> None:
         if self.pad and not self.source:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fpdm.commands.options import Result
+from fpdm.configuration import PositiveInt
 
 
-def describe(model: str, *, iterations: int = 5) -> Result:
+def describe(model: str, *, iterations: PositiveInt = 5) -> Result:
     """Show a model's parameters, MACs and block passes by part.
 
     Args:

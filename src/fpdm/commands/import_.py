@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from fpdm.commands.options import Result
+from fpdm.configuration import PositiveInt
 from fpdm.runs.layout import IMPORTED
 
 
@@ -15,7 +16,7 @@ def import_(
     out: Path,
     weights: Literal["ema", "model"] = "ema",
     autoencoder: str = "",
-    heads: int | None = None,
+    heads: PositiveInt | None = None,
     timestep_everywhere: bool | None = None,
     prediction: Literal["v", "epsilon"] | None = None,
     zero_terminal_snr: bool | None = None,

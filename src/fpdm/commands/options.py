@@ -1,7 +1,8 @@
 """Command-line options from the signature of a function, with cyclopts.
 
 A parameter before the `*` is an argument, one after it an option; the help is its line under `Args:`. A configuration
-becomes a group of options, one for each field. Only types are checked here; configurations check their own values.
+becomes a group of options, one for each field, and checks its own values. Those of the other options are checked here,
+against their annotations.
 
 This module adds what cyclopts lacks: fields whose defaults come from an instance rather than from the class, defaults
 that depend on other options (those of `fpdm train` are the recipe's), and errors in one line of our form.
@@ -24,6 +25,7 @@ import docstring_parser
 from cyclopts import App, Argument, CycloptsError, Group, Parameter, Token, convert
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
+from fpdm.configuration import bare, check
 from fpdm.errors import did_you_mean
 
 QUIET: Any = {"print_error": False, "exit_on_error": False}
@@ -134,8 +136,8 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..
     defaults = {name: values.get(name, one.default) for name, one in own.items()}
     options, groups = [], {}
     for name, one in own.items():
-        if typing.get_origin(one.annotation) is Annotated:
-            kind, fields = typing.get_args(one.annotation)
+        if fields := _fields(one.annotation):
+            kind = typing.get_args(one.annotation)[0]
             hints, inner = typing.get_type_hints(kind), _descriptions(kind)
             group = Group(name.replace("_", " ").capitalize(), help=helps[name], sort_key=len(groups))
             groups[name] = [field.name for field in dataclasses.fields(kind) if field.name not in fields.without]
@@ -149,6 +151,9 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..
 
     def run(*args: Any, **given: Any) -> Any:
         given.update(zip(own, args, strict=False))
+        for name in own.keys() & given.keys():
+            if isinstance(given[name], int):
+                check(name, given[name], own[name].annotation)
         for name, keys in groups.items():
             given[name] = dataclasses.replace(defaults[name], **{key: given.pop(key) for key in keys if key in given})
         return command(**{name: given.get(name, default) for name, default in defaults.items()})
@@ -158,11 +163,17 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..
     return run
 
 
+def _fields(hint: Any) -> Fields | None:
+    """Return the note of a configuration's annotation; None for any other parameter."""
+    return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Fields)), None)
+
+
 def _option(name: str, hint: Any, default: Any, text: str, group: Group | str, also: str = "") -> inspect.Parameter:
     if default not in (inspect.Parameter.empty, None, ""):  # else the text says what happens
         shown = ("no", "yes")[default] if isinstance(default, bool) else default
         text += f" (default: {' '.join(map(str, default)) or 'none' if isinstance(default, tuple) else shown})"
     note = Parameter(alias=f"--{also}" if also else (), group=group, help=text, converter=_convert, **MANNERS)
+    hint = bare(hint)  # without its bounds, of which cyclopts would speak in words of its own
     hint = hint | None if default is None else hint  # cyclopts checks defaults where pydantic is there
     kind = inspect.Parameter.POSITIONAL_ONLY if group == "Arguments" else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, note])

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.options import Fields, Result
+from fpdm.configuration import BatchSize, Workers
 from fpdm.data.config import CacheSettings, DataConfig, HubSettings
 from fpdm.data.manifest import CACHE
 
@@ -22,8 +23,8 @@ def prepare(
     pad: int | None = None,
     data_root: Path | None = None,
     strict: bool = False,
-    batch_size: int = 32,
-    workers: int | None = None,
+    batch_size: BatchSize = 32,
+    workers: Workers | None = None,
     device: str = "",
     images: Annotated[DataConfig, Fields(without=("source", "channels", "conditional", "flip"))] = _IMAGES,
     cache: Annotated[CacheSettings, Fields()] = _CACHE,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fpdm.commands.options import Fields, Result
+from fpdm.configuration import BatchSize, NoiseSeed, PositiveInt
 from fpdm.runs.layout import SAMPLED
 from fpdm.sampling.plan import Plan
 
@@ -16,9 +17,9 @@ def sample(
     run: Path,
     *,
     out: Path,
-    num_images: int = 64,
-    seed: int = 0,
-    batch_size: int = 64,
+    num_images: PositiveInt = 64,
+    seed: NoiseSeed = 0,
+    batch_size: BatchSize = 64,
     class_: str | None = None,
     autoencoder: str = "",
     overwrite: bool = False,

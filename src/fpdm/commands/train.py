@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.options import Fields, Result
-from fpdm.configuration import Record
+from fpdm.configuration import Record, Workers
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.diffusion.schedule import Schedule
@@ -96,7 +96,7 @@ def train(
     data: str,
     data_root: Path | None = None,
     strict: bool = False,
-    workers: int | None = None,
+    workers: Workers | None = None,
     print_recipe: bool = False,
     dry_run: bool = False,
     name: str,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fpdm.commands.options import Fields, Result
+from fpdm.configuration import Workers
 from fpdm.data.config import DataConfig
 from fpdm.training.autoencoder.config import AUTOENCODER, AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
 
@@ -28,7 +29,7 @@ def train_autoencoder(
     out: Path,
     data_root: Path | None = None,
     strict: bool = False,
-    workers: int | None = None,
+    workers: Workers | None = None,
     network: Annotated[AutoencoderShape, Fields()] = _NETWORK,
     training: Annotated[AutoencoderTrainConfig, Fields()] = _TRAINING,
     images: Annotated[DataConfig, Fields(without=("source",))] = _IMAGES,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, MinLen
 
 from fpdm.compare.search import Choices
-from fpdm.configuration import NonNegativeInt, NonNegativeNumber, PositiveInt, configuration
+from fpdm.configuration import BatchSize, BlockPasses, NoiseSeed, NonNegativeNumber, PositiveInt, configuration
 from fpdm.outputs import OutputFolder
 from fpdm.sampling.plan import AllocationName, Grid, SamplerName
 
@@ -15,7 +15,7 @@ SHOWN = 12  # images per model and budget in the pictures
 COMPARISON = OutputFolder("compare", "compare.json", frozenset({"models", "rows"}))
 
 
-ImageCount = Annotated[int, Ge(SHOWN)]
+ImageCount = Annotated[PositiveInt, Ge(SHOWN)]
 
 
 @configuration
@@ -42,7 +42,7 @@ class Settings:
         ValueError: A number out of range, or nothing to choose from.
     """
 
-    budgets: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (140, 280, 560)
+    budgets: Annotated[tuple[BlockPasses, ...], MinLen(1)] = (140, 280, 560)
     samplers: Annotated[tuple[SamplerName, ...], MinLen(1)] = ("ddim",)
     iterations: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (1, 2, 3, 5, 8, 12)
     reuse: Literal["choose", "always", "never"] = "choose"
@@ -53,8 +53,8 @@ class Settings:
     choosing_images: ImageCount = 200
     sweep: tuple[PositiveInt, ...] = ()
     sweep_images: ImageCount = 1000
-    batch_size: PositiveInt = 250
-    seed: NonNegativeInt = 0
+    batch_size: BatchSize = 250
+    seed: NoiseSeed = 0
 
     def __post_init__(self) -> None:
         if len(self.num_images) not in (1, len(self.budgets)):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
-from fpdm.configuration import NonNegativeInt, PositiveInt, configuration
+from fpdm.configuration import NonNegativeInt, Pixels, PositiveInt, configuration
 
 DATASETS = ("digits", "fashion-mnist")
 Crop = Literal["lanczos", "adm"]
@@ -35,7 +35,7 @@ class DataConfig:
     """
 
     source: Annotated[str, MinLen(1), "digits, fashion-mnist or a folder of images"]
-    size: Annotated[PositiveInt, "1 or more pixels"] = 32
+    size: Annotated[Pixels, "1 to 65,536 pixels"] = 32
     channels: Annotated[Literal[1, 3], "3 (RGB) or 1 (grey)"] = 3
     conditional: bool = True
     flip: bool = False

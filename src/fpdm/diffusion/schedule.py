@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fpdm.configuration import Number, configuration
 
@@ -43,7 +43,7 @@ class Schedule:
         ValueError: A field is outside its range, or `prediction` is "epsilon" at zero terminal SNR.
     """
 
-    num_timesteps: Annotated[int, Ge(2)] = 1000
+    num_timesteps: Annotated[int, Ge(2), Le(10**6)] = 1000
     beta_start: Annotated[Number, Gt(0), Lt(1)] = 1e-4
     beta_end: Annotated[Number, Gt(0), Lt(1)] = 0.02
     zero_terminal_snr: bool = True

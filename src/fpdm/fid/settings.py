@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from fpdm.configuration import NonNegativeInt, PositiveInt, Seed, configuration
+from fpdm.configuration import BatchSize, NoiseSeed, NonNegativeInt, Pixels, PositiveInt, configuration
 from fpdm.data.config import Crop
 from fpdm.outputs import OutputFolder
 from fpdm.runs.layout import SAMPLING
@@ -39,13 +39,13 @@ class EvaluationSettings:
         ValueError: A number out of range, or unknown labels.
     """
 
-    num_images: Annotated[int, Ge(2)] = 50_000
+    num_images: Annotated[PositiveInt, Ge(2)] = 50_000
     labels: Literal["random", "balanced"] = "random"
-    seed: Seed = 0
+    seed: NoiseSeed = 0
     extractor: str = "inception"
     weights: str = ""
-    manifold_images: Annotated[int, Gt(NEIGHBOUR)] = 10_000
-    batch_size: PositiveInt = 64
+    manifold_images: Annotated[PositiveInt, Gt(NEIGHBOUR)] = 10_000
+    batch_size: BatchSize = 64
     piece_size: PositiveInt = 192
     npz: bool = False
     keep: bool = False
@@ -75,13 +75,13 @@ class ReferenceSettings:
         ValueError: A number out of range, or an unknown split.
     """
 
-    size: PositiveInt = 256
+    size: Pixels = 256
     channels: Annotated[Literal[1, 3], "3 (RGB) or 1 (grey)"] = 3
     crop: Crop = "lanczos"
     split: Literal["all", "train", "validation", "test"] = "all"
     extractor: str = "inception"
     weights: str = ""
     features: NonNegativeInt = 10_000
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
     piece_size: PositiveInt = 512
     strict: bool = False

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from fpdm.configuration import NonNegativeInt, Number, PositiveInt, PositiveNumber, Share, configuration
+from fpdm.configuration import NonNegativeInt, Number, Pixels, PositiveInt, PositiveNumber, Share, configuration
 
 Recomputed = Literal["none", "blocks", "iterations", "all"]
 CHECKPOINTABLE: tuple[str, ...] = get_args(Recomputed)
@@ -44,7 +44,7 @@ class TransformerConfig:
         ValueError: A field outside its range.
     """
 
-    image_size: PositiveInt = 32
+    image_size: Pixels = 32
     in_channels: PositiveInt = 4
     patch_size: PositiveInt = 2
     width: PositiveInt = 1152
@@ -58,7 +58,7 @@ class TransformerConfig:
     num_classes: NonNegativeInt = 1000
     timestep_everywhere: bool = False
     learn_variance: bool = True
-    mlp_ratio: PositiveNumber = 4.0
+    mlp_ratio: Annotated[PositiveNumber, Le(1024)] = 4.0
     frequency_shift: Annotated[Number, Ge(0), Le(1)] = 0.0
     norm_eps: Annotated[Number, Gt(0), Lt(1)] = 1e-6
     mlp_norm_eps: Share = 0.0

@@ -72,7 +72,7 @@ def _small(name: str, data: DataConfig, base: TransformerConfig, model: str, tra
 
 def _chosen(base: TransformerConfig, model: str, train: TrainConfig) -> tuple[TransformerConfig, TrainConfig]:
     """The network that `model` names, of `base`'s size, and what it changes of the training."""
-    blocks = re.fullmatch(r"(dit|shared)(?:-(\d+))?", model)
+    blocks = re.fullmatch(r"(dit|shared)(?:-(\d{1,18}))?", model)
     if model == "fpdm":
         return base, train
     if model == "fpdm-everywhere":

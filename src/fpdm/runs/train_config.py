@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge
 
 from fpdm.configuration import (
+    BatchSize,
+    Iterations,
     NonNegativeInt,
     NonNegativeNumber,
     PositiveInt,
@@ -104,8 +106,8 @@ class TrainConfig:
     steps: NonNegativeInt = 400_000
     seconds: NonNegativeNumber = 0.0
     macs: NonNegativeNumber = 0.0
-    batch_size: PositiveInt = 512
-    accumulate: PositiveInt = 1
+    batch_size: BatchSize = 512
+    accumulate: BatchSize = 1
     learning_rate: PositiveNumber = 1e-4
     warmup: NonNegativeInt = 1000
     decay: Share = 0.0
@@ -114,8 +116,8 @@ class TrainConfig:
     ema_decay: Share = 0.9999
     label_dropout: Share = 0.1
     gradient: Literal["stochastic", "jfb", "multistep", "unrolled", "implicit"] = "stochastic"
-    no_grad_iters: NonNegativeInt = 12
-    grad_iters: PositiveInt = 12
+    no_grad_iters: Iterations = 12
+    grad_iters: Annotated[Iterations, Ge(1)] = 12
     no_grad_weights: tuple[NonNegativeNumber, ...] = ()
     grad_weights: tuple[NonNegativeNumber, ...] = ()
     grad_into_start: bool = False
@@ -124,7 +126,7 @@ class TrainConfig:
     activation_checkpointing: Recomputed = "none"
     seed: Seed = 0
     checkpoint_every: NonNegativeInt = 1000
-    keep: Annotated[int, Ge(2)] = 2
+    keep: Annotated[PositiveInt, Ge(2)] = 2
     log_every: PositiveInt = 20
     validate_every: NonNegativeInt = 1000
     sample_every: NonNegativeInt = 1000

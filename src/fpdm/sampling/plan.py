@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
+from annotated_types import Le
 from pydantic import AfterValidator
 
-from fpdm.configuration import NonNegativeInt, NonNegativeNumber, PositiveInt, configuration
+from fpdm.configuration import BlockPasses, NonNegativeInt, NonNegativeNumber, configuration
 from fpdm.models.cost import ModelCost
 from fpdm.sampling.timesteps import check_grid
 
@@ -37,8 +38,8 @@ class Plan:
         ValueError: A name is unknown, or a number is out of range.
     """
 
-    budget: PositiveInt
-    iterations: NonNegativeInt = 0
+    budget: BlockPasses
+    iterations: Annotated[NonNegativeInt, Le(10**7)] = 0
     sampler: SamplerName = "ddim"
     grid: Grid = "trailing"
     allocation: AllocationName = "constant"

@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from fpdm.configuration import (
+    BatchSize,
     NonNegativeInt,
     NonNegativeNumber,
     PositiveInt,
@@ -51,12 +52,12 @@ class AutoencoderShape:
         ValueError: A field outside its range, or channels that do not divide into the groups.
     """
 
-    stage_channels: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (16, 32, 64)
-    layers: PositiveInt = 1
+    stage_channels: Annotated[tuple[PositiveInt, ...], MinLen(1), MaxLen(16)] = (16, 32, 64)
+    layers: Annotated[PositiveInt, Le(1024)] = 1
     latent_channels: PositiveInt = 4
     groups: PositiveInt = 1
     attention: bool = False
-    pad: NonNegativeInt = 0
+    pad: Annotated[NonNegativeInt, Le(2**16)] = 0
 
     def __post_init__(self) -> None:
         if any(n % self.groups for n in self.stage_channels):
@@ -145,7 +146,7 @@ class AutoencoderTrainConfig:
 
     steps: NonNegativeInt = 10_000
     seconds: NonNegativeNumber = 0.0
-    batch_size: PositiveInt = 32
+    batch_size: BatchSize = 32
     learning_rate: PositiveNumber = 2e-3
     warmup: NonNegativeInt = 100
     decay: Literal["cosine", "constant"] = "cosine"
@@ -156,7 +157,7 @@ class AutoencoderTrainConfig:
     kl_weight: NonNegativeNumber = 1e-6
     seed: Seed = 0
     checkpoint_every: NonNegativeInt = 500
-    keep: Annotated[int, Ge(2)] = 2
+    keep: Annotated[PositiveInt, Ge(2)] = 2
     log_every: PositiveInt = 20
 
     def __post_init__(self) -> None:
