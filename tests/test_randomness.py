@@ -33,6 +33,16 @@ def test_batches_and_order_make_no_difference(seed, stream, step, indices, size)
     assert torch.equal(backwards.flip(0), together)
 
 
+def test_each_sample_may_have_a_seed_of_its_own():
+    seeds, indices = [3, 2**64 - 1, 3], [0, 5, 7]
+    together = normal(SHAPE, seed=seeds, stream=Stream.SAMPLE, indices=indices, step=2)  # (B, C, H, W)
+    for noise, seed, index in zip(together, seeds, indices, strict=True):
+        alone = normal(SHAPE, seed=seed, stream=Stream.SAMPLE, indices=[index], step=2)  # (1, C, H, W)
+        assert torch.equal(noise, alone[0])
+    with pytest.raises(ValueError, match="zip"):
+        normal(SHAPE, seed=seeds, stream=Stream.SAMPLE, indices=[0])
+
+
 def test_every_seed_stream_index_and_step_has_numbers_of_its_own():
     """No two sequences share a number, so none is another one shifted."""
     numbers, whose = [], list(itertools.product((0, 1, 2**63, 2**64 - 1), Stream, (0, 1, 2, 2**40), (0, 1, 2, 2**40)))

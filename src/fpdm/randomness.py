@@ -49,12 +49,14 @@ def permutation(n: int, *, seed: int, index: int) -> np.ndarray:
     return np.argsort(words, kind="stable")  # (n,)
 
 
-def normal(shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence[int], step: int = 0) -> Tensor:
-    """Draw standard normal noise; each sample's noise depends only on its own index.
+def normal(
+    shape: Sequence[int], *, seed: int | Sequence[int], stream: Stream, indices: Sequence[int], step: int = 0
+) -> Tensor:
+    """Draw standard normal noise; each sample's noise depends only on its own seed and index.
 
     Args:
         shape: Shape of one sample, (C, H, W).
-        seed: Seed of the run.
+        seed: Seed of the run, or B seeds, one for each sample.
         stream: Purpose of the noise.
         indices: B global sample indices.
         step: Step that the noise is for; 0 is the initial noise.
@@ -62,5 +64,9 @@ def normal(shape: Sequence[int], *, seed: int, stream: Stream, indices: Sequence
     Returns:
         (B, C, H, W) float32.
     """
-    draws = [generator(seed, stream, index, step).standard_normal(shape, dtype=np.float32) for index in indices]
+    seeds = [seed] * len(indices) if isinstance(seed, int) else seed
+    draws = [
+        generator(own, stream, index, step).standard_normal(shape, dtype=np.float32)
+        for own, index in zip(seeds, indices, strict=True)
+    ]
     return torch.from_numpy(np.stack(draws))  # (B, C, H, W)

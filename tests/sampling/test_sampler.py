@@ -74,6 +74,21 @@ def test_it_is_lazy():
     assert len(denoiser.starts) == 2
 
 
+@pytest.mark.parametrize("step", [ddim, second_order, make_step("unipc", SCHEDULE, GRID)], ids=["ddim", "2", "unipc"])
+def test_images_that_are_sent_back_are_what_it_goes_on_with(step: Step):
+    data = Exact(DATA)
+    arguments = {"y": None, "schedule": SCHEDULE, "timesteps": GRID, "step": step, "allocation": Constant()}
+    states = sample(data, start([0, 1]), **arguments, budget=Budget(42, 2, 1, range(1, 10**9)), clip=None)  # type: ignore[arg-type]
+    unchanged = draw([0, 1], denoiser=data, step=step)
+    state = next(states)
+    assert torch.equal(states.send(state.x).x, unchanged[1].x)  # the same back changes nothing
+    zeros = torch.zeros_like(state.x)  # (B, C, H, W)
+    state = states.send(zeros)
+    a, s = (float(level) for level in SCHEDULE.signal(torch.tensor([GRID[2]])))
+    x0 = DATA.x0(np.zeros((1, 48)), np.array([[a]]), np.array([[s]]))  # (1, 48)
+    np.testing.assert_allclose(state.x0[0].flatten().numpy(), x0[0], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "step", [ddim, second_order, DDPM("small"), DDPM("learned")], ids=["ddim", "second", "ddpm", "learned"]
 )

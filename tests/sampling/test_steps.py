@@ -267,7 +267,7 @@ def test_a_step_of_diffusers_copies_its_history_only_and_has_the_same_bits_as_a_
     monkeypatch.setattr(copy, "deepcopy", lambda *_: pytest.fail("a deep copy"))
     found, own = run()
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert own.model_outputs is not deep.model_outputs
+    assert own.scheduler.model_outputs is not deep.scheduler.model_outputs
 
 
 @pytest.mark.parametrize("variance", ["small", "large", "learned"])
@@ -309,7 +309,7 @@ def test_names():
     with pytest.raises(ValueError, match="the sampler is 'heun'; expected one of ddim"):
         make_step("heun", SCHEDULE, timesteps)
     with pytest.raises(ValueError, match="the scheduler is 'heun'"):
-        DiffusersStep("heun", SCHEDULE, timesteps)
+        DiffusersStep.multistep("heun", SCHEDULE, timesteps)
     with pytest.raises(ValueError, match="variance is 'big'; expected small, large or learned"):
         DDPM("big")
 

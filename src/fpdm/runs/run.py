@@ -69,9 +69,10 @@ class Run:
             )
 
     def sampler(self, plan: Plan, *, seed: int = 0, device: torch.device | None = None) -> ImageSampler:
-        """Return an `ImageSampler` of this model and plan."""
+        """Return an `ImageSampler` of this model and plan, after moving the model to a device."""
         self.check_guidance(plan.guidance)
-        schedule = self.recipe.schedule
+        schedule, device = self.recipe.schedule, device or default_device()
+        self.model.to(device)  # type: ignore[arg-type]
         return ImageSampler(self.model, schedule, plan, seed=seed, device=device, autoencoder=self.autoencoder)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ from fpdm.sampling.guidance import Denoiser, Guided
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.prediction import predicting_v
 from fpdm.sampling.sampler import SampleState, sample
-from fpdm.sampling.steps import make_step
+from fpdm.sampling.schedulers import check_scheduler, with_evaluations, with_steps
+from fpdm.sampling.steps import DiffusersStep, Step, make_step
 from fpdm.sampling.timesteps import grid
 
 SOLVERS: dict[str, Solver] = {"picard": Picard(), "anderson": Anderson()}
@@ -58,17 +60,22 @@ class ImageSampler:
         schedule: Its noise schedule.
         plan: How to spend the budget.
         seed: Seed of the samples; each is a function of the seed and its index.
-        device: Device to run on; None picks CUDA, MPS or the CPU.
+        device: Device that the model is on, if only while it runs (CPU offload); None moves the model to CUDA, MPS or
+            the CPU.
         autoencoder: Decoder of the network's latents, on any device; None for a network of pixels.
+        scheduler: A scheduler of diffusers, which makes the steps and chooses the timesteps; None for the plan's own
+            sampler and grid.
+        steps: Number of steps, over which the budget is divided; None for as many as it affords with the plan's number
+            of iterations.
 
     Attributes:
-        timesteps: The grid, noisiest first.
+        timesteps: The timesteps at which the network is evaluated, noisiest first.
         table: Iterations of each step in sampling order; with an adaptive allocation, the minimum of each.
         probed: How the threshold of an adaptive allocation was found; None for other allocations.
         unspent: Block passes that the plan cannot spend; an adaptive allocation may spend even less.
 
     Raises:
-        ValueError: The plan or the autoencoder does not fit the model.
+        ValueError: The plan, the autoencoder or the scheduler does not fit the model.
     """
 
     def __init__(
@@ -80,6 +87,8 @@ class ImageSampler:
         seed: int = 0,
         device: torch.device | None = None,
         autoencoder: Autoencoder | None = None,
+        scheduler: Any = None,
+        steps: int | None = None,
     ) -> None:
         self.autoencoder = autoencoder or Pixels()
         self.autoencoder.image_shape(sample_shape(model))  # raises before anything is drawn
@@ -87,19 +96,40 @@ class ImageSampler:
         self.cost = model.cost()
         plan = plan.with_iterations(self.cost)
         self.model, self.schedule, self.plan, self.seed = model.eval(), schedule, plan, seed
-        self.model.to(self.device)  # type: ignore[arg-type]
+        if device is None:
+            self.model.to(self.device)  # type: ignore[arg-type]
         self.budget = Budget.of(plan.budget, self.cost)
-        steps = self.budget.steps(plan.iterations or None)
-        self.timesteps = grid(schedule, steps, plan.grid)
-        self.step = make_step(plan.sampler, schedule, self.timesteps, learned_variance=model.shape.learn_variance)
+        self._choose_steps(scheduler, steps)
         self.denoiser: Denoiser = predicting_v(model, schedule)
         if plan.guidance != 1.0:
             self.denoiser = Guided(self.denoiser, plan.guidance, model.shape.num_classes)
-        self.probed = self._probe(steps) if plan.adaptive else None
+        self.probed = self._probe() if plan.adaptive else None
         self.allocation: Allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
-        self.table = self.allocation.table(self.budget, steps)
-        most = int(self.budget.spent(steps, self.budget.iterations(steps)))
+        self.table = self.allocation.table(self.budget, len(self.timesteps))
+        most = int(self.budget.spent(len(self.timesteps), self.budget.iterations(len(self.timesteps))))
         self.unspent = plan.budget - (most if plan.adaptive else self.budget.cost(self.table))
+
+    def _choose_steps(self, scheduler: Any, steps: int | None) -> None:
+        """Choose the timesteps and the step from one to the next."""
+        plan, schedule = self.plan, self.schedule
+        affordable = self.budget.steps(plan.iterations or None)
+        if scheduler is None:
+            grid_of_plan = grid(schedule, steps or affordable, plan.grid)
+            learned = self.model.shape.learn_variance
+            self.timesteps: tuple[float, ...] = grid_of_plan
+            self.step: Step = make_step(plan.sampler, schedule, grid_of_plan, learned_variance=learned)
+            return
+        for name in ("sampler", "grid"):
+            if getattr(plan, name) != getattr(Plan, name):
+                raise ValueError(
+                    f"{name} is {getattr(plan, name)!r}, but {type(scheduler).__name__} makes the steps; give only one"
+                )
+        check_scheduler(scheduler, schedule)
+        if steps is None:
+            own = with_evaluations(scheduler, schedule, affordable)
+        else:
+            own = with_steps(scheduler, schedule, steps)
+        self.timesteps, self.step = tuple(own.timesteps.tolist()), DiffusersStep(own)
 
     def __call__(self, indices: Sequence[int], labels: Sequence[int]) -> Images:
         """Sample the images with these global indices and labels.
@@ -109,19 +139,59 @@ class ImageSampler:
             RunError: The samples are not finite.
         """
         start = time.perf_counter()
-        last = self._sample(indices, labels, self.allocation)
-        spent = mean_iterations(last.spent)
-        steps = len(self.timesteps)
-        passes = self.budget.spent(steps, spent)
-        evaluations = 1 if self.plan.guidance == 1.0 else 2
-        macs = evaluations * steps * self.cost.evaluation_macs(spent / steps)
-        macs += self.autoencoder.decoding_macs(sample_shape(self.model))
-        if not bool(last.x.isfinite().all()):
-            raise RunError("the samples are nan or inf: the model has diverged, in training or under this plan")
-        pixels = to_uint8(self.autoencoder.decode(last.x)).cpu()  # (B, C, H, W)
+        *_, last = self.trajectory(indices, labels)
+        passes, macs = self.spent(last)
+        pixels = to_uint8(self.decode(last.x)).cpu()  # (B, C, H, W)
         return Images(pixels, passes, macs, time.perf_counter() - start)
 
-    def _sample(self, indices: Sequence[int], labels: Sequence[int], allocation: Allocation) -> SampleState:
+    def trajectory(
+        self,
+        indices: Sequence[int],
+        labels: Sequence[int],
+        *,
+        seeds: Sequence[int] | None = None,
+        measure: bool = False,
+    ) -> Generator[SampleState, Tensor | None, None]:
+        """Sample step by step, as `sample` does.
+
+        Args:
+            indices: Global indices of the images.
+            labels: Their labels.
+            seeds: A seed for each image; None for the sampler's.
+            measure: Report the residual of each step.
+
+        Raises:
+            ValueError: A label is out of range, or the numbers of labels and indices differ.
+        """
+        return self._sample(indices, labels, self.allocation, seeds=seeds, measure=measure)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode samples (B, c, h, w) to images (B, C, H, W), approximately in [-1, 1].
+
+        Raises:
+            RunError: The samples are not finite.
+        """
+        if not bool(x.isfinite().all()):
+            raise RunError("the samples are nan or inf: the model has diverged, in training or under this plan")
+        return self.autoencoder.decode(x)  # (B, C, H, W)
+
+    def spent(self, state: SampleState) -> tuple[float, float]:
+        """Count the block passes and MACs spent up to a state, and in decoding, averaged over the samples."""
+        steps, iterations = state.index + 1, mean_iterations(state.spent)
+        evaluations = 1 if self.plan.guidance == 1.0 else 2
+        macs = evaluations * steps * self.cost.evaluation_macs(iterations / steps)
+        macs += self.autoencoder.decoding_macs(sample_shape(self.model))
+        return self.budget.spent(steps, iterations), macs
+
+    def _sample(
+        self,
+        indices: Sequence[int],
+        labels: Sequence[int],
+        allocation: Allocation,
+        *,
+        seeds: Sequence[int] | None = None,
+        measure: bool = False,
+    ) -> Generator[SampleState, Tensor | None, None]:
         classes = self.model.shape.num_classes
         if len(labels) != len(indices) or not indices:
             raise ValueError(
@@ -133,11 +203,12 @@ class ImageSampler:
         shape = sample_shape(self.model)
 
         def noise(step: int) -> Tensor:
-            drawn = normal(shape, seed=self.seed, stream=Stream.SAMPLE, indices=indices, step=step)
+            seed = self.seed if seeds is None else seeds
+            drawn = normal(shape, seed=seed, stream=Stream.SAMPLE, indices=indices, step=step)
             return drawn.to(self.device)  # (B, C, H, W)
 
         y = torch.tensor(list(labels), device=self.device) if classes else None  # (B,)
-        *_, last = sample(
+        return sample(
             self.denoiser,
             noise(0),
             y,
@@ -150,18 +221,19 @@ class ImageSampler:
             noise=lambda k: noise(k + 1),
             reuse=self.plan.reuse,
             solver=SOLVERS[self.plan.solver],
+            measure=measure,
         )
-        return last
 
-    def _probe(self, steps: int, count: int = 32) -> Probed:
+    def _probe(self, count: int = 32) -> Probed:
         """Find the threshold of an adaptive allocation, on images whose indices no user's images have."""
         indices = range(2**63, 2**63 + count)
         labels = balanced_labels(range(count), self.model.shape.num_classes)
 
         def run(allocation: Adaptive) -> float:
-            return mean_iterations(self._sample(indices, labels, allocation).spent)
+            *_, last = self._sample(indices, labels, allocation, seeds=[0] * count)  # the same for images of any seed
+            return mean_iterations(last.spent)
 
-        return probe(self.budget, steps, run)
+        return probe(self.budget, len(self.timesteps), run)
 
 
 def sample_shape(model: DiffusionTransformer) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,7 +34,7 @@ class SampleState:
 
     index: int
     steps: int
-    timestep: int
+    timestep: float
     x: Tensor
     x0: Tensor
     solution: Solution
@@ -47,7 +47,7 @@ def sample(
     y: Tensor | None = None,
     *,
     schedule: Schedule,
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
     step: Step,
     budget: Budget,
     allocation: Allocation,
@@ -56,8 +56,10 @@ def sample(
     reuse: bool = False,
     solver: Solver | None = None,
     measure: bool = False,
-) -> Iterator[SampleState]:
+) -> Generator[SampleState, Tensor | None, None]:
     """Denoise pure noise step by step and yield the state after every step; the last one holds the samples.
+
+    Images (B, C, H, W) that are sent to the generator replace those of the state that it yielded last.
 
     Args:
         denoiser: Network that predicts v.
@@ -92,7 +94,8 @@ def sample(
         state = allocation.update(state, prediction.solution)
         spent = spent + prediction.solution.iters
         z0 = prediction.solution.z if reuse else None  # (B, T, D)
-        yield SampleState(index, len(timesteps), t, x, known.x0, prediction.solution, spent)
+        changed = yield SampleState(index, len(timesteps), t, x, known.x0, prediction.solution, spent)
+        x = x if changed is None else changed  # (B, C, H, W)
 
 
 def _noise(noise: Callable[[int], Tensor] | None, index: int) -> Tensor:

@@ -7,6 +7,7 @@ implemented here because those of diffusers step to `t - 1000 // steps` and igno
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -168,18 +169,21 @@ class DDPM:
         return Stepped(torch.where(last, mean, mean + sigma * noise()), None)  # (B, C, H, W)
 
 
-class DiffusersStep:
-    """Multistep scheduler of diffusers over an arbitrary timestep grid. Its memory is a copy of the scheduler.
+class SchedulerMemory(NamedTuple):
+    """A scheduler of diffusers with the history of its steps, and the position of the next timestep."""
 
-    Only DPM-Solver++ and UniPC are supported, because other schedulers silently drop zero terminal SNR.
+    scheduler: Any
+    position: int
+
+
+class DiffusersStep:
+    """Step of a scheduler of diffusers over its own timesteps. Its memory is a copy of the scheduler.
+
+    The images between two steps are a x0 + s eps, also where the scheduler scales its own by the noise level. What is
+    random in the step of a sample is a function of the noise of that sample alone.
 
     Args:
-        name: "dpmsolver++" (2M) or "unipc".
-        schedule: Noise schedule.
-        timesteps: Timestep grid, noisiest first.
-
-    Raises:
-        ValueError: `name` is another scheduler.
+        scheduler: The scheduler, whose timesteps are set.
     """
 
     KINDS: dict[str, type[DPMSolverMultistepScheduler] | type[UniPCMultistepScheduler]] = {  # noqa: RUF012
@@ -187,11 +191,26 @@ class DiffusersStep:
         "unipc": UniPCMultistepScheduler,
     }
 
-    def __init__(self, name: str, schedule: Schedule, timesteps: Sequence[int]) -> None:
-        if name not in self.KINDS:
-            raise ValueError(f"the scheduler is {name!r}; expected one of {sorted(self.KINDS)}")
+    def __init__(self, scheduler: Any) -> None:
+        self._fresh = scheduler
+        self._draws = "generator" in inspect.signature(scheduler.step).parameters
+
+    @classmethod
+    def multistep(cls, name: str, schedule: Schedule, timesteps: Sequence[int]) -> DiffusersStep:
+        """Create the step of a multistep scheduler over any timestep grid.
+
+        Args:
+            name: "dpmsolver++" (2M) or "unipc".
+            schedule: Noise schedule.
+            timesteps: Timestep grid, noisiest first.
+
+        Raises:
+            ValueError: `name` is another scheduler.
+        """
+        if name not in cls.KINDS:
+            raise ValueError(f"the scheduler is {name!r}; expected one of {sorted(cls.KINDS)}")
         # Every value is given, because defaults differ between classes and versions.
-        scheduler = self.KINDS[name](
+        scheduler = cls.KINDS[name](
             **{**schedule.scheduler_config(), "prediction_type": "v_prediction"},  # `__call__` passes v
             solver_order=2,
             final_sigmas_type="zero",
@@ -207,7 +226,7 @@ class DiffusersStep:
             [((1.0 - abar) / abar).sqrt(), torch.zeros(1, dtype=abar.dtype)]
         ).float()  # (S + 1,)
         scheduler.num_inference_steps = len(timesteps)
-        self._fresh = scheduler
+        return cls(scheduler)
 
     def __call__(
         self,
@@ -217,13 +236,44 @@ class DiffusersStep:
         u: Tensor,
         *,
         noise: Callable[[], Tensor],
-        memory: Any = None,
+        memory: SchedulerMemory | None = None,
     ) -> Stepped:
-        """Step from `t` to the next timestep of the grid; all samples must be at the same timestep."""
-        scheduler = _with_own_history(self._fresh if memory is None else memory)
-        a, s = schedule.signal(t, now.x.dtype)
-        v = a * now.eps - s * now.x0  # (B, C, H, W): of the clipped x0, if it was clipped
-        return Stepped(scheduler.step(v, t[0], now.x, return_dict=False)[0], scheduler)
+        """Step from `t` to the next of the scheduler's timesteps; all samples must be at the same timestep."""
+        before, position = memory or SchedulerMemory(self._fresh, 0)
+        scheduler = _with_own_history(before)
+        timesteps = scheduler.timesteps
+        scale = scheduler.scale_model_input(torch.ones((), dtype=now.x.dtype), timesteps[position])  # (): 1 for most
+        drawn = {"generator": _Generators(noise, len(now.x))} if self._draws else {}
+        output = _in_terms_of(scheduler.config.prediction_type, schedule, now, t)  # (B, C, H, W)
+        x = scheduler.step(output, timesteps[position], now.x / scale, **drawn, return_dict=False)[0]  # (B, C, H, W)
+        if position + 1 < len(timesteps):
+            x = scheduler.scale_model_input(x, timesteps[position + 1])  # (B, C, H, W)
+        return Stepped(x, SchedulerMemory(scheduler, position + 1))
+
+
+def _in_terms_of(prediction_type: str, schedule: Schedule, now: Denoised, t: Tensor) -> Tensor:
+    """Express the estimates, which are of the clipped x0 if it was clipped, as a scheduler expects them."""
+    if prediction_type == "epsilon":
+        return now.eps
+    if prediction_type == "sample":
+        return now.x0
+    a, s = schedule.signal(t, now.x.dtype)
+    return a * now.eps - s * now.x0  # (B, C, H, W)
+
+
+class _Generators(list[torch.Generator]):
+    """Generators of the samples, seeded by the noise of each when a scheduler first asks for one; most never do."""
+
+    def __init__(self, noise: Callable[[], Tensor], count: int) -> None:
+        super().__init__([torch.default_generator] * count)
+        self._noise: Callable[[], Tensor] | None = noise
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._noise is not None:
+            bits = self._noise().flatten(1)[:, 0].cpu().double().view(torch.int64).tolist()  # (B,)
+            self[:] = [torch.Generator().manual_seed(seed) for seed in bits]
+            self._noise = None
+        return super().__getitem__(index)
 
 
 def _with_own_history(scheduler: Any) -> Any:
@@ -258,5 +308,5 @@ def make_step(name: str, schedule: Schedule, timesteps: Sequence[int], *, learne
     if name == "ddpm":
         return DDPM("learned" if learned_variance else "small")
     if name in DiffusersStep.KINDS:
-        return DiffusersStep(name, schedule, timesteps)
+        return DiffusersStep.multistep(name, schedule, timesteps)
     raise ValueError(f"the sampler is {name!r}; expected one of {', '.join(STEPS)}")
