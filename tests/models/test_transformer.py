@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,6 +106,23 @@ def test_no_labels_means_no_class() -> None:
     null = replace(batch, y=torch.full((3,), FPDM.num_classes))
     assert torch.equal(run(model, replace(batch, y=None), 2).value, run(model, null, 2).value)
     assert not torch.allclose(run(model, replace(batch, y=None), 2).value[0], run(model, batch, 2).value[0])
+
+
+@pytest.mark.parametrize("shape", [FPDM, DIT], ids=["fpdm", "dit"])
+def test_without_a_solver_it_iterates_as_often_as_it_was_trained_to(shape: TransformerConfig, tmp_path: Path) -> None:
+    trained, batch = random_model(shape, torch.float64), random_batch(shape, torch.float64)
+    model = DiffusionTransformer.from_shape(shape, iterations=3).double()
+    model.load_state_dict(trained.state_dict())
+    model.save_pretrained(tmp_path)
+    loaded = DiffusionTransformer.from_pretrained(tmp_path, torch_dtype=torch.float64)
+    with torch.no_grad():
+        for found in (model, loaded):
+            prediction = found(batch.x, batch.t, batch.y)
+            torch.testing.assert_close(prediction.value, run(trained, batch, 3).value, rtol=0, atol=1e-12)
+            assert prediction.solution.iters == run(trained, batch, 3).solution.iters
+    assert DiffusionTransformer.from_shape(shape).config["iterations"] == 5
+    with pytest.raises(ValueError, match="iterations is 0; expected an integer of at least 1"):
+        DiffusionTransformer.from_shape(shape, iterations=0)
 
 
 def test_no_sample_sees_its_neighbours() -> None:

@@ -70,6 +70,30 @@ def test_gradients_by_name() -> None:
     assert isinstance(made("implicit"), Implicit)
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (TrainConfig(no_grad_iters=12, grad_iters=12), 12),  # the paper's, 12.5
+        (TrainConfig(no_grad_iters=6, grad_iters=3), 5),
+        (TrainConfig(no_grad_iters=0, grad_iters=4, grad_weights=(0.75, 0.15, 0.07, 0.03)), 1),
+        (TrainConfig(no_grad_iters=1, grad_iters=2, no_grad_weights=(1.0, 3.0), grad_weights=(0.0, 2.0)), 3),
+        (TrainConfig(gradient="jfb", no_grad_iters=6), 7),
+        (TrainConfig(gradient="multistep", no_grad_iters=6, grad_iters=3), 9),
+        (TrainConfig(gradient="unrolled", grad_iters=4), 4),
+    ],
+)
+def test_the_mean_number_of_iterations_is_that_of_the_draws(config: TrainConfig, expected: int) -> None:
+    assert config.mean_iterations == expected
+    gradient = config.make_gradient()
+    assert isinstance(gradient, JacobianFree)
+    drawn = [sum(gradient.draw(0, step)) for step in range(2000)]
+    assert sum(drawn) / len(drawn) == pytest.approx(expected, abs=0.7)
+
+
+def test_an_implicit_gradient_iterates_to_convergence() -> None:
+    assert TrainConfig(gradient="implicit").mean_iterations == Implicit().stop.max_iters
+
+
 def test_a_batch_divides_among_processes_and_micro_batches() -> None:
     config = TrainConfig(batch_size=24, accumulate=3)
     assert [config.micro_batch(processes) for processes in (1, 2, 4)] == [8, 4, 2]

@@ -82,7 +82,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
     """
     recipe = _recipe(foreign, converted, autoencoder)
     with torch.device("meta"):
-        model = DiffusionTransformer.from_shape(converted.shape)
+        model = DiffusionTransformer.from_shape(converted.shape, iterations=recipe.train.mean_iterations)
     config = model.to_json_string()
     result = Imported(
         foreign.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,7 +15,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from fpdm.fixed_point.gradients import FixedPointSolver
-from fpdm.fixed_point.solve import Solution
+from fpdm.fixed_point.solve import Solution, Stop, solve
+from fpdm.fixed_point.solvers import Picard
 from fpdm.models.block import Blocks, DiTBlock, Head
 from fpdm.models.config import CHECKPOINTABLE, TransformerConfig
 from fpdm.models.cost import ModelCost, model_cost
@@ -37,10 +39,14 @@ class Prediction:
     solution: Solution
 
 
+ITERATIONS = 5  # of a call without a solver, if nothing says how many the model was trained with
+
+
 def _with_fields(init: Callable[..., None]) -> Callable[..., None]:
     """Show the fields of `TransformerConfig` as the arguments of a constructor, whose signature diffusers reads."""
     named = inspect.Parameter.POSITIONAL_OR_KEYWORD
     fields = [inspect.Parameter(one.name, named, default=one.default) for one in dataclasses.fields(TransformerConfig)]
+    fields.append(inspect.Parameter("iterations", named, default=ITERATIONS))
     init.__signature__ = inspect.Signature([inspect.Parameter("self", named), *fields])  # type: ignore[attr-defined]
     return init
 
@@ -49,6 +55,12 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
     """Diffusion transformer with a fixed point (FPDM) or a stack of blocks (DiT) in its middle.
 
     The arguments are the fields of `TransformerConfig`. `save_pretrained` and `from_pretrained` are diffusers'.
+
+    Args:
+        iterations: Fixed-point iterations of a call without a solver, which are those of the training.
+
+    Raises:
+        ValueError: `iterations` is below 1, or a field is outside its range.
     """
 
     # What FSDP may gather apart: parts that are only ever called as modules, which a block is not.
@@ -56,8 +68,10 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
 
     @register_to_config
     @_with_fields
-    def __init__(self, *args: Any, **values: Any) -> None:
+    def __init__(self, *args: Any, iterations: int = ITERATIONS, **values: Any) -> None:
         super().__init__()
+        if not isinstance(iterations, int) or iterations < 1:
+            raise ValueError(f"iterations is {iterations!r}; expected an integer of at least 1")
         shape = self.shape = TransformerConfig(*args, **values)
         width = shape.width
 
@@ -85,12 +99,18 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         self.positions: Tensor
 
     @classmethod
-    def from_shape(cls, shape: TransformerConfig) -> DiffusionTransformer:
-        """Create a newly initialised model of this architecture."""
-        return cls(**asdict(shape))
+    def from_shape(cls, shape: TransformerConfig, *, iterations: int = ITERATIONS) -> DiffusionTransformer:
+        """Create a newly initialised model of this architecture, which iterates so often if called without a solver."""
+        return cls(**asdict(shape), iterations=iterations)
 
     def forward(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, *, solver: FixedPointSolver, z0: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        *,
+        solver: FixedPointSolver | None = None,
+        z0: Tensor | None = None,
     ) -> Prediction:
         """Predict v or eps (paper Eqs. 1 to 4).
 
@@ -99,7 +119,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             t: Timesteps, (B,).
             y: Labels from 0 to K, (B,), where K means "no class"; None means "no class" for all.
             solver: Function `(f, z0) -> Solution`: `solve` with bound arguments in sampling, a bound `Gradient` in
-                training.
+                training. None iterates as often as the model did in training on average (`config.iterations`).
             z0: Initial iterate of the fixed point, (B, T, D), such as the previous timestep's solution. None starts
                 from the output of the pre blocks.
 
@@ -109,6 +129,8 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         Raises:
             ValueError: The shape of `z0` is not that of this batch's tokens.
         """
+        if solver is None:
+            solver = functools.partial(solve, solver=Picard(), stop=Stop(self.config["iterations"]))
         if y is None:
             y = torch.full((x.shape[0],), self.shape.num_classes, device=x.device)  # (B,)
         label = self.y_embedder(y)  # (B, D)

@@ -104,7 +104,7 @@ def _load_newest(out: Path, autoencoder: str) -> Run:
 def _load(found: checkpoint.Checkpoint, autoencoder: str) -> Run:
     try:
         recipe = Recipe.read(found.file(RECIPE))
-        model = DiffusionTransformer.from_shape(recipe.model)
+        model = DiffusionTransformer.from_shape(recipe.model, iterations=recipe.train.mean_iterations)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     weights = found.tensors(EMA)

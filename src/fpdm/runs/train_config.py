@@ -167,6 +167,20 @@ class TrainConfig:
             )
         return self.batch_size // parts
 
+    @property
+    def mean_iterations(self) -> int:
+        """Mean number of iterations of a training step, rounded; for "implicit", which converges, the largest one."""
+        N, M = self.no_grad_iters, self.grad_iters
+        fixed = {"jfb": N + 1, "multistep": N + M, "unrolled": M, "implicit": 100}
+        if self.gradient in fixed:
+            return fixed[self.gradient]
+        counts = (
+            (range(N + 1), self.no_grad_weights or [1.0] * (N + 1)),
+            (range(1, M + 1), self.grad_weights or [1.0] * M),
+        )
+        mean = sum(sum(n * w for n, w in zip(ns, ws, strict=True)) / sum(ws) for ns, ws in counts)
+        return max(1, round(mean))
+
     def make_gradient(self) -> Gradient:
         """Create the gradient of the fixed point."""
         from fpdm.fixed_point.gradients import Implicit, JacobianFree, jfb, multistep_jfb, unrolled  # imports PyTorch

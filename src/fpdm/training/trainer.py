@@ -71,7 +71,7 @@ class Trainer(Trainable):
         config.micro_batch(self.accelerator.num_processes)  # raises before anything is made
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
-        self.model = DiffusionTransformer.from_shape(recipe.model)
+        self.model = DiffusionTransformer.from_shape(recipe.model, iterations=config.mean_iterations)
         if not checkpoint.exist(out / CHECKPOINTS):  # a resumed run has its own weights
             self.recipe = recipe = warm_start(self.model, recipe)
         self.model.checkpoint_activations(config.activation_checkpointing)
