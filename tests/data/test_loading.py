@@ -66,7 +66,7 @@ def test_the_hash_is_of_images_labels_and_their_division(photos: Path) -> None:
     ("changes", "message"),
     [
         ({"source": ""}, "source is ''"),
-        ({"size": 0}, "size is 0; expected 1 or more"),
+        ({"size": 0}, "size is 0; expected 1 to 65,536 pixels"),
         ({"size": 1.5}, "size is 1.5"),
         ({"channels": 4}, "channels is 4"),
         ({"flip": "yes"}, "flip is 'yes'; expected true or false"),

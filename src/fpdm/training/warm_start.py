@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fpdm.files import read_json, sha256_of
 from fpdm.models.config import TransformerConfig
-from fpdm.models.transformer import DiffusionTransformer
+from fpdm.models.transformer import ITERATIONS, DiffusionTransformer
 from fpdm.models.warm_start import start_from
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, WEIGHTS
@@ -87,7 +87,10 @@ def load_initial_model(folder: Path) -> InitialModel:
         if config.get("_class_name") != DiffusionTransformer.__name__:
             raise ValueError(f"it is a {config.get('_class_name')}; expected one of ours; convert it with fpdm import")
         fields = {name: value for name, value in config.items() if not name.startswith("_")}
-        model, weights = DiffusionTransformer.from_shape(TransformerConfig(**fields)), load_file(path)
+        # A setting of the network, not of its shape; folders of earlier versions have none.
+        iterations = fields.pop("iterations", ITERATIONS)
+        model = DiffusionTransformer.from_shape(TransformerConfig(**fields), iterations=iterations)
+        weights = load_file(path)
     except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"the model in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     checkpoint.check_names(path, weights, dict(model.named_parameters()))
