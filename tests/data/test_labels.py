@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpdm.data.labels import balanced_labels, proportional_labels
+from fpdm.data.labels import balanced_labels, class_label, proportional_labels
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any)
 
@@ -35,3 +36,42 @@ def test_equal_classes_take_turns() -> None:
 
 def test_without_classes_all_are_zero() -> None:
     assert proportional_labels(3, []) == balanced_labels(range(3), 0) == [0, 0, 0]
+
+
+SHIRT = ("shirt", "bag", "boot")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "numbers", "label"),
+    [
+        ("bag", SHIRT, (), 1),
+        ("7", ("3", "7"), (), 1),
+        ("2", ("1", "10", "2"), (), 2),
+        ("6", SHIRT, (3, 6, 9), 1),
+        ("0", SHIRT, (3, 6, 0), 2),
+        ("2", (), (), 2),
+        ("1", ("1", "0"), (0, 1), 0),  # a name before a number
+    ],
+)
+def test_a_class_is_given_by_its_name_or_its_number_in_the_data(
+    name: str, classes: tuple[str, ...], numbers: tuple[int, ...], label: int
+) -> None:
+    assert class_label(name, classes, len(classes) or 3, numbers) == label
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "numbers", "says"),
+    [
+        ("0", ("3", "7"), (), "expected one of 3, 7$"),
+        ("1", SHIRT, (), "expected one of shirt, bag, boot$"),
+        ("1", SHIRT, (3, 6, 9), "expected a number from 3 to 9 or one of shirt, bag, boot$"),
+        ("3", (), (), "expected a number from 0 to 2$"),
+        ("9" * 5000, (), (), "expected a number from 0 to 2$"),
+        ("boat", SHIRT, (), "did you mean boot"),
+    ],
+)
+def test_a_place_in_a_list_is_no_class(
+    name: str, classes: tuple[str, ...], numbers: tuple[int, ...], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        class_label(name, classes, len(classes) or 3, numbers)

@@ -308,8 +308,10 @@ def test_labels_too_large_for_classes_are_skipped(vae: VAE, tmp_path: Path) -> N
                 info.size = len(value)
                 archive.addfile(info, io.BytesIO(value))
     found = made(tmp_path / "tars", vae, tmp_path / "cache")
-    assert (found.manifest.images, found.manifest.skipped, found.manifest.labels) == (1, 5, (0, 1))
-    assert "its label 1048576 is out of range; expected 0 to 1048575" in (tmp_path / "cache/skipped.txt").read_text()
+    assert (found.manifest.images, found.manifest.skipped) == (4, 2)
+    assert found.manifest.labels == (1, 2**20, 3 * 10**9, 2**62)
+    assert found.manifest.classes == ("1", "1048576", "3000000000", "4611686018427387904")
+    assert "its label -1 is out of range" in (tmp_path / "cache/skipped.txt").read_text()
 
 
 def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:

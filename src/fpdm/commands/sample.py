@@ -33,7 +33,8 @@ def sample(
         num_images: Number of images to generate.
         seed: Seed of the noise and the labels. Image i depends on the seed and i alone.
         batch_size: Images generated at once; affects speed and memory only.
-        class_: Generate images of this class only, given by name or number (default: all classes in turn).
+        class_: Generate images of this class only, given by its name, or by its number in the data
+            (default: all classes in turn).
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
         overwrite: Replace the images in the folder if an earlier sampling with other settings made them.
         plan: How to spend the budget. DiT-XL spends 28 block passes per step.
@@ -47,7 +48,8 @@ def sample(
     loaded, label = load_run(run, autoencoder=autoencoder), None
     if class_ is not None:
         card = read_data_card(run)
-        label = class_label(class_, card.classes if card else (), loaded.model.shape.num_classes)
+        classes, numbers = (card.classes, card.numbers) if card else ((), ())
+        label = class_label(class_, classes, loaded.model.shape.num_classes, numbers)
     SAMPLED.check(out, {"image folder": loaded.recipe.data.folder})
     return sample_to_folder(
         loaded, plan, num_images, out, seed=seed, batch_size=batch_size, label=label, overwrite=overwrite

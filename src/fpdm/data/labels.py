@@ -39,15 +39,19 @@ def proportional_labels(count: int, sizes: Sequence[int]) -> list[int]:
 
 
 _NAMED = 10  # classes in a message
+_DIGITS = 20  # more than an int64 has
 
 
-def class_label(name: str, classes: Sequence[str], num_classes: int) -> int:
-    """Return the label of a class, given by its name or its number.
+def class_label(name: str, classes: Sequence[str], num_classes: int, numbers: Sequence[int] = ()) -> int:
+    """Return the label of a class, given by its name or by the number that it has in the data.
+
+    A number is never a place in the list of names: with the folders 3 and 7, "0" is no class.
 
     Args:
         name: The name or number.
-        classes: Class names in the order of their labels; none if they are unknown.
+        classes: Class names in the order of their labels; none if they are unknown, and numbers are the model's labels.
         num_classes: Number of classes of the model.
+        numbers: The data's own number of each class; none if it has only names.
 
     Raises:
         ValueError: There is no such class; the message names the nearest one.
@@ -56,12 +60,15 @@ def class_label(name: str, classes: Sequence[str], num_classes: int) -> int:
         raise ValueError(f"there is no class {name!r}: the model was trained without classes; leave the class out")
     if name in classes:
         return classes.index(name)
-    if name.isdecimal() and int(name) < num_classes:
-        return int(name)
+    own = numbers if classes else range(num_classes)
+    if name.isdecimal() and len(name) < _DIGITS and int(name) in own:
+        return own.index(int(name))
     near = difflib.get_close_matches(name, classes, 1)
     known = ", ".join(map(escaped, classes[:_NAMED])) + (", ..." if len(classes) > _NAMED else "")
     raise ValueError(
-        f"there is no class {name!r}; expected a number from 0 to {num_classes - 1}"
-        + (f" or one of {known}" if classes else "")
+        f"there is no class {name!r}; expected "
+        + (f"a number from {min(own)} to {max(own)}" if own else "")
+        + (" or " if own and classes else "")
+        + (f"one of {known}" if classes else "")
         + (f"; did you mean {escaped(near[0])}?" if near else "")
     )

@@ -35,11 +35,13 @@ class Dataset(Generic[E]):
         splits: Train, validation and test; the latter two may be empty in a cache of latents.
         classes: Class names in the order of their labels; none if there are no classes.
         summary: What was found in a folder; None for all other sources.
+        numbers: The data's own number of each class; none if it has only names.
     """
 
     splits: Splits[E]
     classes: tuple[str, ...]
     summary: FolderSummary | None
+    numbers: tuple[int, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -78,7 +80,9 @@ def load_dataset(
             "another cache with --flip"
         )
     latents = Splits(*(parts[split] for split in SPLITS))
-    return Dataset(latents, manifest.classes, None) if config.conditional else _unconditional(latents, None)
+    if not config.conditional:
+        return _unconditional(latents, None)
+    return Dataset(latents, manifest.classes, None, manifest.labels if manifest.numbered else ())
 
 
 def load_images(
@@ -115,11 +119,12 @@ def load_images(
             workers=workers,
         )
         splits, summary = split_folder(loaded.data, loaded.splits), loaded.summary
-        classes = tuple(one.name for one in summary.classes)
+        classes, numbers = tuple(one.name for one in summary.classes), ()
     else:
         splits, summary = Splits(*(load(config.source, split, root=root) for split in SPLITS)), None
         classes = class_names(config.source)
-    return Dataset(splits, classes, summary) if config.conditional else _unconditional(splits, summary)
+        numbers = tuple(range(len(classes)))
+    return Dataset(splits, classes, summary, numbers) if config.conditional else _unconditional(splits, summary)
 
 
 def encoded_images(config: DataConfig) -> DataConfig:

@@ -79,6 +79,7 @@ class Manifest(CachePlan):
     Attributes:
         classes: Class names in the order of their labels; none if there are no classes.
         labels: The source's number of each class.
+        numbered: Whether these numbers are the data's own; see `Source`.
         splits: The shards of train, validation and test, in order.
         mean: Mean of all values of the latents in the train split.
         std: Their standard deviation.
@@ -88,6 +89,7 @@ class Manifest(CachePlan):
 
     classes: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
+    numbered: bool = False
     splits: Mapping[str, tuple[Shard, ...]] = dataclasses.field(default_factory=dict)
     mean: float = 0.0
     std: float = 1.0

@@ -392,6 +392,7 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
         **vars(plan),
         classes=tuple(classes.values()),
         labels=tuple(classes),
+        numbered=source.numbered,
         splits={split: tuple(record.shard for record in records.get(split, ())) for split in SPLITS},
         mean=mean,
         std=math.sqrt(max(square - mean**2, 0.0)),

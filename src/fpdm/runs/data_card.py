@@ -30,6 +30,7 @@ class DataCard:
         test: Number of test images.
         classes: Names of the classes in the order of their labels; none if there are no classes.
         sha256: Hash of all images and labels, as `Dataset.sha256`.
+        numbers: The data's own number of each class; none if it has only names.
     """
 
     source: str
@@ -38,13 +39,14 @@ class DataCard:
     test: int
     classes: tuple[str, ...]
     sha256: str
+    numbers: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, source: str, dataset: Dataset) -> DataCard:
         """Describe a data set that was loaded from `source`."""
         splits = dataset.splits
         sizes = len(splits.train), len(splits.validation), len(splits.test)
-        return cls(source, *sizes, dataset.classes, dataset.sha256)
+        return cls(source, *sizes, dataset.classes, dataset.sha256, dataset.numbers)
 
     def to_text(self) -> str:
         """Return the sizes of the splits in words."""

@@ -43,6 +43,8 @@ def test_a_table_is_read_in_stretches(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     source = opened(table / name, streaming=streaming)
     assert source.classes == ("ant", "bee", "cat")
+    assert source.numbered
+    assert source.used_classes({2: 3, 0: 1}) == {0: "ant", 2: "cat"}
     assert source.parts["train"].count() == (None if streaming else 7)
     assert read(source, 1, 3) == WANTED[1:3]
     assert read(source, 5, 20) == WANTED[5:]  # onwards, with a gap
@@ -89,13 +91,16 @@ def test_strings_are_classes_and_other_columns_are_refused(datasets: Any, tmp_pa
     strings = written(tmp_path / "strings.parquet", ["cow", "ape", None, "cow"], datasets.Value("string"))
     source = opened(strings)
     assert source.classes == ("ape", "cow")
+    assert not source.numbered
     assert read(source) == [(0, 1), (1, 0), (2, -1), (3, 1)]
     with pytest.raises(
         ValueError, match=r"column 'label' of .* is of type string; .*without --streaming.*label-column"
     ):
         opened(strings, streaming=True)
     integers = written(tmp_path / "integers.parquet", [3, 0], datasets.Value("uint8"))
-    assert read(opened(integers)) == [(0, 3), (1, 0)]
+    source = opened(integers)
+    assert read(source) == [(0, 3), (1, 0)]
+    assert source.used_classes({3: 1, 0: 1}) == {0: "0", 3: "3"}
     for kind, labels in (("float32", [0.7, 1.7]), ("bool", [True, False])):
         path = written(tmp_path / f"{kind}.parquet", labels, datasets.Value(kind))
         with pytest.raises(ValueError, match=f"column 'label' of .* is of type {kind}; .*label-column"):

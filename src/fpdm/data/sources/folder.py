@@ -116,7 +116,6 @@ def open_folder(root: Path | str, *, whole: bool = False, strict: bool = False) 
         listing=files.fingerprint(),
         classes=tuple(map(escaped, files.listed_classes)),
         labelled=bool(files.classes),
-        fixed=False,
         skipped=files.skipped,
     )
 

@@ -98,6 +98,7 @@ def open_hub(source: str, settings: HubSettings) -> Source:
         listing=digest.hexdigest(),
         classes=tuple(map(escaped, names)),
         labelled=bool(label),
+        numbered=bool(label) and isinstance(features[label], datasets.ClassLabel),
     )
 
 

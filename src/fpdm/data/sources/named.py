@@ -80,6 +80,7 @@ def open_named(name: str, root: Path | None = None) -> Source:
         parts={split: _Pixels(part) for split, part in sets.items()},
         listing=digest.hexdigest(),
         classes=class_names(name),
+        numbered=True,
         shape=sets["train"].shape,
     )
 

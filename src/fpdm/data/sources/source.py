@@ -21,7 +21,7 @@ from fpdm.files import write_atomically
 # same files; nor the whole, which would read a large set twice.
 IMAGE_END = 2**12
 _AHEAD = 64  # images that are decoded ahead of the reader, and wait in memory
-_MOST_CLASSES = 2**20  # where classes are numbers without names: all up to the largest number are classes
+_HIGHEST = 2**63 - 1  # what a label is stored as
 
 
 class Skipped(NamedTuple):
@@ -120,7 +120,7 @@ class Source:
             at both ends, so that a copy elsewhere has the same one.
         classes: Class names in the order of the source's numbers; none if only numbers are known.
         labelled: Whether there are classes.
-        fixed: Whether a class without images counts as a class.
+        numbered: Whether these numbers are the data's own, by which a user may name a class, and not our count.
         shape: (C, H, W) of images that come as pixels; None for those that are decoded and resized.
         skipped: What is passed over before decoding, and why.
     """
@@ -131,7 +131,7 @@ class Source:
     listing: str
     classes: tuple[str, ...] = ()
     labelled: bool = True
-    fixed: bool = True
+    numbered: bool = False
     shape: tuple[int, int, int] | None = None
     skipped: tuple[Skipped, ...] = ()
 
@@ -142,18 +142,18 @@ class Source:
 
     def label_error(self, label: int) -> str:
         """Return why an image cannot have this label, or "" if it can."""
-        classes = len(self.classes) or _MOST_CLASSES
-        return "" if 0 <= label < classes else f"its label {label} is out of range; expected 0 to {classes - 1}"
+        highest = len(self.classes) - 1 if self.classes else _HIGHEST
+        return "" if 0 <= label <= highest else f"its label {label} is out of range; expected 0 to {highest}"
 
     def used_classes(self, counts: Mapping[int, int]) -> dict[int, str]:
         """Return the names of the classes by the source's numbers, in the order of the labels that they get.
 
+        Only what some image has is a class: a model would learn nothing of any other, but would be asked for it.
+
         Args:
             counts: Images of each number that occurs.
         """
-        if not self.labelled:
-            return {}
-        numbers = range(max(len(self.classes), max(counts) + 1)) if self.fixed else sorted(counts)
+        numbers = sorted(counts) if self.labelled else []
         return {number: self.classes[number] if self.classes else str(number) for number in numbers}
 
 
