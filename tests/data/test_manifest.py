@@ -94,8 +94,12 @@ def test_a_cache_split_as_its_images_are_can_be_judged_by_them(
     cache: Path, kind: str, holdout: int | None, usual: bool
 ) -> None:
     found = read_manifest(cache)
-    settings = dataclasses.replace(found.settings, holdout=holdout)
-    assert dataclasses.replace(found, kind=kind, settings=settings).has_usual_splits == usual
+    settings, shards = dataclasses.replace(found.settings, holdout=holdout), found.splits["train"]
+    found = dataclasses.replace(found, kind=kind, settings=settings)
+    every = dict.fromkeys(("train", "validation", "test"), shards)
+    assert dataclasses.replace(found, splits=every).has_usual_splits == usual
+    # As earlier versions left the images of classes with one image each all in the first.
+    assert dataclasses.replace(found, splits={**every, "test": ()}).has_usual_splits == (usual and kind == "named")
 
 
 def test_the_first_differences_are_shown() -> None:

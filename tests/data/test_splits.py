@@ -50,8 +50,9 @@ def test_the_digits_are_split_by_the_same_rule():
 @pytest.mark.parametrize(
     ("counts", "num_classes", "message"),
     [
-        ([5, 2], 2, "class 1 of 'x' has 2 images; expected 3 or more, .* or remove the class"),
-        ([5], 2, "class 1 of 'x' has 0 images"),
+        ([5, 2], 2, r"^'x' has fewer than 3 images of 1 class: 1 \(2\); add images, .* --no-conditional$"),
+        ([5], 2, r"'x' has fewer than 3 images of 1 class: 1 \(0\)"),
+        ([1, 3, 1, 2, 2], 5, r"of 4 classes: 0 \(1\), 2 \(1\), 3 \(2\) and 1 more; add"),
         ([1], 0, "'x' has 1 image; expected 3 or more, one each for train, validation, test; add images$"),
     ],
 )
@@ -74,7 +75,19 @@ def test_places_that_are_given_are_taken():
     data = counted([4, 4], 2)
     splits = split_folder(data, {"train": [7, 0], "validation": [1], "test": [2, 3]})
     assert [places(part) for part in (splits.train, splits.validation, splits.test)] == [[7, 0], [1], [2, 3]]
-    with pytest.raises(ValueError, match="class 1 of 'x' has 4 images, none of them to train on"):
+    with pytest.raises(ValueError, match="'x' has no image to train on of 1 class: 1; add images"):
         split_folder(data, {"train": [0, 2], "validation": [1], "test": [3]})
     with pytest.raises(ValueError, match="no image of the validation split of 'x' can be read; add images"):
         split_folder(data, {"train": [0, 1], "validation": [], "test": [3]})
+
+
+@pytest.mark.parametrize("counts", [[1] * 20 + [9], [1] * 7, [2, 1, 1], [1, 1, 1]])
+def test_small_classes_are_no_matter_where_none_is_learned(counts):
+    data = counted(counts, len(counts))
+    splits = split_folder(data, conditional=False)
+    parts = [splits.train, splits.validation, splits.test]
+    assert sorted(place for part in parts for place in places(part)) == list(range(len(data)))
+    assert all(len(part) for part in parts)
+    assert len(splits.train) >= len(data) // 2
+    with pytest.raises(ValueError, match=r"fewer than 3 images .* ant \(1\)|fewer than 3 images .* ant \(2\)"):
+        split_folder(data, names=["ant", *map(str, range(1, len(counts)))])

@@ -57,7 +57,7 @@ def train_autoencoder(
     from fpdm.training.autoencoder.finalise import check_enough_images, finalise
     from fpdm.training.autoencoder.trainer import AutoencoderTrainer
 
-    dataset = load_images(config, root=data_root, strict=strict, workers=workers)
+    dataset = load_images(config, root=data_root, strict=strict, workers=workers, learn_classes=False)
     if dataset.summary is not None:
         print(dataset.summary.to_text(), file=sys.stderr)
     check_enough_images(dataset.splits)

@@ -95,6 +95,14 @@ class Decoder:
         pixels = pixels.reshape(self.size, self.size, self.channels).transpose(2, 0, 1)  # (C, H, W)
         return Decoded(pixels, *image.size)
 
+    def error(self, path: Path) -> str:
+        """Return why the header of a file is not that of an image, or "" if it is; the pixels are not decoded."""
+        try:
+            with warnings.catch_warnings(), Image.open(path, formats=self.formats):
+                return ""
+        except Exception as error:
+            return _reason(error)
+
 
 def decoders(workers: int | None) -> AbstractContextManager[ThreadPoolExecutor]:
     """Return threads to decode in, by default one per core and at most 8; an exception in the block ends their work.

@@ -64,7 +64,7 @@ class FolderSummary:
         lines = [f"{escaped(self.folder)}: {counted(self.images, 'image')}, {self.size} x {self.size} {colours}"]
         if self.classes:
             shown = self.classes[: 2 * _LISTED]
-            text = ", ".join(f"{label} {escaped(name)} ({images})" for label, (name, images) in enumerate(shown))
+            text = ", ".join(f"{escaped(name)} ({images})" for name, images in shown)
             lines.append(f"  classes   {len(self.classes)}: {text}{_more(len(self.classes) - len(shown))}")
         else:
             lines.append("  classes   none")

@@ -22,7 +22,7 @@ from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import scan
 from fpdm.data.sources.named import class_names, load
 from fpdm.data.sources.source import Skipped, unusable
-from fpdm.data.splits import SPLITS, Splits, counted, split_folder
+from fpdm.data.splits import SPLITS, Splits, check_trained, counted, split_folder
 
 E = TypeVar("E", bound=Examples)
 
@@ -82,11 +82,18 @@ def load_dataset(
     latents = Splits(*(parts[split] for split in SPLITS))
     if not config.conditional:
         return _unconditional(latents, None)
+    if manifest.classes:
+        check_trained(latents.train.labels, manifest.classes, f"the cache {config.source}")
     return Dataset(latents, manifest.classes, None, manifest.labels if manifest.numbered else ())
 
 
 def load_images(
-    config: DataConfig, *, root: Path | str | None = None, strict: bool = False, workers: int | None = None
+    config: DataConfig,
+    *,
+    root: Path | str | None = None,
+    strict: bool = False,
+    workers: int | None = None,
+    learn_classes: bool = True,
 ) -> Dataset[ImageSet]:
     """Load the images that a configuration names; for a cache, the images that it was made from.
 
@@ -97,6 +104,7 @@ def load_images(
         root: As in `load_dataset`.
         strict: As in `load_dataset`.
         workers: As in `load_dataset`.
+        learn_classes: Raise if a class is too small to be learned, should the configuration be conditional.
 
     Raises:
         ValueError: As `load`, `load_folder` and `split_folder` raise it, or a cache was made from tar shards or a hub
@@ -118,8 +126,10 @@ def load_images(
             strict=strict,
             workers=workers,
         )
-        splits, summary = split_folder(loaded.data, loaded.splits), loaded.summary
+        summary = loaded.summary
         classes, numbers = tuple(one.name for one in summary.classes), ()
+        learned = config.conditional and learn_classes
+        splits = split_folder(loaded.data, loaded.splits, names=classes, conditional=learned)
     else:
         splits, summary = Splits(*(load(config.source, split, root=root) for split in SPLITS)), None
         classes = class_names(config.source)

@@ -115,7 +115,8 @@ class Manifest(CachePlan):
     @property
     def has_usual_splits(self) -> bool:
         """Whether the cache is split as `load_images` splits its images, so that these can judge its models."""
-        return self.kind == "named" or (self.kind == "folder" and self.settings.holdout is None)
+        held_out = [sum(shard.images for shard in self.splits.get(split, ())) for split in ("validation", "test")]
+        return self.kind == "named" or (self.kind == "folder" and self.settings.holdout is None and all(held_out))
 
 
 def read_manifest(folder: Path | str) -> Manifest:

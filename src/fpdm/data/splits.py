@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from fpdm.data.dataset import Examples
+from fpdm.data.decode import escaped
 from fpdm.data.images import ImageSet
 from fpdm.randomness import permutation
 
@@ -39,6 +41,18 @@ def stratified(labels: np.ndarray, split: str) -> list[int]:
     return sorted(chosen)
 
 
+def divided(labels: np.ndarray) -> dict[str, list[int]]:
+    """Return the indices of each split as `stratified` chooses them.
+
+    If the classes are so small that a split would go without images, all are divided as one class.
+
+    Args:
+        labels: (N,) integers from 0.
+    """
+    parts = {split: stratified(labels, split) for split in SPLITS}
+    return parts if all(parts.values()) else {split: stratified(np.zeros_like(labels), split) for split in SPLITS}
+
+
 @dataclass(frozen=True, eq=False)
 class Splits(Generic[E]):
     """The three parts of a data set, which share no images. Validation and test may be empty in a cache."""
@@ -48,27 +62,42 @@ class Splits(Generic[E]):
     test: E
 
 
-def split_folder(data: ImageSet, places: Mapping[str, Sequence[int]] | None = None) -> Splits[ImageSet]:
+def split_folder(
+    data: ImageSet,
+    places: Mapping[str, Sequence[int]] | None = None,
+    *,
+    names: Sequence[str] = (),
+    conditional: bool = True,
+) -> Splits[ImageSet]:
     """Divide images into train, validation and test.
 
     Args:
         data: The images.
-        places: The indices of each split; by default as `stratified` chooses them.
+        places: The indices of each split; by default as `divided` chooses them.
+        names: Class names in the order of their labels, for messages; by default their numbers.
+        conditional: Whether the classes are to be learned, so that none may be too small.
 
     Raises:
-        ValueError: A class has fewer than 3 images or none to train on, or a split is empty.
+        ValueError: There are fewer than 3 images, a class to be learned has fewer or none to train on, or a split is
+            empty.
     """
     labels = data.labels.numpy()  # (N,)
-    places = places or {split: stratified(labels, split) for split in SPLITS}
-    members = np.bincount(labels, minlength=data.num_classes or 1)  # (K,)
-    trained = np.bincount(labels[places["train"]], minlength=len(members))  # (K,)
-    for label in np.flatnonzero((members < len(SPLITS)) | (trained == 0)).tolist()[:1]:
-        whose = f"class {label} of {data.name!r}" if data.num_classes else repr(data.name)
-        none = ", none of them to train on" if members[label] >= len(SPLITS) else ""
+    places = places or divided(labels)
+    if len(data) < len(SPLITS):
         raise ValueError(
-            f"{whose} has {counted(int(members[label]), 'image')}{none}; expected {len(SPLITS)} or more, one each for "
-            f"{', '.join(SPLITS)}; add images" + (" or remove the class" if data.num_classes else "")
+            f"{data.name!r} has {counted(len(data), 'image')}; expected {len(SPLITS)} or more, one each for "
+            f"{', '.join(SPLITS)}; add images"
         )
+    if conditional and data.num_classes:
+        named = names or [str(label) for label in range(data.num_classes)]
+        members = np.bincount(labels, minlength=data.num_classes)  # (K,)
+        small = [f"{named[label]} ({members[label]})" for label in np.flatnonzero(members < len(SPLITS))]
+        if small:
+            raise ValueError(
+                f"{data.name!r} has fewer than {len(SPLITS)} images of {counted(len(small), 'class')}: "
+                f"{listed(small)}; add images, remove the class, or give --no-conditional"
+            )
+        check_trained(data.labels[places["train"]], named, repr(data.name))
     for split in SPLITS:
         if not places[split]:
             raise ValueError(f"no image of the {split} split of {data.name!r} can be read; add images")
@@ -76,6 +105,32 @@ def split_folder(data: ImageSet, places: Mapping[str, Sequence[int]] | None = No
     return Splits(*(ImageSet(data.name, data.images[part], data.labels[part], data.num_classes) for part in parts))
 
 
+def check_trained(labels: Tensor, names: Sequence[str], source: str) -> None:
+    """Check that each class has an image to train on, without which a model would know nothing of it.
+
+    Args:
+        labels: (N,) int64, of the images to train on.
+        names: Class names in the order of their labels.
+        source: Where the images are from, for the message.
+
+    Raises:
+        ValueError: A class has none.
+    """
+    trained = labels.bincount(minlength=len(names))  # (K,)
+    without = [names[label] for label in (trained == 0).nonzero()[:, 0].tolist()]
+    if without:
+        raise ValueError(
+            f"{source} has no image to train on of {counted(len(without), 'class')}: {listed(without)}; add images, "
+            "remove the class, or give --no-conditional"
+        )
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few of some names, escaped, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(escaped, names[:most])) + more
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or the plural."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -80,15 +80,56 @@ def test_images_without_classes_have_the_label_0():
         ImageSet("x", images, torch.zeros(2).long(), -1)
 
 
-def test_images_beside_class_folders_are_skipped_and_reported(tmp_path):
-    put(tmp_path / "cats" / "1.png", plain(7))
+def test_a_few_images_beside_class_folders_are_skipped_and_reported(tmp_path):
+    for value in range(9):
+        put(tmp_path / "cats" / f"{value}.png", plain(value))
     put(tmp_path / "loose.png")
+    (tmp_path / "README").write_text("no image")
     loaded = load_folder(tmp_path, 4)
-    assert values(loaded) == [7]
-    assert loaded.summary.skipped[0].reason == "lies beside the class folders"
-    assert names(loaded) == ["loose.png"]
+    assert values(loaded) == [*range(9)]
+    assert [one.reason for one in loaded.summary.skipped] == [
+        "not an image in a format that can be read",
+        "lies beside the class folders",
+    ]
+    (tmp_path / "README").unlink()
     with pytest.raises(ValueError, match=r"loose\.png: lies beside the class folders; repair it"):
         load_folder(tmp_path, 4, strict=True)
+
+
+def test_a_few_images_in_a_sub_folder_are_no_class(tmp_path):
+    for value in range(20):
+        put(tmp_path / f"{value:02}.png", plain(value))
+    put(tmp_path / "thumbnails" / "1.png")
+    (tmp_path / "thumbnails" / "2.png").write_text("no image")
+    loaded = load_folder(tmp_path, 4)
+    assert values(loaded) == [*range(20)]
+    assert loaded.data.num_classes == 0
+    assert loaded.summary.empty == ()
+    assert [(str(path), reason) for path, reason in loaded.summary.skipped] == [
+        ("thumbnails/1.png", "lies in a sub-folder, and most images beside it"),
+        ("thumbnails/2.png", "not an image in a format that can be read"),
+    ]
+
+
+def test_images_that_cannot_be_read_do_not_decide_the_layout(tmp_path):
+    for value in range(3):
+        put(tmp_path / "flat" / f"{value}.png", plain(value))
+        put(tmp_path / "classes" / "cat" / f"{value}.png", plain(value))
+    for name in ("flat/bad/0.png", *(f"classes/{i}.png" for i in range(9))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    flat, classes = (load_folder(tmp_path / name, 4) for name in ("flat", "classes"))
+    assert values(flat) == values(classes) == [0, 1, 2]
+    assert (flat.summary.classes, classes.summary.classes) == ((), (("cat", 3),))
+
+
+def test_a_layout_that_would_leave_out_many_images_is_refused(tmp_path):
+    for value in range(8):
+        put(tmp_path / f"{value}.png", plain(value))
+    for name in ("a", "b", "c", "d"):
+        put(tmp_path / name / "0.png")
+    with pytest.raises(ValueError, match="8 images and the sub-folders a, b, c and 1 more with 4: are these classes"):
+        load_folder(tmp_path, 4)
 
 
 def test_no_folder_is_gone_through_twice(tmp_path):

@@ -13,18 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
-from fpdm.data.decode import ENDINGS, escaped
+from fpdm.data.decode import ENDINGS, Decoder, escaped
+from fpdm.data.sources.layout import layout
 from fpdm.data.sources.source import IMAGE_END, Chosen, Part, Raw, Skipped, Source, add_file, unusable
-from fpdm.data.splits import SPLITS, counted, stratified
+from fpdm.data.splits import counted, divided
+
+
+class NoImagesError(ValueError):
+    """Raised for a folder without images, which may be something else."""
 
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """The files of a folder, by their names; none has been opened.
+    """The files of a folder, by their names.
 
-    The split of a folder into train, validation and test is a function of this listing: of each class, `stratified`
-    takes 60 %, 15 % and 25 % of the files. A file that turns out not to be an image is then missing from its split, and
-    no other file changes splits.
+    The split of a folder into train, validation and test is a function of this listing; see `divided`. A file that
+    turns out not to be an image is then missing from its split, and no other file changes splits.
 
     Attributes:
         root: The folder.
@@ -53,8 +57,7 @@ class FolderFiles:
 
     def splits(self) -> dict[str, list[int]]:
         """Return which of the paths belong to train, validation and test."""
-        labels = self.labels()
-        return {split: stratified(labels, split) for split in SPLITS}
+        return divided(self.labels())
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the files' names relative to the root, their sizes, and the bytes at both ends."""
@@ -121,15 +124,16 @@ def open_folder(root: Path | str, *, whole: bool = False, strict: bool = False) 
 
 
 def scan(folder: Path | str) -> FolderFiles:
-    """List the images of a folder without opening any file.
+    """List the images of a folder. No file is opened, unless images lie both in the folder and in sub-folders.
 
-    If an image lies in a sub-folder, the sub-folders are the classes, each with all that lies in it however deep;
-    images beside them are skipped. Otherwise the folder is flat: images without classes. Hidden files and folders
+    If images lie in sub-folders, these are the classes, each with all that lies in it however deep. Otherwise the
+    folder is flat: images without classes. Where images lie in both, see `layout`. Hidden files and folders
     (with a leading dot) are ignored. Symbolic links are followed, but no folder is entered twice, and a folder counts
     under its own name before it counts under that of a link. Only regular files are opened.
 
     Raises:
-        ValueError: The folder is missing, is not a folder, cannot be read, or holds no file with an image's ending.
+        ValueError: The folder is missing, is not a folder, cannot be read, or its layout is not clear.
+        NoImagesError: It holds no file with an image's ending.
     """
     root = Path(folder)
     paths: list[Path] = []
@@ -175,20 +179,17 @@ def scan(folder: Path | str) -> FolderFiles:
                 others += 1
                 other = path.name if _other_reader(path.name) else other
     if not paths:
-        raise ValueError(
+        raise NoImagesError(
             f"the image folder {escaped(root)} holds no images ({len(skipped)} skipped, "
             f"{counted(others, 'file')} with other endings); "
             + (_other_reader(other) or "expected files such as .png, .jpg or .webp, or class folders of them")
         )
-    if any(len(path.parts) > 1 for path in paths):
-        skipped += [Skipped(path, "lies beside the class folders") for path in paths if len(path.parts) == 1]
-        paths = [path for path in paths if len(path.parts) > 1]
-    else:
-        classes = []
     # By parts and not by the whole text, in which "a-b/1" comes before "a/1".
     paths.sort(key=lambda path: path.parts)
-    skipped.sort(key=lambda one: one.path.parts)
-    return FolderFiles(root, tuple(paths), tuple(sorted(classes)), tuple(skipped), others)
+    decoder = Decoder(1)
+    kept, in_classes, left = layout(paths, escaped(root), lambda path: decoder.error(root / path))
+    skipped = sorted([*skipped, *left], key=lambda one: one.path.parts)
+    return FolderFiles(root, tuple(kept), tuple(sorted(classes)) if in_classes else (), tuple(skipped), others)
 
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")

@@ -14,7 +14,7 @@ import numpy as np
 
 from fpdm.data.config import DATASETS, DataConfig, HubSettings
 from fpdm.data.decode import escaped
-from fpdm.data.sources.folder import open_folder, scan
+from fpdm.data.sources.folder import NoImagesError, open_folder, scan
 from fpdm.data.sources.hub import SAVED, TABLES, open_hub
 from fpdm.data.sources.named import open_named
 from fpdm.data.sources.source import Chosen, Source, unusable
@@ -105,7 +105,7 @@ def _kind_of_folder(path: Path, *, images_first: bool) -> Literal["folder", "tar
     other = "tar" if tar and not saved else "hub"
     try:
         files = scan(path)
-    except ValueError:  # no images
+    except NoImagesError:
         return other
     # A README or LICENSE without an ending may be an image among images, but does not make a folder of images.
     if not any(one.suffix for one in files.paths) or (tar and not files.classes and not images_first):
