@@ -215,6 +215,7 @@ OF_NO_MODULE = {
     "test_documentation.py": "README.md and docs/",
     "test_import_time.py": "rules for all modules",
     "evaluation/test_torch_fidelity.py": "all distances against another implementation",
+    "faults/test_cases.py": "mistakes and damaged files of all commands",
     "models/test_activation_checkpointing.py": "blocks, middle and transformer together",
     "runs/test_full_size.py": "four commands one after the other",
     "runs/test_latent_runs.py": "a run on latents from images to samples",

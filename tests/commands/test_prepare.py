@@ -101,7 +101,7 @@ def test_a_cache_within_its_images_is_refused(
         (["--device", "abacus"], "device abacus cannot be used"),
         (["--device", "cuda:4096"], "device cuda:4096 cannot be used"),
         (["--device", "meta"], "device meta cannot be used"),
-        (["--size", "64"], "--size and --crop are for image files; the images of digits"),
+        (["--size", "64"], "--size is for image files; the images of digits"),
     ],
 )
 def test_options_that_cannot_be_met_are_the_users_mistake(

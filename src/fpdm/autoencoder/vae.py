@@ -229,7 +229,10 @@ def _pad(source: str) -> int:
     values = read_json(path)
     if "pad" not in values:
         raise ValueError(f'{path} lacks pad; expected {{"pad": 2}}, say')
-    return AutoencoderConfig(source, pad=values["pad"]).pad or 0
+    try:
+        return AutoencoderConfig(source, pad=values["pad"]).pad or 0
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _normalisation(settings: Any, source: str) -> tuple[Tensor, Tensor]:

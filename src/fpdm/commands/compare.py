@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fpdm.commands.options import Fields, Result
 from fpdm.compare.settings import COMPARISON, Settings
+from fpdm.runs.layout import folders_of
 
 _SETTINGS = Settings()
 _AS_IN_SAMPLE = Fields(also={"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"})
@@ -49,6 +50,8 @@ def compare(
     if redraw is not None and (runs or out != redraw):
         raise ValueError(f"--redraw {redraw} writes the report in {redraw} again; leave out the runs and --out")
     COMPARISON.check(out)
+    for run in runs:
+        COMPARISON.check(out, folders_of(run))
     from fpdm.compare import comparison as module
 
     if redraw is not None:

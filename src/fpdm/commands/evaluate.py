@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fpdm.commands.options import Fields, Result
 from fpdm.fid.settings import EVALUATION, EvaluationSettings
+from fpdm.runs.layout import folders_of
 from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=560)
@@ -36,7 +37,7 @@ def evaluate(
         evaluation: What is generated, and how it is measured.
         plan: How to spend the budget. DiT-XL spends 28 block passes per step.
     """
-    EVALUATION.check(out)
+    EVALUATION.check(out, folders_of(run))
     from fpdm.fid import evaluation as module
     from fpdm.runs.run import load_run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -55,10 +56,9 @@ def prepare(
     """
     config = replace(images, source=data)
     CACHE.check(out, {"image folder": config.folder})
-    if not config.is_folder and images != _IMAGES:
-        raise ValueError(f"--size and --crop are for image files; the images of {data} are taken as they are")
+    config.check_options(_IMAGES)
     if config.is_folder and Path(data).exists():
-        config = replace(config, source=str(Path(data).resolve()))
+        config = replace(config, source=os.path.realpath(data))
     from fpdm.autoencoder.vae import VAE
     from fpdm.data import prepare as module
     from fpdm.devices import default_device, device_of
@@ -67,7 +67,7 @@ def prepare(
     device = device or str(default_device())
     if device == "cuda":
         device = f"cuda:{local_processes()[0]}"
-    source = str(Path(autoencoder).resolve()) if autoencoder and Path(autoencoder).exists() else autoencoder
+    source = os.path.realpath(autoencoder) if autoencoder and Path(autoencoder).exists() else autoencoder
     encoder = AutoencoderConfig(source, pad=pad).load(device_of(device))
     if not isinstance(encoder, VAE):
         raise ValueError("--autoencoder is empty; expected a hub id or a folder")

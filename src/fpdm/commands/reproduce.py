@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fpdm.commands.options import Result
+from fpdm.configuration import Workers
 from fpdm.reproduce.scale import FULL, QUICK, REPRODUCTION
 
 
@@ -16,7 +17,7 @@ def reproduce(
     quick: bool = False,
     autoencoder: str = "",
     data_root: Path | None = None,
-    workers: int | None = None,
+    workers: Workers | None = None,
     line: str = "",
 ) -> Result:
     """Reproduce the paper's tables and figures at a small size.

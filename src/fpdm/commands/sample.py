@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fpdm.commands.options import Fields, Result
 from fpdm.configuration import BatchSize, NoiseSeed, PositiveInt
-from fpdm.runs.layout import SAMPLED
+from fpdm.runs.layout import SAMPLED, folders_of
 from fpdm.sampling.plan import Plan
 
 PLAN = Plan(budget=140)
@@ -39,7 +39,7 @@ def sample(
         overwrite: Replace the images in the folder if an earlier sampling with other settings made them.
         plan: How to spend the budget. DiT-XL spends 28 block passes per step.
     """
-    SAMPLED.check(out)
+    SAMPLED.check(out, folders_of(run))
     from fpdm.data.labels import class_label
     from fpdm.runs.data_card import read_data_card
     from fpdm.runs.run import load_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -135,11 +136,12 @@ def train(
         line: The command line, recorded in the run's README.
     """
     if warm_start.init_from:
-        warm_start = replace(warm_start, init_from=str(Path(warm_start.init_from).resolve()))
+        warm_start = replace(warm_start, init_from=os.path.realpath(warm_start.init_from))
     settings = Recipe(name, images, network, training, noise_schedule, autoencoder, warm_start)
     if print_recipe:
         return Json(settings.to_json())
     if not dry_run:
+        settings.data.check_options(DataConfig(settings.data.source))
         RUN.check(out, {"image folder": settings.data.folder})
         if settings.data.is_cache:
             check_expected(settings.data, settings.autoencoder)
@@ -200,4 +202,4 @@ def _images(source: str, given: Mapping[str, Any]) -> DataConfig:
 
 def _source(data: str) -> str:
     """Make a folder's path absolute, so that a run finds its images wherever it is resumed from."""
-    return str(Path(data).resolve()) if data and data not in (*DATASETS, *PLACEHOLDERS, UNKNOWN) else data
+    return os.path.realpath(data) if data and data not in (*DATASETS, *PLACEHOLDERS, UNKNOWN) else data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -51,16 +52,17 @@ def train_autoencoder(
     """
     config = replace(images, source=data)
     AUTOENCODER.check(out, {"image folder": config.folder})
+    config.check_options(_IMAGES)
     if config.is_folder:
-        config = replace(config, source=str(Path(data).resolve()))
+        config = replace(config, source=os.path.realpath(data))
     from fpdm.data.loading import load_images
     from fpdm.training.autoencoder.finalise import check_enough_images, finalise
     from fpdm.training.autoencoder.trainer import AutoencoderTrainer
 
     dataset = load_images(config, root=data_root, strict=strict, workers=workers, learn_classes=False)
+    check_enough_images(dataset.splits)
     if dataset.summary is not None:
         print(dataset.summary.to_text(), file=sys.stderr)
-    check_enough_images(dataset.splits)
     trainer = AutoencoderTrainer(
         AutoencoderRecipe(config, network, training, dataset.sha256), dataset.splits.train, out
     )

@@ -51,6 +51,16 @@ class DataConfig:
         """The folder of the images or latents; None for a data set that is given by name."""
         return Path(self.source) if self.is_folder else None
 
+    def check_options(self, defaults: DataConfig) -> None:
+        """Check that nothing is asked of a data set that is given by name which only image files allow.
+
+        Raises:
+            ValueError: The size, the channels or the crop are not the defaults.
+        """
+        given = [name for name in ("size", "channels", "crop") if getattr(self, name) != getattr(defaults, name)]
+        if given and not self.is_folder:
+            raise ValueError(f"--{given[0]} is for image files; the images of {self.source} are taken as they are")
+
     @property
     def is_cache(self) -> bool:
         """Whether the source is a cache of latents, written by fpdm prepare."""

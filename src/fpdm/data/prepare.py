@@ -382,6 +382,11 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
         [*source.skipped, *(one for record in every for one in record.skipped)], key=lambda one: one.path.parts
     )
     if not any(record.shard.images for record in records["train"]):
+        for record in every:  # empty shards, which are no reason to keep a folder
+            if not record.shard.images:
+                path = out / record.shard.file
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
         first = f"; the first: {skipped[0].to_text()}" if skipped else ""
         raise ValueError(f"no image of {plan.data.source} can be used ({len(skipped)} skipped){first}")
     classes = source.used_classes(sum((Counter(record.labels) for record in every), Counter()))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fpdm.files import read_json, sha256_of
 from fpdm.hub import download, is_hub_id
+from fpdm.tensors import check_weights
 
 DIFFUSERS = ("DiTTransformer2DModel", "Transformer2DModel")  # the second name is in configurations from before 2024
 _STEM = "diffusion_pytorch_model"
@@ -152,6 +153,7 @@ def _plain(path: Path, content: Any) -> dict[str, Tensor]:
     other = [key for key, value in content.items() if value.layout is not torch.strided]
     if other:
         raise ValueError(f"{path}: {other[0]} is stored as {content[other[0]].layout}; expected dense tensors")
+    check_weights(path, content)
     return {_unwrapped(key): value for key, value in content.items()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fpdm.outputs import OutputFolder
 
 RECIPE = "recipe.json"
@@ -18,6 +20,12 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"  # in a checkpoint
 DATA, DATA_PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
 SAMPLING = "sampling.json"
+
+
+def folders_of(run: Path) -> dict[str, Path]:
+    """Return the folders that a training writes below its own, in which no other command may write."""
+    return {f"run's {name}": run / name for name in FOLDERS}
+
 
 RUN = OutputFolder(
     "train", RECIPE, frozenset({"model", "train"}), frozenset({RECIPE, DATA, DATA_PICTURE, SKIPPED, METRICS})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import MinLen
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.configuration import Record, configuration, from_values, parse_json
@@ -37,7 +39,7 @@ class Recipe(Record):
         ValueError: The weighting of the loss does not fit what the network predicts.
     """
 
-    name: str
+    name: Annotated[str, MinLen(1), "a text that is not empty"]
     data: DataConfig
     model: TransformerConfig
     train: TrainConfig

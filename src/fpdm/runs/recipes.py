@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +39,7 @@ def folder(model: str = "fpdm", data: DataConfig | None = None) -> Recipe:
     """A folder of images or of latents, about 64 tokens whatever their size; the classes are known when it is read."""
     if data is None or not data.is_folder:
         raise ValueError("the recipe folder needs a folder of images; name it as the data")
-    path = Path(data.source).resolve()
+    path = Path(os.path.realpath(data.source))
     channels, size, _ = read_manifest(path).shape if data.is_cache else (data.channels, data.size, data.size)
     patches = [patch for patch in range(1, size + 1) if size % patch == 0]
     shape = replace(

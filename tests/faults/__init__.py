@@ -1,0 +1,1 @@
+"""What users' mistakes, damaged and hostile files, and kills at any moment do to the commands."""
