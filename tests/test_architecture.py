@@ -217,6 +217,7 @@ OF_NO_MODULE = {
     "evaluation/test_torch_fidelity.py": "all distances against another implementation",
     "faults/test_cases.py": "mistakes and damaged files of all commands",
     "models/test_activation_checkpointing.py": "blocks, middle and transformer together",
+    "models/test_weak_answers.py": "middle, transformer and cost together",
     "runs/test_full_size.py": "four commands one after the other",
     "runs/test_latent_runs.py": "a run on latents from images to samples",
     "training/test_processes.py": "two processes that train together",

@@ -157,7 +157,15 @@ class Exact:
     starts: list[Tensor | None] = field(default_factory=list)
 
     def __call__(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        /,
+        *,
+        solver: FixedPointSolver,
+        z0: Tensor | None = None,
+        weak_depth: int | None = None,
     ) -> Prediction:
         """Predict v at `x` (B, C, H, W) and `t` (B,)."""
         self.starts.append(z0)

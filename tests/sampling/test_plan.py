@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 import pytest
 
+from fpdm.configuration import from_values
 from fpdm.models.config import preset
 from fpdm.models.cost import model_cost
 from fpdm.sampling.allocation import ALLOCATIONS
@@ -35,6 +37,14 @@ def test_names_are_those_of_the_registries() -> None:
         ({"guidance": float("nan")}, "guidance is nan; expected a finite number"),
         ({"solver": "newton"}, "solver is 'newton'; expected one of picard, anderson"),
         ({"reuse": 1}, "reuse is 1; expected true or false"),
+        ({"self_guidance": -0.5}, "self_guidance is -0.5; expected a number of at least 0"),
+        ({"self_guidance": float("inf")}, "self_guidance is inf; expected a finite number"),
+        ({"self_guidance": 1.0, "weak_depth": -1}, "weak_depth is -1; expected an integer of at least 0"),
+        ({"weak_depth": 1}, "weak_depth is given, but self_guidance is 0; give its weight too"),
+        ({"self_guidance_range": (0, 9)}, "self_guidance_range is given, but self_guidance is 0"),
+        ({"self_guidance": 1.0, "self_guidance_range": (9, 0)}, "is .9, 0.; expected two timesteps, the lower one"),
+        ({"self_guidance": 1.0, "self_guidance_range": (9,)}, "is .9,.; expected two timesteps, the lower one first"),
+        ({"self_guidance": 1.0, "self_guidance_range": (-1, 9)}, "self_guidance_range is -1; expected an integer"),
     ],
 )
 def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
@@ -45,6 +55,16 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("grid", ["trailing", "linspace", "phi^1", "phi^1.5", "phi^.5"])
 def test_grids_that_there_are(grid: str) -> None:
     assert Plan(140, grid=grid).grid == grid
+
+
+def test_records_of_plans_without_self_guidance_are_as_they_were() -> None:
+    assert list(Plan(140).values()) == [
+        *("budget", "iterations", "sampler", "grid", "allocation", "reuse", "guidance", "solver")
+    ]
+    guided = Plan(140, 5, self_guidance=1.0, weak_depth=2, self_guidance_range=(0, 500))
+    for plan in (Plan(140), guided):
+        assert from_values(Plan, json.loads(json.dumps(plan.values())), "plan") == plan
+    assert guided.self_guidance_in_words() == "self-guidance 1, weak depth 2, timesteps 0 to 500"
 
 
 def test_an_open_number_of_iterations_is_5_where_there_is_a_choice() -> None:

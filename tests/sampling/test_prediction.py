@@ -70,7 +70,15 @@ class Exact:
     """The best prediction of eps for N(0, 0.5^2), and variance channels that say betatilde."""
 
     def __call__(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: Any, z0: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        /,
+        *,
+        solver: Any,
+        z0: Tensor | None = None,
+        weak_depth: int | None = None,
     ) -> Prediction:
         abar = DIT.alpha_bar(t).to(x.dtype)  # (B, 1, 1, 1)
         eps = (1 - abar).sqrt() / (0.25 * abar + 1 - abar) * x  # (B, C, H, W)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from fpdm.configuration import Record
+from fpdm.configuration import Record, from_values
 from fpdm.data.labels import balanced_labels
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance
@@ -92,6 +93,7 @@ class Protocol:
         spending = (
             f"{p.budget} block passes, {self.steps} steps, {p.sampler}, grid {p.grid}, allocation {p.allocation}, "
             f"{'with' if p.reuse else 'without'} reuse, guidance {p.guidance:g}, {p.solver}"
+            + (f", {p.self_guidance_in_words()}" if p.self_guidance else "")
         )
         about = f"{o.images:,} images of {o.source} ({o.split}), {o.resize}" if o else "its origin is not in the file"
         generated, real = self.manifold_images
@@ -291,7 +293,7 @@ def _compare_sizes(protocol: Protocol) -> None:
 def _check_result(out: Path, protocol: Protocol) -> None:
     """Raise if the folder has the result of another evaluation; a damaged one counts as none."""
     try:
-        before = read_json(out / RESULT)["protocol"]
+        before = _protocol_values(read_json(out / RESULT))
         changed = [key for key, value in json.loads(json.dumps(asdict(protocol))).items() if before[key] != value]
     except (OSError, ValueError, TypeError, KeyError):
         return
@@ -302,6 +304,12 @@ def _check_result(out: Path, protocol: Protocol) -> None:
         )
 
 
+def _protocol_values(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the protocol in a result, with all fields of a plan, some of which older results lack."""
+    plan = from_values(Plan, result["protocol"]["plan"], "plan")
+    return {**result["protocol"], "plan": json.loads(json.dumps(asdict(plan)))}
+
+
 def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Evaluation | None:
     """Return the existing result if it has this protocol and nothing is missing."""
     path = out / RESULT
@@ -309,7 +317,7 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
         return None
     try:
         values = read_json(path)
-        if values["protocol"] != json.loads(json.dumps(asdict(protocol))):
+        if _protocol_values(values) != json.loads(json.dumps(asdict(protocol))):
             return None
         return Evaluation(**{**values, "protocol": protocol, "out": out})
     except (ValueError, TypeError, KeyError):

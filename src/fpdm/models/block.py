@@ -20,6 +20,10 @@ class Modulation(NamedTuple):
     scale_mlp: Tensor
     gate_mlp: Tensor
 
+    def repeat(self, copies: int) -> Modulation:
+        """Return the modulation of a batch that holds every sample `copies` times: six of (copies * B, 1, D)."""
+        return Modulation(*(one.repeat(copies, 1, 1) for one in self))
+
 
 class Attention(nn.Module):
     """Multi-head self-attention with biases.
@@ -128,14 +132,17 @@ class Blocks(nn.ModuleList):
         """Compute each block's modulation from the conditioning `c` (B, D)."""
         return tuple(block.modulation(c) for block in self)
 
-    def forward(self, x: Tensor, modulations: tuple[Modulation, ...]) -> Tensor:
-        for block, modulation in zip(self, modulations, strict=True):
+    def forward(
+        self, x: Tensor, modulations: tuple[Modulation, ...], *, start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """Apply the blocks from number `start` up to, but not including, number `stop`; all by default."""
+        for block, modulation in list(zip(self, modulations, strict=True))[start:stop]:
             x = recomputed(block, x, modulation) if self.recompute else block(x, modulation)  # (B, T, D)
         return x
 
 
 class Head(nn.Module):
-    """Modulated norm and projection to pixels: (B, T, D) to (B, T, p * p * C)."""
+    """Modulated norm and projection to pixels: (..., B, T, D) to (..., B, T, p * p * C)."""
 
     def __init__(self, width: int, patch_size: int, out_channels: int) -> None:
         super().__init__()
@@ -147,7 +154,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(c)  # (B, 1, D) each
-        return self.linear(self.norm_final(x) * (1 + scale) + shift)  # (B, T, p * p * C)
+        return self.linear(self.norm_final(x) * (1 + scale) + shift)  # (..., B, T, p * p * C)
 
 
 def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:

@@ -17,17 +17,28 @@ class MiddleCost:
         passes: Block passes per iteration.
         prepare: MACs spent once per timestep.
         iterate: MACs per iteration.
+        weak_depths: Depths of weaker answers that the middle can give; empty if it has none.
+        weak_depth: The depth of those that is used unless another is asked for.
     """
 
     iterations: range
     passes: int
     prepare: int
     iterate: int
+    weak_depths: range
+    weak_depth: int
 
     @property
     def adjustable(self) -> bool:
         """Whether the number of iterations can be chosen at sampling time."""
         return len(self.iterations) > 1
+
+    def weak_iterations(self, depth: int, *, cold: bool) -> int:
+        """Count the iterations that a weaker answer of this depth takes besides those of the answer itself.
+
+        A stack passes the weaker answer on its way; a solve that starts cold shares its first iterate.
+        """
+        return depth - (cold and depth > 0) if self.adjustable else 0
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,16 @@ class ModelCost:
         parameters: Number of parameters by part.
         macs: MACs by part of everything but the middle.
         explicit: Block passes outside the middle: pre and post blocks.
+        post: Those of them after the middle.
+        answer: MACs of the post blocks and the head for another hidden state under the same conditioning.
         middle: Cost of the middle.
     """
 
     parameters: dict[str, int]
     macs: dict[str, int]
     explicit: int
+    post: int
+    answer: int
     middle: MiddleCost
 
     @property
@@ -62,6 +77,14 @@ class ModelCost:
     def evaluation_macs(self, iterations: float) -> float:
         """Count the MACs of one evaluation per sample with `iterations` iterations, which may be a fractional mean."""
         return sum(self.macs.values()) + self.middle.prepare + iterations * self.middle.iterate
+
+    def weak_passes(self, iterations: int) -> int:
+        """Count the block passes of a weaker answer that takes `iterations` iterations of its own."""
+        return self.post + iterations * self.middle.passes
+
+    def weak_macs(self, iterations: float) -> float:
+        """Count the MACs of a weaker answer that takes `iterations` iterations of its own, per sample."""
+        return self.answer + iterations * self.middle.iterate
 
     def training_macs(self, iterations: float, no_grad_iterations: float) -> float:
         """Count the MACs of a training step per sample; a backward pass costs as much as two forward passes."""
@@ -83,7 +106,14 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
     if shape.middle_kind == "stack":
         injection = 0
         depth = shape.middle_blocks * shape.repeats
-        middle = MiddleCost(range(depth, depth + 1), 1, shape.middle_blocks * modulation, block_macs if depth else 0)
+        middle = MiddleCost(
+            iterations=range(depth, depth + 1),
+            passes=1,
+            prepare=shape.middle_blocks * modulation,
+            iterate=block_macs if depth else 0,
+            weak_depths=range(depth),
+            weak_depth=0,
+        )
     else:
         # The part of the injection that is constant over the iterations is applied once per timestep.
         once, each, biases = {"mlp": (3 * D**2, 4 * D**2, 4 * D), "linear": (D**2, D**2, D)}[shape.injection]
@@ -93,6 +123,9 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
             passes=shape.middle_blocks,
             prepare=T * once + shape.middle_blocks * modulation,
             iterate=T * each + shape.middle_blocks * block_macs,
+            weak_depths=range(sys.maxsize),
+            # The linear injection hands the state on, so that the start is an answer already.
+            weak_depth={"mlp": 1, "linear": 0}[shape.injection],
         )
     return ModelCost(
         parameters={
@@ -110,5 +143,7 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
             "head": T * out * D + 2 * D**2,
         },
         explicit=shape.pre_blocks + shape.post_blocks,
+        post=shape.post_blocks,
+        answer=shape.post_blocks * block_macs + T * out * D,
         middle=middle,
     )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fpdm.fixed_point.gradients import FixedPointSolver
-from fpdm.fixed_point.solve import Solution
+from fpdm.fixed_point.solve import Map, Solution
 from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomputed
 
 
@@ -29,6 +29,28 @@ class Middle(nn.Module, abc.ABC):
             c: Conditioning, (B, D).
             solver: Solver of the fixed point; a stack ignores it.
             z0: Initial iterate, (B, T, D), such as the previous timestep's solution. None starts from `x`.
+        """
+
+    @abc.abstractmethod
+    def with_weaker(
+        self, x: Tensor, c: Tensor, *, depth: int, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> tuple[Solution, Tensor]:
+        """Solve for the hidden state, and return with it the hidden state of a weaker answer.
+
+        Args:
+            x: Output of the pre blocks, (B, T, D).
+            c: Conditioning, (B, D).
+            depth: Depth of the weaker answer, from 0, where it is `x`: the iterations of a fixed point from a cold
+                start, whatever the solve starts from, or the blocks that a stack applies.
+            solver: As in `forward`.
+            z0: As in `forward`.
+
+        Returns:
+            The solution, and the weaker hidden state, (B, T, D). What the solve computes anyway is not computed again:
+            all of it in a stack, and the first iterate of a solve that starts cold.
+
+        Raises:
+            ValueError: A stack has no more than `depth` blocks.
         """
 
     @abc.abstractmethod
@@ -56,6 +78,21 @@ class BlockStack(Middle):
         for _ in range(self.repeats):
             x = self.blocks(x, modulations)  # (B, T, D)
         return Solution(x, len(self.blocks) * self.repeats)
+
+    def with_weaker(
+        self, x: Tensor, c: Tensor, *, depth: int, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> tuple[Solution, Tensor]:
+        total, modulations = len(self.blocks) * self.repeats, self.blocks.modulations(c)
+        if not 0 <= depth < total:
+            raise ValueError(f"depth is {depth}; expected 0 to {total - 1}, fewer than the {total} blocks of the stack")
+        weak, (whole, part) = x, divmod(depth, len(self.blocks))
+        for repeat in range(self.repeats):
+            if repeat == whole:
+                weak = self.blocks(x, modulations, stop=part)  # (B, T, D)
+                x = self.blocks(weak, modulations, start=part)  # (B, T, D)
+            else:
+                x = self.blocks(x, modulations)  # (B, T, D)
+        return Solution(x, total), weak
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         self.blocks.recompute = blocks
@@ -163,18 +200,53 @@ class FixedPointLayer(Middle):
 
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Solve from `z0` or `x`. The solver decides whether gradients flow through the start into the pre blocks."""
+        return solver(self._map(x, c), _start(x, z0))
+
+    def with_weaker(
+        self, x: Tensor, c: Tensor, *, depth: int, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> tuple[Solution, Tensor]:
+        f = _KeepsFirst(self._map(x, c))
+        solution = solver(f, _start(x, z0))
+        # A cold start, like that of S-JFB, passes no gradient on.
+        weak, left = (x.detach(), depth) if depth else (x, 0)  # (B, T, D)
+        if depth and z0 is None and f.first is not None:
+            weak, left = f.first, depth - 1  # (B, T, D)
+        for _ in range(left):
+            weak = f(weak)  # (B, T, D)
+        return solution, weak
+
+    def _map(self, x: Tensor, c: Tensor) -> Map:
         context = self.prepare(x, c)
-        start = x if z0 is None else z0  # (B, T, D)
-        if start.shape != x.shape:
-            raise ValueError(
-                f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, the shape of this batch's tokens"
-            )
         if self._recompute:
-            return solver(lambda z: recomputed(self.iterate, z, context), start)
-        return solver(lambda z: self.iterate(z, context), start)
+            return lambda z: recomputed(self.iterate, z, context)
+        return lambda z: self.iterate(z, context)
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         self._recompute = iterations
 
     def listed(self) -> list[DiTBlock]:
         return list(self.cell)
+
+
+class _KeepsFirst:
+    """A map that keeps its first result, unless that was computed without the gradient that the caller has enabled."""
+
+    def __init__(self, f: Map) -> None:
+        self.f, self._grad, self._called = f, torch.is_grad_enabled(), False
+        self.first: Tensor | None = None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        out = self.f(z)  # (B, T, D)
+        if not self._called and torch.is_grad_enabled() == self._grad:
+            self.first = out
+        self._called = True
+        return out
+
+
+def _start(x: Tensor, z0: Tensor | None) -> Tensor:
+    start = x if z0 is None else z0  # (B, T, D)
+    if start.shape != x.shape:
+        raise ValueError(
+            f"z0 has shape {tuple(start.shape)}; expected {tuple(x.shape)}, the shape of this batch's tokens"
+        )
+    return start

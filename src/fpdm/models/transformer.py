@@ -32,11 +32,13 @@ class Prediction:
         value: The predicted v or eps, (B, C, H, W).
         variance: Raw variance channels o, (B, C, H, W); None if the model does not learn its variance.
         solution: Solution of the middle, whose z (B, T, D) the next timestep may start from.
+        weak: The value (B, C, H, W) of a weaker answer, if one was asked for.
     """
 
     value: Tensor
     variance: Tensor | None
     solution: Solution
+    weak: Tensor | None = None
 
 
 ITERATIONS = 5  # of a call without a solver, if nothing says how many the model was trained with
@@ -111,6 +113,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         *,
         solver: FixedPointSolver | None = None,
         z0: Tensor | None = None,
+        weak_depth: int | None = None,
     ) -> Prediction:
         """Predict v or eps (paper Eqs. 1 to 4).
 
@@ -122,12 +125,15 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
                 training. None iterates as often as the model did in training on average (`config.iterations`).
             z0: Initial iterate of the fixed point, (B, T, D), such as the previous timestep's solution. None starts
                 from the output of the pre blocks.
+            weak_depth: Depth of a weaker answer to give as well: the iterations of the fixed point from a cold start,
+                or the blocks of a stack; at 0 the post blocks take what the pre blocks gave. None for no such answer.
 
         Returns:
             The prediction, in the dtype of `x`.
 
         Raises:
-            ValueError: The shape of `z0` is not that of this batch's tokens.
+            ValueError: The shape of `z0` is not that of this batch's tokens, or a stack has too few blocks for
+                `weak_depth`.
         """
         if solver is None:
             solver = functools.partial(solve, solver=Picard(), stop=Stop(self.config["iterations"]))
@@ -139,13 +145,21 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
 
         h = self.x_embedder(x.to(label.dtype)) + self.positions.to(label.dtype)  # (B, T, D)
         h = self.pre(h, self.pre.modulations(outer))  # (B, T, D)
-        solution = self.middle(h, everything, solver=solver, z0=z0)
-        h = self.post(solution.z, self.post.modulations(outer))  # (B, T, D)
-        out = self._unpatchify(self.head(h, outer)).to(x.dtype)  # (B, C or 2C, H, W)
+        modulations = self.post.modulations(outer)
+        if weak_depth is None:
+            solution, weak = self.middle(h, everything, solver=solver, z0=z0), None
+            h = self.post(solution.z, modulations)  # (B, T, D)
+            out = self._unpatchify(self.head(h, outer)).to(x.dtype)  # (B, C or 2C, H, W)
+        else:
+            solution, state = self.middle.with_weaker(h, everything, depth=weak_depth, solver=solver, z0=z0)
+            both = torch.cat([solution.z, state])  # (2B, T, D): one batch is never slower than two
+            both = self.post(both, tuple(one.repeat(2) for one in modulations)).unflatten(0, (2, -1))  # (2, B, T, D)
+            out, weak = self._unpatchify(self.head(both, outer).flatten(0, 1)).to(x.dtype).chunk(2)
+            weak = weak[:, : self.shape.in_channels]  # (B, C, H, W)
         if not self.shape.learn_variance:
-            return Prediction(out, None, solution)
+            return Prediction(out, None, solution, weak)
         value, variance = out.chunk(2, dim=1)  # (B, C, H, W) each
-        return Prediction(value, variance, solution)
+        return Prediction(value, variance, solution, weak)
 
     def _unpatchify(self, patches: Tensor) -> Tensor:
         p, side = self.shape.patch_size, self.shape.side

@@ -185,7 +185,7 @@ def key_of(cell: Cell, scale: Scale) -> str:
     values = {
         "scale": {name: getattr(scale, name) for name in same},
         "macs": cell.training.model.macs(scale),
-        "cell": asdict(cell),
+        "cell": {**asdict(cell), "plan": cell.plan.values()},
         "choosing_images": scale.choosing_images if cell.chosen else 0,
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

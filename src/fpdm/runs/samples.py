@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
     """Return everything that the images of a sampler depend on besides their labels, as JSON values."""
     plan = sampler.plan
     return {
-        "plan": asdict(plan),
+        "plan": plan.values(),
         "seed": sampler.seed,
         "run": run.recipe.name,
         "trained_steps": run.progress.step,

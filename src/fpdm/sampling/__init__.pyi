@@ -17,6 +17,9 @@ from .prediction import FromEpsilon as FromEpsilon
 from .prediction import predicting_v as predicting_v
 from .sampler import SampleState as SampleState
 from .sampler import sample as sample
+from .self_guidance import SelfGuided as SelfGuided
+from .self_guidance import WeakAnswers as WeakAnswers
+from .self_guidance import affordable_steps as affordable_steps
 from .steps import DDPM as DDPM
 from .steps import STEPS as STEPS
 from .steps import Denoised as Denoised

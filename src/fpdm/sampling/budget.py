@@ -12,13 +12,15 @@ from fpdm.models.cost import ModelCost
 class Budget:
     """Block passes available for one sample.
 
-    Guidance evaluates the network twice per step; a budget counts each step once, as the paper does.
+    Guidance evaluates the network twice per step; a budget counts each step once, as the paper does. The weaker answers
+    of self-guidance are counted.
 
     Attributes:
         passes: Number of block passes.
         explicit: Block passes per step outside the middle.
         per_iteration: Block passes per iteration of the middle.
         allowed: Numbers of iterations that the middle supports.
+        weaker: Block passes of weaker answers over all steps, which are set aside.
 
     Raises:
         ValueError: `passes` is too small for a single step.
@@ -28,6 +30,7 @@ class Budget:
     explicit: int
     per_iteration: int
     allowed: range
+    weaker: int = 0
 
     def __post_init__(self) -> None:
         if self.passes < self.cost([self.allowed.start]):
@@ -37,9 +40,9 @@ class Budget:
             )
 
     @classmethod
-    def of(cls, passes: int, cost: ModelCost) -> Budget:
-        """Create a budget of `passes` block passes for a model with this cost."""
-        return cls(passes, cost.explicit, cost.middle.passes, cost.middle.iterations)
+    def of(cls, passes: int, cost: ModelCost, *, weaker: int = 0) -> Budget:
+        """Create a budget of `passes` block passes, of which `weaker` are set aside, for a model with this cost."""
+        return cls(passes, cost.explicit, cost.middle.passes, cost.middle.iterations, weaker)
 
     @property
     def adjustable(self) -> bool:
@@ -51,8 +54,11 @@ class Budget:
         return int(self.spent(len(table), sum(table)))
 
     def spent(self, steps: int, iterations: float) -> float:
-        """Count the block passes of `steps` steps with a total of `iterations`, which may be a fractional mean."""
-        return steps * self.explicit + iterations * self.per_iteration
+        """Count the block passes of `steps` steps with a total of `iterations`, which may be a fractional mean.
+
+        Those that are set aside are included.
+        """
+        return steps * self.explicit + iterations * self.per_iteration + self.weaker
 
     def steps(self, iterations: int | None = None) -> int:
         """Return the number of steps that the budget affords with `iterations` each.
@@ -75,7 +81,7 @@ class Budget:
                     f"leave it out or give {self.allowed.start}"
                 )
             raise ValueError(f"iterations is {iterations}; expected {self.allowed.start} or more")
-        steps = self.passes // self.cost([iterations])
+        steps = (self.passes - self.weaker) // (self.cost([iterations]) - self.weaker)
         if not steps:
             raise ValueError(
                 f"a budget of {self.passes} block passes is below one step of {iterations} iterations; expected at "
@@ -91,13 +97,15 @@ class Budget:
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}; expected 1 or more")
-        least = steps * self.cost([self.allowed.start])
+        least = self.cost([self.allowed.start] * steps)
         if self.passes < least:
+            besides = f" + {self.weaker} for weaker answers" if self.weaker else ""
             raise ValueError(
                 f"a budget of {self.passes} block passes is too small for {steps} steps; expected at least {least} "
-                f"({steps} x ({self._step_in_words()}))"
+                f"({steps} x ({self._step_in_words()}){besides})"
             )
-        affordable = (self.passes - steps * self.explicit) // self.per_iteration if self.per_iteration else 0
+        left = self.passes - self.weaker - steps * self.explicit
+        affordable = left // self.per_iteration if self.per_iteration else 0
         return min(affordable, steps * self.allowed[-1])
 
     def _step_in_words(self) -> str:

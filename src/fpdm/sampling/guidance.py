@@ -17,9 +17,17 @@ class Denoiser(Protocol):
     """Interface that samplers expect of a network: that of `DiffusionTransformer`."""
 
     def __call__(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        /,
+        *,
+        solver: FixedPointSolver,
+        z0: Tensor | None = None,
+        weak_depth: int | None = None,
     ) -> Prediction:
-        """Predict v at `x` (B, C, H, W), timesteps `t` (B,) and labels `y` (B,)."""
+        """Predict v at `x` (B, C, H, W), timesteps `t` (B,) and labels `y` (B,), and a weaker v of `weak_depth`."""
         ...
 
 
@@ -51,14 +59,25 @@ class Guided:
             raise ValueError("guidance needs a class-conditional model, and this one is unconditional; leave it out")
 
     def __call__(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        /,
+        *,
+        solver: FixedPointSolver,
+        z0: Tensor | None = None,
+        weak_depth: int | None = None,
     ) -> Prediction:
         """Predict v with guidance, (B, C, H, W); the solution holds both halves, (2B, T, D)."""
         if y is None:
             raise ValueError("y is None; expected labels (B,), which guidance needs")
         labels = torch.cat([y, torch.full_like(y, self.null_label)])  # (2B,)
-        both = self.denoiser(x.repeat(2, 1, 1, 1), t.repeat(2), labels, solver=solver, z0=z0)
-        with_class, without = both.value.chunk(2)  # (B, C, H, W) each
-        value = without + self.scale * (with_class - without)  # (B, C, H, W)
+        both = self.denoiser(x.repeat(2, 1, 1, 1), t.repeat(2), labels, solver=solver, z0=z0, weak_depth=weak_depth)
         variance = None if both.variance is None else both.variance.chunk(2)[0]  # (B, C, H, W)
-        return replace(both, value=value, variance=variance)
+        weak = None if both.weak is None else self._guide(both.weak)  # (B, C, H, W)
+        return replace(both, value=self._guide(both.value), variance=variance, weak=weak)
+
+    def _guide(self, halves: Tensor) -> Tensor:
+        with_class, without = halves.chunk(2)  # (B, C, H, W) each
+        return without + self.scale * (with_class - without)  # (B, C, H, W)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from fpdm.sampling.plan import Plan
 from fpdm.sampling.prediction import predicting_v
 from fpdm.sampling.sampler import SampleState, sample
 from fpdm.sampling.schedulers import check_scheduler, with_evaluations, with_steps
+from fpdm.sampling.self_guidance import SelfGuided, WeakAnswers, affordable_steps
 from fpdm.sampling.steps import DiffusersStep, Step, make_step
 from fpdm.sampling.timesteps import grid
 
@@ -41,8 +43,8 @@ class Images:
         pixels: The images, (B, C, H, W) uint8.
         passes: Block passes, averaged over the samples. With an adaptive allocation every sample counts its own
             iterations only, although the batch takes as long as its slowest sample.
-        macs: Multiply-accumulates, averaged in the same way, including guidance's second evaluation and the decoding
-            of latents.
+        macs: Multiply-accumulates, averaged in the same way, including guidance's second evaluation, weaker answers and
+            the decoding of latents.
         seconds: Wall-clock time of the batch, including decoding.
     """
 
@@ -72,6 +74,7 @@ class ImageSampler:
         timesteps: The timesteps at which the network is evaluated, noisiest first.
         table: Iterations of each step in sampling order; with an adaptive allocation, the minimum of each.
         probed: How the threshold of an adaptive allocation was found; None for other allocations.
+        weak: The weaker answers of self-guidance; None without.
         unspent: Block passes that the plan cannot spend; an adaptive allocation may spend even less.
 
     Raises:
@@ -98,23 +101,29 @@ class ImageSampler:
         self.model, self.schedule, self.plan, self.seed = model.eval(), schedule, plan, seed
         if device is None:
             self.model.to(self.device)  # type: ignore[arg-type]
-        self.budget = Budget.of(plan.budget, self.cost)
+        self.weak = WeakAnswers.of(plan, self.cost)
         self._choose_steps(scheduler, steps)
+        weaker = self.weak.passes(self.timesteps) if self.weak else 0
+        self.budget = Budget.of(plan.budget, self.cost, weaker=weaker)
         self.denoiser: Denoiser = predicting_v(model, schedule)
+        if self.weak:
+            self.denoiser = SelfGuided(self.denoiser, plan.self_guidance, self.weak.depth, self.weak.between)
         if plan.guidance != 1.0:
             self.denoiser = Guided(self.denoiser, plan.guidance, model.shape.num_classes)
         self.probed = self._probe() if plan.adaptive else None
         self.allocation: Allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
         self.table = self.allocation.table(self.budget, len(self.timesteps))
+        if self.weak and not plan.adaptive:
+            self.weak.check(self.table)
         most = int(self.budget.spent(len(self.timesteps), self.budget.iterations(len(self.timesteps))))
         self.unspent = plan.budget - (most if plan.adaptive else self.budget.cost(self.table))
 
     def _choose_steps(self, scheduler: Any, steps: int | None) -> None:
         """Choose the timesteps and the step from one to the next."""
         plan, schedule = self.plan, self.schedule
-        affordable = self.budget.steps(plan.iterations or None)
         if scheduler is None:
-            grid_of_plan = grid(schedule, steps or affordable, plan.grid)
+            own_grid = functools.partial(grid, schedule, name=plan.grid)
+            grid_of_plan = own_grid(steps or affordable_steps(plan, self.cost, own_grid))
             learned = self.model.shape.learn_variance
             self.timesteps: tuple[float, ...] = grid_of_plan
             self.step: Step = make_step(plan.sampler, schedule, grid_of_plan, learned_variance=learned)
@@ -126,6 +135,8 @@ class ImageSampler:
                 )
         check_scheduler(scheduler, schedule)
         if steps is None:
+            # Its timesteps are not known yet: weaker answers are paid for as if all of these had one.
+            affordable = affordable_steps(replace(plan, self_guidance_range=()), self.cost, range)
             own = with_evaluations(scheduler, schedule, affordable)
         else:
             own = with_steps(scheduler, schedule, steps)
@@ -180,8 +191,12 @@ class ImageSampler:
         steps, iterations = state.index + 1, mean_iterations(state.spent)
         evaluations = 1 if self.plan.guidance == 1.0 else 2
         macs = evaluations * steps * self.cost.evaluation_macs(iterations / steps)
-        macs += self.autoencoder.decoding_macs(sample_shape(self.model))
-        return self.budget.spent(steps, iterations), macs
+        passes = self.budget.spent(steps, iterations)
+        if self.weak:
+            so_far = self.timesteps[:steps]
+            macs += evaluations * self.weak.macs(so_far)
+            passes += self.weak.passes(so_far) - self.budget.weaker
+        return passes, macs + self.autoencoder.decoding_macs(sample_shape(self.model))
 
     def _sample(
         self,

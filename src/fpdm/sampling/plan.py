@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Literal
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal
 
 from annotated_types import Le
 from pydantic import AfterValidator
@@ -33,6 +33,11 @@ class Plan:
         reuse: Start each solve from the previous step's solution.
         guidance: Scale of classifier-free guidance; 1 turns it off.
         solver: Fixed-point solver, "picard" or "anderson".
+        self_guidance: Weight of self-guidance, which steers each prediction away from a weaker answer of the same
+            model; 0 turns it off. Its block passes are within the budget.
+        weak_depth: Depth of the weaker answer: iterations of a fixed point from a cold start, or blocks of a stack, the
+            rest of which is skipped. None for 1, or 0 with the linear injection or a stack.
+        self_guidance_range: The lowest and the highest timestep that are guided by it; empty for all.
 
     Raises:
         ValueError: A name is unknown, or a number is out of range.
@@ -46,11 +51,38 @@ class Plan:
     reuse: bool = True
     guidance: NonNegativeNumber = 1.0
     solver: SolverName = "picard"
+    self_guidance: NonNegativeNumber = 0.0
+    weak_depth: Annotated[NonNegativeInt, Le(10**7)] | None = None
+    self_guidance_range: tuple[NonNegativeInt, ...] = ()
+
+    def __post_init__(self) -> None:
+        between = self.self_guidance_range
+        if between and (len(between) != 2 or between[0] > between[1]):
+            raise ValueError(f"self_guidance_range is {between}; expected two timesteps, the lower one first")
+        if not self.self_guidance and (between or self.weak_depth is not None):
+            name = "self_guidance_range" if between else "weak_depth"
+            raise ValueError(f"{name} is given, but self_guidance is 0; give its weight too, such as 1")
 
     @property
     def adaptive(self) -> bool:
         """Whether each sample iterates until it has converged, so that iterations are not fixed beforehand."""
         return self.allocation == "adaptive"
+
+    def self_guidance_in_words(self) -> str:
+        """Describe the self-guidance, as "self-guidance 1, weak depth 2, timesteps 0 to 500"."""
+        depth = "" if self.weak_depth is None else f", weak depth {self.weak_depth}"
+        between = self.self_guidance_range
+        return f"self-guidance {self.self_guidance:g}{depth}" + (
+            f", timesteps {between[0]} to {between[1]}" if between else ""
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields as JSON values; without those of self-guidance if it is off, as in older records."""
+        values = {**asdict(self), "self_guidance_range": list(self.self_guidance_range)}
+        if not self.self_guidance:
+            for name in ("self_guidance", "weak_depth", "self_guidance_range"):
+                del values[name]
+        return values
 
     def with_iterations(self, cost: ModelCost) -> Plan:
         """Return the plan with 5 iterations per step, if it leaves their number open and a model of this cost does."""

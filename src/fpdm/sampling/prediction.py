@@ -28,11 +28,20 @@ class FromEpsilon:
     schedule: Schedule
 
     def __call__(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, /, *, solver: FixedPointSolver, z0: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        /,
+        *,
+        solver: FixedPointSolver,
+        z0: Tensor | None = None,
+        weak_depth: int | None = None,
     ) -> Prediction:
         """Predict v, (B, C, H, W)."""
-        prediction = self.denoiser(x, t, y, solver=solver, z0=z0)
-        return replace(prediction, value=self.schedule.v_from_eps(x, prediction.value, t))
+        prediction = self.denoiser(x, t, y, solver=solver, z0=z0, weak_depth=weak_depth)
+        weak = None if prediction.weak is None else self.schedule.v_from_eps(x, prediction.weak, t)  # (B, C, H, W)
+        return replace(prediction, value=self.schedule.v_from_eps(x, prediction.value, t), weak=weak)
 
 
 def predicting_v(denoiser: Denoiser, schedule: Schedule) -> Denoiser:
