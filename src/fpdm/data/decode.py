@@ -84,9 +84,7 @@ class Decoder:
         if isinstance(source, np.ndarray):
             return Decoded(source, source.shape[2], source.shape[1])
         try:
-            if not (source.stat().st_size if isinstance(source, Path) else len(source)):
-                raise _Refused("empty (0 bytes)")
-            with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=self.formats) as opened:
+            with self._open(source) as opened:
                 image = _rgb(_upright(opened), self.background)
             square = self.squared(image, self.size)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
@@ -95,10 +93,15 @@ class Decoder:
         pixels = pixels.reshape(self.size, self.size, self.channels).transpose(2, 0, 1)  # (C, H, W)
         return Decoded(pixels, *image.size)
 
-    def error(self, path: Path) -> str:
-        """Return why the header of a file is not that of an image, or "" if it is; the pixels are not decoded."""
+    def _open(self, source: Path | bytes) -> Image.Image:
+        if not (source.stat().st_size if isinstance(source, Path) else len(source)):
+            raise _Refused("empty (0 bytes)")
+        return Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=self.formats)
+
+    def error(self, source: Path | bytes) -> str:
+        """Return why a file, or its content, has no header of an image, or "" if it has; no pixels are decoded."""
         try:
-            with warnings.catch_warnings(), Image.open(path, formats=self.formats):
+            with warnings.catch_warnings(), self._open(source):
                 return ""
         except Exception as error:
             return _reason(error)

@@ -31,7 +31,7 @@ from fpdm.data.images import to_float
 from fpdm.data.manifest import CACHE, PLAN, CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
-from fpdm.data.splits import SPLITS
+from fpdm.data.splits import SPLITS, counted, listed
 from fpdm.errors import Interrupted
 from fpdm.files import read_json, sha256_of, write_atomically
 from fpdm.processes import PATIENCE, gather, processes
@@ -102,7 +102,7 @@ class Prepared:
         found = self.manifest
         shards = {split: shards for split, shards in found.splits.items() if shards}
         parts = ", ".join(f"{sum(shard.images for shard in some)} {split}" for split, some in shards.items())
-        classes = f"{len(found.classes)} classes" if found.classes else "no classes"
+        classes = f"{counted(len(found.classes), 'class')} ({listed(found.classes)})" if found.classes else "no classes"
         lines = [
             f"{self.out}: {found.images} images ({parts}), {classes}",
             f"  latents   {' x '.join(map(str, found.shape))} {found.settings.dtype}, of "

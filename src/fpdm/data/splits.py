@@ -91,7 +91,7 @@ def split_folder(
     if conditional and data.num_classes:
         named = names or [str(label) for label in range(data.num_classes)]
         members = np.bincount(labels, minlength=data.num_classes)  # (K,)
-        small = [f"{named[label]} ({members[label]})" for label in np.flatnonzero(members < len(SPLITS))]
+        small = [f"{named[label]} ({members[label]})" for label in np.flatnonzero(members < len(SPLITS)).tolist()]
         if small:
             raise ValueError(
                 f"{data.name!r} has fewer than {len(SPLITS)} images of {counted(len(small), 'class')}: "
@@ -116,8 +116,8 @@ def check_trained(labels: Tensor, names: Sequence[str], source: str) -> None:
     Raises:
         ValueError: A class has none.
     """
-    trained = labels.bincount(minlength=len(names))  # (K,)
-    without = [names[label] for label in (trained == 0).nonzero()[:, 0].tolist()]
+    trained = labels.bincount(minlength=len(names)).tolist()  # K
+    without = [name for name, images in zip(names, trained, strict=True) if not images]
     if without:
         raise ValueError(
             f"{source} has no image to train on of {counted(len(without), 'class')}: {listed(without)}; add images, "
