@@ -215,6 +215,7 @@ OF_NO_MODULE = {
     "test_documentation.py": "README.md and docs/",
     "test_import_time.py": "rules for all modules",
     "evaluation/test_torch_fidelity.py": "all distances against another implementation",
+    "faults/test_crashes.py": "kills at any file operation of all commands",
     "faults/test_cases.py": "mistakes and damaged files of all commands",
     "models/test_activation_checkpointing.py": "blocks, middle and transformer together",
     "models/test_weak_answers.py": "middle, transformer and cost together",

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
 import stat
 import uuid
 import warnings
@@ -155,12 +156,28 @@ def read_dataclass(path: Path, kind: type[T]) -> T:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content, so that at any moment it has its old content or the new. Text is written as UTF-8."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    temporary = _temporary(path.parent)
     try:
         temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f".{uuid.uuid4().hex}"
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a killed `write_atomically` left this file behind, to judge by its name."""
+    return re.fullmatch(r"\.[0-9a-f]{32}", path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed calls of `write_atomically` left in a locked folder and in those directly below it."""
+    for path in (*folder.glob(".*"), *folder.glob("*/.*")):
+        if is_temporary(path) and path.is_file():
+            path.unlink()
 
 
 def check_writable(folder: Path, files: Iterable[str] = ()) -> None:
@@ -170,7 +187,7 @@ def check_writable(folder: Path, files: Iterable[str] = ()) -> None:
         ValueError: They cannot.
         OSError: The disk is full.
     """
-    probe = folder / f".{uuid.uuid4().hex}"
+    probe = _temporary(folder)
     path = folder
     try:
         probe.touch()

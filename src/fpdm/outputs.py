@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fpdm.files import holds_lock, lock, read_json, write_atomically
+from fpdm.files import holds_lock, is_temporary, lock, read_json, sweep, write_atomically
 
 MARKER = ".fpdm.json"
 _OF_NOBODY = {
@@ -94,6 +94,7 @@ class OutputFolder:
         with contextlib.ExitStack() as stack:
             stack.callback(_remove_empty, new)
             with lock(out):
+                sweep(out)
                 self.check(out)
                 fresh = not _content(out)
                 marked = (out / MARKER).exists()
@@ -155,7 +156,7 @@ def _check_writable(folder: Path) -> None:
 def _content(out: Path) -> list[str]:
     """Return the names of everything in a folder but what no command takes notice of; none if there is no folder."""
     try:
-        return sorted({one.name for one in out.iterdir()} - _OF_NOBODY)
+        return sorted({one.name for one in out.iterdir() if not is_temporary(one)} - _OF_NOBODY)
     except FileNotFoundError:
         return []
 

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
 import signal
 import time
 import warnings
@@ -246,9 +245,6 @@ def _read_plan(path: Path) -> tuple[CachePlan, int | None]:
 
 
 def _begin(out: Path, plan: CachePlan, source: Source) -> None:
-    for path in out.iterdir():
-        if re.fullmatch(r"\.[0-9a-f]{32}", path.name):  # left by a killed `write_atomically`
-            path.unlink()
     if not (out / PLAN).exists():
         write_atomically(out / PLAN, json.dumps({**asdict(plan), "images": source.count()}, indent=1))
 

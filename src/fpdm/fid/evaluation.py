@@ -204,12 +204,14 @@ def evaluate(
         check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
         finished = _finished(out, protocol, settings)
         state.wait_for_everyone()
-        if finished is not None:
-            return finished if state.is_main_process else None
         fingerprint = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
         shards = FeatureShards(
             out / SHARDS, settings.num_images, settings.piece_size, fingerprint, extractor.identity, settings.npz
         )
+        if finished is not None:
+            if state.is_main_process and not settings.keep:
+                shards.delete()  # by a call that was killed before it could
+            return finished if state.is_main_process else None
 
         def draw(shard: range) -> ShardImages:
             pixels: list[torch.Tensor] = []

@@ -132,8 +132,9 @@ class FeatureShards:
         return found
 
     def delete(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder)
+        """Delete the folder, if there is one."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
     def _path(self, shard: range) -> Path:
         return self.folder / f"{shard.start:09d}-{shard.stop:09d}.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ def make_reference(
     size = shard_size(settings.piece_size, (source.channels, source.size, source.size))
     shards = FeatureShards(folder / "features", source.count, size, fingerprint, extractor.identity)
     if state.is_main_process:
-        _check_file(out, images, fingerprint, overwrite)
+        # Whoever was killed between the list of skipped images and the reference has left its folder.
+        _check_file(out, images, fingerprint, overwrite, listed=(folder / MARKER).exists())
     with REFERENCE.hold(folder) if state.is_main_process else contextlib.nullcontext():
         state.wait_for_everyone()  # until it is locked
         found = _finished(out, fingerprint, settings)
@@ -122,6 +124,8 @@ def make_reference(
         if found is None:
             extract_features(shards, source.read, extractor, batch_size=settings.batch_size, what="features")
             found = _write(shards, source, out, settings) if state.is_main_process else None
+        elif state.is_main_process:
+            shards.delete()  # by a call that was killed before it could
     if state.is_main_process:
         with contextlib.suppress(OSError):  # another process has begun
             for name in (".lock", MARKER):
@@ -130,7 +134,7 @@ def make_reference(
     return found if state.is_main_process else None
 
 
-def _check_file(out: Path, images: str, fingerprint: str, overwrite: bool) -> None:
+def _check_file(out: Path, images: str, fingerprint: str, overwrite: bool, *, listed: bool) -> None:
     """Raise if the file may not be written, or the list of skipped images beside it."""
     if out.exists() and Path(images).exists() and out.samefile(images):
         raise ValueError(f"--out {out} is the file that the images are read from; choose another name")
@@ -139,7 +143,7 @@ def _check_file(out: Path, images: str, fingerprint: str, overwrite: bool) -> No
     except ValueError:  # there is none, or it is something else
         ours = False
     check_file(out, ours=ours, overwrite=overwrite)
-    check_file(_skipped_file(out), ours=ours, overwrite=overwrite)
+    check_file(_skipped_file(out), ours=ours or listed, overwrite=overwrite)
 
 
 def _finished(out: Path, fingerprint: str, settings: ReferenceSettings) -> MadeReference | None:
@@ -176,10 +180,13 @@ def _write(shards: FeatureShards, source: _Images, out: Path, settings: Referenc
     extractor, split = shards.extractor, settings.split
     origin = Origin(source.name, split, statistics.n, source.size, source.channels, source.resize, extractor)
     kept = _sample(shards, statistics.n, min(settings.features, statistics.n))
+    folder = shards.folder.parent  # ours, while a file of a killed call beside `out` would stay for ever
     _skipped_file(out).unlink(missing_ok=True)  # of another reference
     if skipped:
-        write_skipped(skipped, _skipped_file(out))
-    write_reference(out, statistics, kept, origin, shards.fingerprint)
+        write_skipped(skipped, folder / _skipped_file(out).name)
+        os.replace(folder / _skipped_file(out).name, _skipped_file(out))
+    write_reference(folder / out.name, statistics, kept, origin, shards.fingerprint)
+    os.replace(folder / out.name, out)
     shards.delete()
     named = tuple((escaped(path), reason) for path, reason in skipped)
     return MadeReference(out, origin, statistics.dims, len(kept.values) if kept else 0, named, True)
