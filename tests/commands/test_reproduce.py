@@ -24,11 +24,24 @@ def test_every_option_arrives(
     )
     out = str(tmp_path / "r")
     assert cli.main(["reproduce", "table1", "--out", out]) == 0
-    words = ["reproduce", "all", "--quick", "--out", out, "--autoencoder", "vae", "--data-root", "d", "--workers", "3"]
+    words = ["reproduce", "all", "--quick", "--out", out, "--autoencoder", "vae", "--data-root", "d"]
+    words += ["--pictures", "p", "--workers", "3"]
     assert cli.main(words) == 0
     assert "its figures mean nothing" in capsys.readouterr().err
-    plain = {"autoencoder": "", "root": None, "workers": 0, "command": f"fpdm reproduce table1 --out {out}"}
-    given = {"autoencoder": "vae", "root": Path("d"), "workers": 3, "command": f"fpdm {' '.join(words)}"}
+    plain = {
+        "autoencoder": "",
+        "root": None,
+        "pictures": None,
+        "workers": 0,
+        "command": f"fpdm reproduce table1 --out {out}",
+    }
+    given = {
+        "autoencoder": "vae",
+        "root": Path("d"),
+        "pictures": Path("p"),
+        "workers": 3,
+        "command": f"fpdm {' '.join(words)}",
+    }
     assert seen == [((("table1",), Path(out), FULL), plain), ((("all",), Path(out), QUICK), given)]
 
 

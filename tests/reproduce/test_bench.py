@@ -1,39 +1,50 @@
-"""Commands beside the reproduction end with it, and their failures are told."""
+"""The bench knows what is trained, and travels to other processes without what it has loaded."""
 
 from __future__ import annotations
 
-import sys
-import time
+import pickle
 from pathlib import Path
 
 import pytest
 
-from fpdm.errors import RunError
-from fpdm.reproduce.bench import Bench, _Children
-from fpdm.reproduce.models import FPDM, Training
+from fpdm.models.cost import model_cost
+from fpdm.reproduce.bench import Bench, Cell
+from fpdm.reproduce.models import FPDM, Model, Training, dit
 from fpdm.reproduce.scale import QUICK
+from fpdm.sampling.plan import Plan
+
+PICTURES = Model("FPDM", data="pictures")
 
 
-def test_a_command_that_fails_is_named_with_its_last_word(tmp_path: Path) -> None:
-    with _Children() as children:
-        script = "import sys; print('fpdm: the disk is full', file=sys.stderr); sys.exit(3)"
-        children.start("x", [sys.executable, "-c", script], tmp_path / "x.txt")
-        with pytest.raises(RunError, match=r"training x failed: the disk is full; its output is in .*x\.txt"):  # noqa: PT012
-            while children.running:
-                children.check()
-                time.sleep(0.05)
-
-
-def test_commands_are_stopped_at_the_end(tmp_path: Path) -> None:
-    with _Children() as children:
-        children.start("x", [sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "x.txt")
-        child, _ = children.running["x"]
-    assert child.poll() is not None
-
-
-def test_what_is_not_there_is_not_trained(tmp_path: Path) -> None:
+def test_nothing_is_trained_or_made_before_it_is_asked_for(tmp_path: Path) -> None:
     bench = Bench(tmp_path, QUICK)
     assert not bench.is_trained(Training(FPDM, 0))
-    assert bench.data.source == "digits"
-    bench.train([])
+    assert bench.macs_done(Training(FPDM, 0)) == 0
+    assert bench.config().source == "digits"
     assert not [*tmp_path.iterdir()]
+
+
+def test_pictures_need_a_folder(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, QUICK)
+    assert not bench.can_train(PICTURES)
+    with pytest.raises(ValueError, match="no folder of pictures; give one with --pictures"):
+        bench.config("pictures")
+    bench = Bench(tmp_path, QUICK, pictures=tmp_path)
+    assert bench.can_train(PICTURES)
+    assert bench.config("pictures").source == str(tmp_path)
+
+
+def test_a_bench_travels_without_its_images(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, QUICK)
+    bench.real()
+    bench.config()
+    there = pickle.loads(pickle.dumps(bench))  # noqa: S301  (our own bytes)
+    assert (there._real, there._configs) == ({}, bench._configs)
+
+
+def test_the_cost_of_a_cell_is_its_budget_in_block_passes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, QUICK)
+    training = Training(dit(4), 0)
+    one = model_cost(bench.recipe(training).model).evaluation_macs(2) / 4  # of a block pass, the head included
+    assert Cell(training, Plan(140), 20).macs(bench) == pytest.approx(20 * 140 * one)
+    assert Cell(training, Plan(140), 20, chosen=True).macs(bench) > 5 * 20 * 140 * one

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fpdm.reproduce.bench import Cell
 from fpdm.reproduce.models import FPDM, Training, dit
 from fpdm.reproduce.scale import QUICK
-from fpdm.reproduce.study import Distances, Measurements, Table, apart, curve_of, key_of, verdict
+from fpdm.reproduce.study import Distances, Measurements, Table, apart, curve_of, key_of, panels, verdict
 from fpdm.sampling.plan import Plan
 from tests.reproduce.made import measured
 
@@ -55,3 +55,17 @@ def test_tables_and_words() -> None:
         "holds in part",
         "does not hold here",
     ]
+
+
+def test_panels_show_three_costs_and_the_floors() -> None:
+    other = replace(CELL, plan=Plan(280))
+    found = Measurements([measured(CELL, 2.0), measured(other, 1.0)], {}, {20: 0.03, 21: 9.0})
+    drawn = panels(found, [FPDM, dit(4)], [140, 280], title="DDIM")
+    assert [(one.x_label, one.title, [*one.floors]) for one in drawn] == [
+        ("block passes per image", "DDIM", [0.1, 0.03]),
+        ("MACs per image", "", [0.1, 0.03]),
+        ("seconds per image", "", [0.1, 0.03]),
+    ]
+    assert [[*one.curves[0].x] for one in drawn] == [[140, 280], [1e6, 1e6], [0.1, 0.1]]
+    assert [[curve.name for curve in one.curves] for one in drawn] == [["FPDM"]] * 3
+    assert panels(found, [dit(4)], [140]) == []

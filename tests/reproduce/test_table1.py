@@ -26,7 +26,7 @@ def test_tables_and_figure_show_every_model() -> None:
         ["DiT-28", "ddpm", "1.5 (1.48 to 1.52)"],
         ["FPDM", "ddpm", "1.5 (1.48 to 1.52)"],
     ]
-    assert [*shown.plots] == ["table1"]
+    assert [*shown.plots] == ["table1-ddpm", "table1-ddim"]
 
 
 def test_without_measurements_there_is_no_answer() -> None:

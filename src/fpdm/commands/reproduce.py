@@ -17,6 +17,7 @@ def reproduce(
     quick: bool = False,
     autoencoder: str = "",
     data_root: Path | None = None,
+    pictures: Path | None = None,
     workers: Workers | None = None,
     line: str = "",
 ) -> Result:
@@ -31,7 +32,8 @@ def reproduce(
         quick: Try the code in minutes, on tiny models of digits. The figures mean nothing.
         autoencoder: Folder of the autoencoder of the latents (default: train one first, 30 minutes).
         data_root: Folder with the files of Fashion-MNIST.
-        workers: Number of trainings at once, one thread each (default: one per core).
+        pictures: A folder of colour pictures, for the rows of table2 that ask for one.
+        workers: Number of trainings and measurements at once, one thread each (default: one per core).
         line: The command line, recorded beside the results.
     """
     REPRODUCTION.check(out)
@@ -45,6 +47,7 @@ def reproduce(
         QUICK if quick else FULL,
         autoencoder=autoencoder,
         root=data_root,
+        pictures=pictures,
         workers=workers or 0,
         command=line,
     )

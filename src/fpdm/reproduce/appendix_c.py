@@ -28,6 +28,9 @@ class AppendixC(Study):
             for allocation in ("constant", "adaptive")
         ]
 
+    def examined(self, scale: Scale) -> list[Training]:
+        return [Training(FPDM, scale.seeds[0])]
+
     def examine(self, bench: Bench) -> dict[str, Any]:
         run, found = bench.run(Training(FPDM, bench.scale.seeds[0])), {}
         for iterations in ITERATIONS:

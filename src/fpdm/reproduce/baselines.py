@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fpdm.drawing.plots import Curves, Panel
+from fpdm.drawing.plots import Curves
 from fpdm.reproduce.bench import Cell
 from fpdm.reproduce.models import EVERYWHERE, FPDM, Model, Training, deep_dit, dit, shared
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import Claim, Measurements, Page, Study, Table, curve_of, lowest, texts, verdict
+from fpdm.reproduce.study import FLOORS, Claim, Measurements, Page, Study, Table, lowest, panels, texts, verdict
 from fpdm.sampling.plan import Plan
 
 
@@ -28,11 +28,8 @@ class Baselines(Study):
         models = _models(scale)
         distances = {m.name: [found.distance(m, budget=b) for b in scale.budgets] for m in models}
         rows = [[name, _parameters(found, name), *texts(line)] for name, line in distances.items()]
-        curves = [curve for name, line in distances.items() if (curve := curve_of(name, scale.budgets, line))]
-        names = [model.name for model in models]
-        floors = [one.distance_floor for one in found.where()][:1]
-        panel = Panel("block passes per image", curves, scale.budgets, "", floors)
-        plots = {"baselines": Curves([panel], names, names, "Fréchet distance", "real images")} if curves else {}
+        names, drawn = [*distances], panels(found, models, scale.budgets)
+        plots = {"baselines": Curves(drawn, names, names, "Fréchet distance", FLOORS)} if drawn else {}
         columns = ["model", "parameters", *(f"{budget} passes" for budget in scale.budgets)]
         table = Table("Fréchet distance with each model's best plan for DDIM", columns, rows)
         return Page([table], [self._claim(scale, found, budget) for budget in scale.budgets], plots)

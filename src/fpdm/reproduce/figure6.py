@@ -32,10 +32,13 @@ class Figure6(Study):
             for iterations in ITERATIONS
         ]
 
+    def examined(self, scale: Scale) -> list[Training]:
+        return [Training(FPDM, scale.seeds[0])]
+
     def examine(self, bench: Bench) -> dict[str, Any]:
         run = bench.run(Training(FPDM, bench.scale.seeds[0]))
         timesteps = trailing(run.recipe.schedule, TIMESTEPS)
-        rows = residuals(run, bench.held_out.splits.test, timesteps)
+        rows = residuals(run, bench.real().held_out.splits.test, timesteps)
         return {"timesteps": [*timesteps], "residuals": [[*row] for row in rows]}
 
     def page(self, scale: Scale, found: Measurements) -> Page:

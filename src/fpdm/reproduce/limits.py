@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fpdm.drawing.plots import Curves, Panel
+from fpdm.drawing.plots import Curves
 from fpdm.reproduce.bench import Cell
 from fpdm.reproduce.models import EVERYWHERE, FPDM, deep_dit
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import Claim, Measurements, Page, Study, Table, chosen_cells, curve_of, texts, verdict
+from fpdm.reproduce.study import FLOORS, Claim, Measurements, Page, Study, Table, chosen_cells, panels, texts, verdict
 
 BUDGETS = (140, 280, 560, 1120, 2240)
 
@@ -28,10 +28,8 @@ class Limits(Study):
             ["model", *(f"{budget} passes" for budget in BUDGETS)],
             [[name, *texts(line)] for name, line in lines.items()],
         )
-        curves = [curve for name, line in lines.items() if (curve := curve_of(name, BUDGETS, line))]
-        floors = [one.distance_floor for one in found.where()][:1]
-        names, panel = [*lines], Panel("block passes per image", curves, BUDGETS, "", floors)
-        plots = {"limits": Curves([panel], names, names, "Fréchet distance", "real images")} if curves else {}
+        names, drawn = [*lines], panels(found, models, BUDGETS)
+        plots = {"limits": Curves(drawn, names, names, "Fréchet distance", FLOORS)} if drawn else {}
         text, paper = "DiT is better from about 560 block passes on", "560 with DDIM, above 560 with DDPM"
         dit, fpdm = lines[models[0].name], lines[FPDM.name]
         if not (all(dit) and all(fpdm)):

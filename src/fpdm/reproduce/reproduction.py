@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from fpdm import __version__
 from fpdm.compare.results import Result
 from fpdm.configuration import Record
+from fpdm.drawing.images import Png
 from fpdm.drawing.plots import save_svg_and_png
+from fpdm.drawing.sheets import draw_sheet
 from fpdm.drawing.text import fenced
 from fpdm.errors import did_you_mean
 from fpdm.files import read_dataclass, read_json, write_atomically
@@ -26,6 +27,7 @@ from fpdm.reproduce.bench import Bench, Cell
 from fpdm.reproduce.figure4 import Figure4
 from fpdm.reproduce.figure6 import Figure6
 from fpdm.reproduce.figure7 import Figure7
+from fpdm.reproduce.jobs import Job, run_jobs
 from fpdm.reproduce.limits import Limits
 from fpdm.reproduce.models import Training
 from fpdm.reproduce.scale import REPRODUCTION, Scale
@@ -36,6 +38,7 @@ from fpdm.reproduce.table3 import Table3
 from fpdm.reproduce.table4 import Table4
 from fpdm.reproduce.table5 import Table5
 
+FLOORS = "floors.json"
 STUDIES: dict[str, Study] = {
     one.name: one
     for one in (
@@ -67,6 +70,8 @@ class StudyRecord(Record):
         findings: What else was measured.
         versions: Versions of this package, Python and PyTorch, the machine and its threads.
         command: The command.
+        examined: Whether `findings` and `sheets` are there.
+        sheets: Names of the pictures of samples beside it, without suffix.
     """
 
     study: str
@@ -76,11 +81,125 @@ class StudyRecord(Record):
     findings: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str
+    examined: bool = False
+    sheets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The part of a study that is no cell: what else it measures, and its pictures of samples.
+
+    Attributes:
+        study: The study.
+        scale: The size of everything.
+    """
+
+    study: Study
+    scale: Scale
 
     @property
-    def measurements(self) -> Measurements:
-        """The results, for the study's page."""
-        return Measurements(self.cells, self.findings)
+    def trainings(self) -> list[Training]:
+        """The trainings that have to be finished before."""
+        return self.study.examined(self.scale)
+
+    def macs(self, bench: Bench) -> float:
+        """Count it as nothing beside the cells."""
+        return 0.0
+
+    def run(self, bench: Bench) -> tuple[dict[str, Any], dict[str, Png]]:
+        """Return the findings, and the pictures by name."""
+        sheets = self.study.sheets(bench)
+        return self.study.examine(bench), {name: draw_sheet(sheet) for name, sheet in sheets.items()}
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The Fréchet distance of real images that the autoencoder of the latents has encoded and decoded.
+
+    Attributes:
+        images: Number of images.
+    """
+
+    images: int
+
+    @property
+    def trainings(self) -> tuple[()]:
+        """It needs no training."""
+        return ()
+
+    def macs(self, bench: Bench) -> float:
+        """Count it as nothing beside the cells."""
+        return 0.0
+
+    def run(self, bench: Bench) -> float:
+        """Measure it."""
+        return bench.real().floor(bench.autoencoder, self.images)
+
+
+class _Book:
+    """A study's record while it is filled, with its tables and figures on disk.
+
+    Args:
+        study: The study.
+        out: Folder of the reproduction.
+        scale: The size of everything.
+        command: The command line, for the record.
+        floors: Distances of encoded and decoded images by number of images.
+    """
+
+    def __init__(self, study: Study, out: Path, scale: Scale, command: str, floors: Mapping[int, float]) -> None:
+        self.study, self.scale, self.command, self.floors = study, scale, command, floors
+        self.folder = out / study.name
+        self._cells = {key_of(cell, scale): cell for cell in study.cells(scale)}
+        before = read_record(out, study)
+        self._known = {one.key: one for one in before.cells if one.key in self._cells} if before else {}
+        self._findings: Mapping[str, Any] = before.findings if before else {}
+        self._examined, self._sheets = (before.examined, before.sheets) if before else (False, ())
+
+    def missing(self, bench: Bench) -> list[Job]:
+        """Return the cells that are not measured yet and can be, and the examination if it was not made yet."""
+        cells = [cell for key, cell in self._cells.items() if key not in self._known]
+        jobs: list[Job] = [cell for cell in cells if bench.can_train(cell.training.model)]
+        kinds = type(self.study)
+        if not self._examined and (kinds.examine is not Study.examine or kinds.sheets is not Study.sheets):
+            jobs.append(Examination(self.study, self.scale))
+        return jobs
+
+    def keep(self, job: Job, result: Any) -> None:
+        """Take in the result of a job, if it is this study's, and write everything anew."""
+        if isinstance(job, Cell) and (key := key_of(job, self.scale)) in self._cells:
+            self._known[key] = _measured(job, key, result)
+        elif isinstance(job, Examination) and job.study is self.study:
+            self._findings, sheets = result
+            self._examined, self._sheets = True, tuple(sheets)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, png in sheets.items():
+                write_atomically(self.folder / f"{name}.png", png.data)
+        else:
+            return
+        self.write()
+
+    def write(self) -> Page:
+        """Write the record, tables and figures."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = tuple(self._known[key] for key in self._cells if key in self._known)
+        page = self.study.page(self.scale, Measurements(found, self._findings, self.floors))
+        record = StudyRecord(
+            study=self.study.name,
+            scale=asdict(self.scale),
+            cells=found,
+            missing=len(self._cells) - len(found),
+            findings=self._findings,
+            versions=_versions(),
+            command=self.command,
+            examined=self._examined,
+            sheets=self._sheets,
+        )
+        write_atomically(self.folder / f"{self.study.name}.json", record.to_json())
+        write_atomically(self.folder / "README.md", to_markdown(self.study, record, page))
+        for name, plot in page.plots.items():
+            save_svg_and_png(plot, self.folder / name)
+        return page
 
 
 @dataclass(frozen=True)
@@ -110,6 +229,7 @@ def reproduce(
     *,
     autoencoder: str = "",
     root: Path | None = None,
+    pictures: Path | None = None,
     workers: int = 0,
     command: str = "",
 ) -> Reproduced:
@@ -124,7 +244,8 @@ def reproduce(
         scale: The size of everything.
         autoencoder: Folder of the autoencoder of the latents; by default one is trained first.
         root: Folder with the files of the data set.
-        workers: Trainings at once; 0 for one per core.
+        pictures: A folder of colour pictures, for Table 2; without one, its rows of them stay missing.
+        workers: Trainings and measurements at once, one thread each; 0 for one per core.
         command: The command line, for the record.
 
     Raises:
@@ -135,10 +256,24 @@ def reproduce(
     chosen = [STUDIES[name] for name in check_names(names)]
     with REPRODUCTION.hold(out):
         _check_scale(out, scale)
-        bench = Bench(out / "work", scale, autoencoder=autoencoder, root=root, workers=workers)
-        records = {one.name: read_record(out, one) for one in chosen}
-        bench.train(_needed(chosen, records, scale))
-        pages = [_make(one, records[one.name], bench, out, command) for one in chosen]
+        bench = Bench(out / "work", scale, autoencoder=autoencoder, root=root, pictures=pictures, workers=workers)
+        books = [_Book(one, out, scale, command, _read_floors(out)) for one in chosen]
+        jobs = [job for book in books for job in book.missing(bench)]
+        if jobs and scale.on_latents:
+            jobs = [*(Floor(n) for n in (scale.fewer_images, scale.images) if n not in _read_floors(out)), *jobs]
+
+        def keep(job: Job, result: Any) -> None:
+            if isinstance(job, Floor):
+                floors = {**_read_floors(out), job.images: result}
+                write_atomically(out / FLOORS, json.dumps(floors, indent=1))
+                for book in books:
+                    book.floors = floors
+            else:
+                for book in books:
+                    book.keep(job, result)
+
+        run_jobs(bench, jobs, keep)
+        pages = [book.write() for book in books]
     verdicts = [claim.verdict for page in pages for claim in page.claims]
     return Reproduced(out, tuple(one.name for one in chosen), {v: verdicts.count(v) for v in dict.fromkeys(verdicts)})
 
@@ -172,18 +307,6 @@ def read_record(out: Path, study: Study) -> StudyRecord | None:
         raise ValueError(f"{error}; delete it to measure it anew") from error
 
 
-def write_pages(out: Path, study: Study, record: StudyRecord, scale: Scale) -> Page:
-    """Write a study's record, tables and figures."""
-    folder = out / study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    page = study.page(scale, record.measurements)
-    write_atomically(folder / f"{study.name}.json", record.to_json())
-    write_atomically(folder / "README.md", to_markdown(study, record, page))
-    for name, plot in page.plots.items():
-        save_svg_and_png(plot, folder / name)
-    return page
-
-
 def to_markdown(study: Study, record: StudyRecord, page: Page) -> str:
     """Return a study's page in Markdown."""
     state = (
@@ -203,50 +326,20 @@ def to_markdown(study: Study, record: StudyRecord, page: Page) -> str:
         "\n".join(["| claim | paper | here | |", "| --- | --- | --- | --- |", *claims]) if claims else "",
         *(table.to_markdown() for table in page.tables),
         *page.notes,
-        *(f"![{name}]({name}.png)" for name in page.plots),
+        *(f"![{name}]({name}.png)" for name in (*page.plots, *record.sheets)),
         f"Made with {', '.join(f'{key} {value}' for key, value in record.versions.items())}, by",
         fenced(record.command, "sh"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _needed(studies: Sequence[Study], records: Mapping[str, StudyRecord | None], scale: Scale) -> list[Training]:
-    """Return the trainings whose cells or findings are missing, each once."""
-    needed: dict[str, Training] = {}
-    for study in studies:
-        record = records[study.name]
-        cells = study.cells(scale)
-        known = {one.key for one in record.cells} if record else set()
-        unfinished = record is None or (not record.findings and type(study).examine is not Study.examine)
-        for cell in cells:
-            if key_of(cell, scale) not in known or unfinished:
-                needed.setdefault(cell.training.folder, cell.training)
-    return [*needed.values()]
-
-
-def _make(study: Study, before: StudyRecord | None, bench: Bench, out: Path, command: str) -> Page:
-    scale, cells = bench.scale, study.cells(bench.scale)
-    known = {one.key: one for one in before.cells} if before else {}
-    findings: Mapping[str, Any] = before.findings if before else {}
-
-    def record() -> StudyRecord:
-        found = tuple(known[key] for cell in cells if (key := key_of(cell, scale)) in known)
-        missing = len(cells) - len(found)
-        return StudyRecord(study.name, asdict(scale), found, missing, findings, _versions(), command)
-
-    with tqdm(cells, desc=study.name, unit=" cells", disable=None, dynamic_ncols=True) as bar:
-        for cell in bar:
-            key = key_of(cell, scale)
-            if key not in known:
-                known[key] = _measured(cell, key, bench.measure(cell))
-                write_pages(out, study, record(), scale)
-    if not findings:
-        findings = study.examine(bench)
-    return write_pages(out, study, record(), scale)
-
-
 def _measured(cell: Cell, key: str, result: Result) -> Measured:
     return Measured(key, cell.training.model.name, cell.training.seed, cell.chosen, cell.plan.solver, result)
+
+
+def _read_floors(out: Path) -> dict[int, float]:
+    path = out / FLOORS
+    return {int(images): floor for images, floor in read_json(path).items()} if path.exists() else {}
 
 
 def _check_scale(out: Path, scale: Scale) -> None:

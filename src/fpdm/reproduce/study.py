@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from statistics import mean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,9 +18,11 @@ from fpdm.reproduce.scale import Scale
 from fpdm.sampling.plan import Plan
 
 if TYPE_CHECKING:
-    from fpdm.drawing.plots import Curve, Plot
+    from fpdm.drawing.plots import Curve, Panel, Plot
     from fpdm.drawing.sheets import Sheet
 
+AXES = {"block passes per image": "budget", "MACs per image": "macs", "seconds per image": "seconds"}
+FLOORS = "real images, and encoded and decoded ones"
 Verdict = Literal["holds", "holds in part", "does not hold here", "not measured"]
 
 
@@ -108,10 +110,12 @@ class Measurements:
     Attributes:
         cells: The results.
         findings: What `Study.examine` found, as JSON values.
+        floors: Fréchet distance of real images that the autoencoder has encoded and decoded, by number of images.
     """
 
     cells: Sequence[Measured]
     findings: Mapping[str, Any]
+    floors: Mapping[int, float] = field(default_factory=dict)
 
     def where(self, model: Model | str = "", *, solver: str = "", **values: object) -> list[Result]:
         """Return the results of a model, or of all, whose fields have these values."""
@@ -170,6 +174,10 @@ class Study(ABC):
     def page(self, scale: Scale, found: Measurements) -> Page:
         """Return what is shown, from measurements that may be incomplete."""
 
+    def examined(self, scale: Scale) -> list[Training]:
+        """Return the trainings that `examine` and `sheets` need."""
+        return []
+
     def examine(self, bench: Bench) -> dict[str, Any]:
         """Return what else is measured of the trained models, as JSON values."""
         return {}
@@ -189,6 +197,34 @@ def key_of(cell: Cell, scale: Scale) -> str:
         "choosing_images": scale.choosing_images if cell.chosen else 0,
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _changes(plan: Plan) -> dict[str, Any]:
+    """The fields that are not their defaults, so that a field added later changes no key."""
+    return {one.name: value for one in fields(plan) if (value := getattr(plan, one.name)) != one.default}
+
+
+def panels(
+    found: Measurements, models: Sequence[Model], budgets: Sequence[int], *, sampler: str = "ddim", title: str = ""
+) -> list[Panel]:
+    """Draw distances over block passes, multiply-accumulates and seconds per image; no panel if nothing is measured."""
+    from fpdm.drawing.plots import Panel
+
+    lines = {m.name: [found.distance(m, budget=budget, sampler=sampler) for budget in budgets] for m in models}
+    first = next((one.results[0] for line in lines.values() for one in line if one), None)
+    if first is None:
+        return []
+    floors = [first.distance_floor, *(floor for images, floor in found.floors.items() if images == first.images)]
+    drawn = []
+    for label, cost in AXES.items():
+        curves = []
+        for name, line in lines.items():
+            costs = [mean(getattr(result, cost) for result in one.results) if one else 0.0 for one in line]
+            if (curve := curve_of(name, costs, line)) is not None:
+                curves.append(curve)
+        shared = cost == "budget"
+        drawn.append(Panel(label, curves, budgets if shared else (), title if shared else "", floors))
+    return drawn
 
 
 def chosen_cells(models: Iterable[Model], scale: Scale, budgets: Sequence[int]) -> list[Cell]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fpdm.drawing.plots import Curves, Panel
+from fpdm.drawing.plots import Curves
 from fpdm.reproduce.bench import Bench, Cell
 from fpdm.reproduce.models import EVERYWHERE, FPDM, Training, deep_dit
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import Claim, Measurements, Page, Study, Table, apart, curve_of, texts, verdict
+from fpdm.reproduce.study import FLOORS, Claim, Measurements, Page, Study, Table, apart, panels, texts, verdict
 from fpdm.sampling.plan import Plan
 from fpdm.training.memory import training_memory
 
@@ -35,14 +35,16 @@ class Table1(Study):
             for budget in scale.budgets
         ]
 
+    def examined(self, scale: Scale) -> list[Training]:
+        return [Training(model, scale.seeds[0]) for model in (deep_dit(scale), FPDM, EVERYWHERE)]
+
     def examine(self, bench: Bench) -> dict[str, Any]:
         found = {}
-        for model in (deep_dit(bench.scale), FPDM, EVERYWHERE):
-            training = Training(model, bench.scale.seeds[0])
+        for training in self.examined(bench.scale):
             run = bench.run(training)
             config = run.recipe.train
             memory = training_memory(run.model, run.recipe.schedule, config.make_objective(), config.make_gradient())
-            found[model.name] = {
+            found[training.model.name] = {
                 "parameters": run.model.cost().total_parameters,
                 "saved_bytes": memory.mean,
                 "saved_bytes_max": memory.largest,
@@ -54,27 +56,22 @@ class Table1(Study):
 
     def page(self, scale: Scale, found: Measurements) -> Page:
         models = [deep_dit(scale), FPDM, EVERYWHERE]
-        rows, claims, panels = [], [], []
+        rows, claims, plots = [], [], {}
+        names = [model.name for model in models]
         for sampler in SAMPLERS:
-            curves = []
             for model in models:
                 distances = [found.distance(model, budget=budget, sampler=sampler) for budget in scale.budgets]
                 rows.append([model.name, sampler, *texts(distances)])
-                curves.append(curve_of(model.name, scale.budgets, distances))
-            curves = [curve for curve in curves if curve]
-            if curves:
-                floors = [one.distance_floor for one in found.where(sampler=sampler)][:1]
-                panels.append(Panel("block passes per image", curves, scale.budgets, sampler.upper(), floors))
+            if drawn := panels(found, models, scale.budgets, sampler=sampler, title=sampler.upper()):
+                plots[f"table1-{sampler}"] = Curves(drawn, names, names, "Fréchet distance", FLOORS)
             claims += [
                 self._quality(scale, found, sampler, budget) for budget in scale.budgets if budget in PAPER[sampler]
             ]
-        names = [model.name for model in models]
         columns = ["model", "sampler", *(f"{budget} passes" for budget in scale.budgets)]
         tables = [Table("Fréchet distance to the test images, mean over training seeds and interval", columns, rows)]
         if found.findings:
             tables.append(self._sizes(found))
             claims += self._savings(scale, found)
-        plots = {"table1": Curves(panels, names, names, "Fréchet distance", "real images")} if panels else {}
         return Page(tables, claims, plots)
 
     def _quality(self, scale: Scale, found: Measurements, sampler: str, budget: int) -> Claim:
