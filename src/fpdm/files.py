@@ -180,6 +180,11 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
+def files_in(folder: Path) -> int:
+    """Return the number of entries of a folder; 0 if there is none."""
+    return sum(1 for _ in os.scandir(folder)) if folder.is_dir() else 0
+
+
 def check_writable(folder: Path, files: Iterable[str] = ()) -> None:
     """Check that files can be made in a folder, by making one, and that some can be appended to, if they exist.
 

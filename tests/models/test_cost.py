@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,6 +18,8 @@ from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
 from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.training.memory import saved_bytes
+from tests.allocated import Peak
 
 FPDM = TransformerConfig(image_size=8, in_channels=3, width=24, heads=3, num_classes=7)
 SHAPES = {
@@ -159,3 +163,72 @@ def test_a_stack_has_one_answer_and_a_fixed_point_any_number() -> None:
     answers = on_meta(preset("fpdm-b/4")).cost().middle.iterations
     assert 0 not in answers
     assert all(k in answers for k in (1, 2, 68, 10_000))
+
+
+def kept_by_autograd(model: DiffusionTransformer, samples: int, iterations: int) -> int:
+    shape = model.shape
+    x = torch.randn(samples, shape.in_channels, shape.image_size, shape.image_size)  # (B, C, H, W)
+    zeros = torch.zeros(samples, dtype=torch.int64)  # (B,)
+    solver = functools.partial(unrolled(iterations).solve, n=0, m=iterations)
+    return saved_bytes(model, lambda: model(x, zeros, zeros, solver=solver).value.sum())
+
+
+@pytest.mark.parametrize("recomputed", ["none", "blocks", "iterations", "all"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_memory_of_training_is_below_what_autograd_keeps_and_not_far(shape: TransformerConfig, recomputed: str) -> None:
+    model = DiffusionTransformer.from_shape(shape)
+    model.checkpoint_activations(recomputed)  # type: ignore[arg-type]
+    cost = model.cost()
+    parameters = sum(4 * parameter.numel() for parameter in model.parameters())
+    held = cost.weights_memory + parameters * 3  # averages and two moments
+
+    def activations(samples: int, iterations: int) -> int:
+        counted = cost.training_memory(samples, iterations, recomputed=recomputed) - held
+        assert counted > parameters  # else it is the gradients
+        return counted
+
+    samples, few, many = 10_000, 2, 5  # counted, in proportion to the samples
+    for iterations in (few, many):
+        kept = kept_by_autograd(model, 2, iterations) * samples // 2
+        assert 0.25 * kept < activations(samples, iterations) <= kept
+    if recomputed == "none":
+        kept = kept_by_autograd(model, 2, many) * samples // 2
+        assert activations(samples, many) > 0.7 * kept
+    assert cost.training_memory(0, many) == held + parameters  # with the gradients
+    assert cost.training_memory(0, many, shards=4) == pytest.approx((held + parameters) / 4, abs=4)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_memory_of_sampling_is_below_what_exists_at_once_and_not_far(shape: TransformerConfig) -> None:
+    shape = replace(shape, image_size=32)  # so that tokens take the most
+    model, samples = DiffusionTransformer.from_shape(shape), 8
+    x = torch.randn(samples, shape.in_channels, shape.image_size, shape.image_size)  # (B, C, H, W)
+    zeros = torch.zeros(samples, dtype=torch.int64)  # (B,)
+    with torch.no_grad(), Peak() as peak:
+        model(x, zeros, zeros, solver=functools.partial(solve, solver=Picard(), stop=Stop(2)))
+    assert 0.4 * peak.bytes < model.cost().sampling_memory(samples) <= peak.bytes
+
+
+def test_memory_of_weights_is_that_of_parameters_and_buffers_and_a_little_for_each_block() -> None:
+    shape = as_dit(replace(FPDM, width=240), 5)
+    model = DiffusionTransformer.from_shape(shape)
+    tensors = sum(4 * tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    more = model.cost().weights_memory - tensors
+    assert 0 < more / len(model.blocks()) <= objects_of_a_block()
+
+
+@functools.cache
+def objects_of_a_block() -> float:
+    """Bytes of Python's objects alone, without those of PyTorch's library."""
+
+    def held(blocks: int) -> int:
+        tracemalloc.start()
+        model = on_meta(as_dit(FPDM, blocks))
+        gc.collect()
+        found, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del model
+        return found
+
+    held(10)  # what the first model makes once
+    return (held(60) - held(10)) / 50

@@ -146,11 +146,17 @@ def train(
         if settings.data.is_cache:
             check_expected(settings.data, settings.autoencoder)
     from fpdm.data.loading import load_dataset
+    from fpdm.devices import default_device
     from fpdm.processes import processes
     from fpdm.runs.data_card import DataCard, check_data_card, write_data_card
     from fpdm.training import dry_run as estimate
+    from fpdm.training.memory import check_fits
     from fpdm.training.trainer import Trainer
 
+    if not dry_run:  # before the images are read; the trainer, which knows their size, checks again
+        started = processes().num_processes
+        samples = settings.train.micro_batch(started)
+        check_fits(settings.at_least(), samples, device=str(default_device()), processes=started)
     if dry_run:
         estimated = estimate.dry_run(settings)
         return estimated if processes().is_main_process else None

@@ -56,16 +56,20 @@ def train_autoencoder(
     if config.is_folder:
         config = replace(config, source=os.path.realpath(data))
     from fpdm.data.loading import load_images
+    from fpdm.devices import default_device
     from fpdm.training.autoencoder.finalise import check_enough_images, finalise
-    from fpdm.training.autoencoder.trainer import AutoencoderTrainer
+    from fpdm.training.autoencoder.trainer import AutoencoderTrainer, check_fits
 
+    if config.is_folder:  # before the images are read; the trainer checks those of other data sets
+        shape = (config.channels, config.size, config.size)
+        check_fits(network, training.batch_size, shape, device=default_device())
     dataset = load_images(config, root=data_root, strict=strict, workers=workers, learn_classes=False)
     check_enough_images(dataset.splits)
-    if dataset.summary is not None:
-        print(dataset.summary.to_text(), file=sys.stderr)
     trainer = AutoencoderTrainer(
         AutoencoderRecipe(config, network, training, dataset.sha256), dataset.splits.train, out
     )
+    if dataset.summary is not None:
+        print(dataset.summary.to_text(), file=sys.stderr)
     with AUTOENCODER.hold(out):
         trainer.train()
         return finalise(trainer, dataset.splits, command=line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import warnings
@@ -30,6 +31,7 @@ from fpdm.data.sources.folder import scan
 from fpdm.errors import printable
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
+from fpdm.memory import check_memory
 from fpdm.runs.data_card import read_data_card
 from fpdm.runs.run import Run, load_run
 from fpdm.sampling.plan import Plan
@@ -79,6 +81,7 @@ def compare(
         _check_images(one, config, dataset)
     check_measurable(dataset.splits)
     COMPARISON.check(out, {"image folder": config.folder})
+    _check_fits([one.run for one in runs], settings)
     if not overwrite:
         _check_other(out, runs, settings)
     with COMPARISON.hold(out):
@@ -144,6 +147,16 @@ def redraw(folder: Path) -> Comparison:
     with COMPARISON.hold(folder):
         write_report(comparison, report_sheets(comparison, images), folder)
     return comparison
+
+
+def _check_fits(runs: Sequence[Run], settings: Settings) -> None:
+    """Raise if the images of a row of the report do not fit in memory, counted low."""
+    rows = {"num-images": max(settings.num_images), "choosing-images": settings.choosing_images}
+    rows |= {"sweep-images": settings.sweep_images} if settings.sweep else {}
+    for option, images in rows.items():
+        check_memory(images * math.prod(runs[0].image_shape), f"a row of {images:,} images", f"fewer --{option}")
+    for run in runs:
+        run.check_fits(min(settings.batch_size, max(rows.values())), settings.guidance)
 
 
 def _check_other(out: Path, runs: Sequence[NamedRun], settings: Settings) -> None:

@@ -23,6 +23,7 @@ from fpdm.data.sources.folder import scan
 from fpdm.data.sources.named import class_names, load
 from fpdm.data.sources.source import Skipped, unusable
 from fpdm.data.splits import SPLITS, Splits, check_trained, counted, split_folder
+from fpdm.memory import check_memory
 
 E = TypeVar("E", bound=Examples)
 
@@ -217,6 +218,7 @@ def load_folder(
             f"{counted(len(files.paths), 'image')} of {channels} x {size} x {size} would take {needed / 2**30:.3g} GiB "
             f"of memory; the limit is {max_bytes / 2**30:.3g} GiB; use fewer images or a smaller size"
         )
+    check_memory(needed, f"a folder of {counted(len(files.paths), 'image')}", "fewer images or a smaller size")
     pixels = np.empty((len(files.paths), channels, size, size), np.uint8)  # (N, C, H, W)
     kept: list[int] = []  # of the paths
     sizes: list[tuple[int, int]] = []

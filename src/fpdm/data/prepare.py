@@ -33,6 +33,7 @@ from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write
 from fpdm.data.splits import SPLITS, counted, listed
 from fpdm.errors import Interrupted
 from fpdm.files import read_json, sha256_of, write_atomically
+from fpdm.memory import check_memory
 from fpdm.processes import PATIENCE, gather, processes
 from fpdm.signals import stop_signals
 
@@ -177,6 +178,7 @@ def prepare(
     if source.kind != "folder" and settings.holdout is None:  # only a folder has a choice
         settings = dataclasses.replace(settings, holdout=0)
     plan = _plan(config, source, autoencoder, settings)
+    _check_fits(plan, source, batch_size)
     # They exchange a few numbers only, and two of them may share a GPU, which NCCL refuses.
     state = processes(timeout=PATIENCE, cpu=True)
     main = state.is_main_process
@@ -217,6 +219,20 @@ def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheS
         settings,
         {name: version(name) for name in _LIBRARIES},
     )
+
+
+def _check_fits(plan: CachePlan, source: Source, batch_size: int) -> None:
+    """Raise if a batch of images, or the latents of a shard, do not fit in memory, counted low."""
+    channels, *sides = plan.image_shape
+    pad, largest = plan.autoencoder.pad or 0, max(part.count() or 1 for part in source.parts.values())  # or a stream
+    held = min(plan.settings.shard_size, largest)
+    at_once = min(batch_size, held)
+    pixels = channels * math.prod(side + 2 * pad for side in sides)
+    what, instead = f"encoding {counted(at_once, 'image')} at once", "a smaller --batch-size, --size or --pad"
+    check_memory(4 * pixels * at_once, what, instead)
+    numbers = (4 if plan.settings.flip else 2) * math.prod(plan.shape) * held  # mean and standard deviation
+    needed = numbers * np.dtype(plan.settings.dtype).itemsize
+    check_memory(needed, f"a shard of the latents of {counted(held, 'image')}", "a smaller --shard-size")
 
 
 def _check_same(out: Path, plan: CachePlan, source: Source) -> None:

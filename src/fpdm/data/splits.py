@@ -133,4 +133,5 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or the plural."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"

@@ -26,7 +26,8 @@ from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features
 from fpdm.fid.npz import write_images
 from fpdm.fid.settings import EVALUATION, NEIGHBOUR, EvaluationSettings
 from fpdm.fid.statistics import Origin, ReferenceStatistics, read_reference
-from fpdm.files import read_json, write_atomically
+from fpdm.files import files_in, read_json, write_atomically
+from fpdm.memory import check_disk, check_memory
 from fpdm.processes import PATIENCE, processes
 from fpdm.randomness import Stream, generator
 from fpdm.runs.run import Run
@@ -190,6 +191,7 @@ def evaluate(
         )
     statistics = target.statistics(extractor)
     sampler = run.sampler(plan, seed=settings.seed, device=device)
+    run.check_fits(min(settings.batch_size, settings.piece_size, settings.num_images), plan.guidance, device=device)
     labels = settings.labels if run.model.shape.num_classes else "none"
     made_with = {**settings_of(run, sampler), "labels": labels, "extractor": extractor.identity}
     protocol = _protocol(run, sampler, labels, extractor, target, settings)
@@ -212,6 +214,7 @@ def evaluate(
             if state.is_main_process and not settings.keep:
                 shards.delete()  # by a call that was killed before it could
             return finished if state.is_main_process else None
+        _check_fits(settings, out, dims=len(statistics.mean))
 
         def draw(shard: range) -> ShardImages:
             pixels: list[torch.Tensor] = []
@@ -236,6 +239,14 @@ def evaluate(
         if not settings.keep:
             shards.delete()
         return found
+
+
+def _check_fits(settings: EvaluationSettings, out: Path, *, dims: int) -> None:
+    """Raise if the features do not fit on the disk, or the list of their shards in memory, counted low."""
+    what = f"an evaluation of {settings.num_images:,} images"
+    done = settings.piece_size * files_in(out / SHARDS)
+    check_disk(4 * dims * (settings.num_images - done), out, what)
+    check_memory(64 * settings.num_images // settings.piece_size, what, "fewer --num-images")
 
 
 def labels_of(indices: Sequence[int], kind: str, seed: int, sampler: ImageSampler) -> list[int]:

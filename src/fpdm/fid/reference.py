@@ -20,6 +20,7 @@ from fpdm.data.loading import encoded_images
 from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Joined, Skipped, unusable, write_skipped
+from fpdm.data.splits import counted
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import pretrained_extractor
@@ -28,6 +29,7 @@ from fpdm.fid.npz import ImageArchive
 from fpdm.fid.settings import ALL, REFERENCE, ReferenceSettings
 from fpdm.fid.statistics import Origin, read_reference, write_reference
 from fpdm.files import read_text, sha256_of
+from fpdm.memory import check_memory
 from fpdm.outputs import MARKER, check_file
 from fpdm.processes import PATIENCE, processes
 
@@ -106,6 +108,9 @@ def make_reference(
     state = processes(timeout=PATIENCE)
     device = torch.device(state.device or "cpu")
     source = _open(images, settings, root)
+    held = min(settings.piece_size, source.count)
+    what, needed = f"a piece of {counted(held, 'image')}", held * source.channels * source.size**2
+    check_memory(needed, what, "a smaller --piece-size or --size")
     with state.local_main_process_first():  # it may have to download
         extractor = pretrained_extractor(
             settings.extractor, weights=Path(settings.weights) if settings.weights else None, device=device

@@ -7,6 +7,26 @@ from dataclasses import dataclass
 
 from fpdm.models.config import TransformerConfig
 
+BYTES = 4  # of a weight or an activation in float32
+_OBJECTS = 2**14  # bytes that PyTorch's objects of a block take besides its weights
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Numbers of activations of one sample, counted low, so that whatever does not fit really does not.
+
+    Attributes:
+        alive: Those that exist at once in a block, without gradients.
+        block: Those that a block keeps for its backward pass.
+        tokens: Those that it keeps if it is recomputed: its input.
+        iteration: Those that an iteration of the middle keeps.
+    """
+
+    alive: int
+    block: int
+    tokens: int
+    iteration: int
+
 
 @dataclass(frozen=True)
 class MiddleCost:
@@ -56,6 +76,8 @@ class ModelCost:
         post: Those of them after the middle.
         answer: MACs of the post blocks and the head for another hidden state under the same conditioning.
         middle: Cost of the middle.
+        blocks: Number of blocks that have weights.
+        activations: Activations of one sample.
     """
 
     parameters: dict[str, int]
@@ -64,11 +86,44 @@ class ModelCost:
     post: int
     answer: int
     middle: MiddleCost
+    blocks: int
+    activations: Activations
 
     @property
     def total_parameters(self) -> int:
         """Number of parameters, without the fixed position table."""
         return sum(self.parameters.values())
+
+    @property
+    def weights_memory(self) -> int:
+        """Bytes of the weights in float32, of the position table, and of the objects that hold them."""
+        return BYTES * (self.total_parameters + self.activations.tokens) + _OBJECTS * self.blocks
+
+    def sampling_memory(self, samples: int) -> int:
+        """Return the bytes that an evaluation of this many samples takes at least, besides the weights."""
+        return BYTES * samples * self.activations.alive
+
+    def training_memory(
+        self, samples: int, iterations: int, *, half: bool = False, recomputed: str = "none", shards: int = 1
+    ) -> int:
+        """Return the bytes that a training step takes at least, with AdamW and averaged weights.
+
+        Args:
+            samples: Number of samples at once.
+            iterations: Number of iterations with gradient, if they can be chosen.
+            half: Whether activations have 16 bits.
+            recomputed: What is recomputed, as in `DiffusionTransformer.checkpoint_activations`.
+            shards: Number of processes that may share the weights.
+        """
+        kept, middle = self.activations, self.middle
+        blocks = self.explicit if middle.adjustable else self.explicit + middle.iterations.start
+        block = kept.tokens if recomputed in ("blocks", "all") else kept.block
+        iteration = kept.tokens if recomputed in ("iterations", "all") else kept.iteration
+        values = blocks * block + (iterations * iteration if middle.adjustable else 0)
+        # Weights, averages and two moments; then the activations, or as much again for the gradients.
+        weights = BYTES * self.total_parameters // shards
+        activations = samples * values * (2 if half else BYTES)
+        return self.weights_memory // shards + 3 * weights + max(activations, weights)
 
     def passes(self, iterations: int) -> int:
         """Count the block passes of one evaluation with `iterations` iterations (footnote 4)."""
@@ -103,8 +158,11 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
     block_macs = T * (weights + 2 * T * D)
     timestep = 256 * D + D**2
     explicit = {"pre": shape.pre_blocks, "post": shape.post_blocks}
+    # A block keeps the inputs of its two norms and their outputs, the inputs of the linear layers before attention, MLP
+    # and projection, queries, keys, values, what attention and MLP return, and the MLP before and after its GELU.
+    kept = T * (10 * D + 2 * hidden)
     if shape.middle_kind == "stack":
-        injection = 0
+        injection = in_injection = 0
         depth = shape.middle_blocks * shape.repeats
         middle = MiddleCost(
             iterations=range(depth, depth + 1),
@@ -118,6 +176,7 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
         # The part of the injection that is constant over the iterations is applied once per timestep.
         once, each, biases = {"mlp": (3 * D**2, 4 * D**2, 4 * D), "linear": (D**2, D**2, D)}[shape.injection]
         injection = once + each + biases
+        in_injection = T * {"mlp": 5 * D, "linear": D}[shape.injection]
         middle = MiddleCost(
             iterations=range(1, sys.maxsize),
             passes=shape.middle_blocks,
@@ -146,4 +205,11 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
         post=shape.post_blocks,
         answer=shape.post_blocks * block_macs + T * out * D,
         middle=middle,
+        blocks=shape.pre_blocks + shape.middle_blocks + shape.post_blocks,
+        activations=Activations(
+            alive=T * max(6 * D, 2 * D + 2 * hidden),
+            block=kept,
+            tokens=T * D,
+            iteration=shape.middle_blocks * kept + in_injection,
+        ),
     )

@@ -63,6 +63,13 @@ class Recipe(Record):
             autoencoder=data.autoencoder,
         )
 
+    def at_least(self) -> Recipe:
+        """Return the recipe with the smallest model that it may come to have, before its images are read."""
+        data, patch = self.data, self.model.patch_size
+        known = data.is_folder and not data.is_cache and data.size % patch == 0
+        smallest = {"image_size": data.size if known else patch, "in_channels": 1, "num_classes": 0}
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, **smallest))
+
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """Read a recipe from JSON. Keys that are left out take their defaults, and `data` may be a source alone.

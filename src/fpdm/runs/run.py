@@ -10,8 +10,11 @@ from pathlib import Path
 import torch
 
 from fpdm.autoencoder.interface import Autoencoder
+from fpdm.data.splits import counted
 from fpdm.devices import default_device
 from fpdm.errors import CheckpointError
+from fpdm.memory import check_memory
+from fpdm.models.cost import model_cost
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, EMA, RECIPE
@@ -68,6 +71,16 @@ class Run:
                 stacklevel=2,
             )
 
+    def check_fits(self, images: int, guidance: float, *, device: torch.device | None = None) -> None:
+        """Check, before any is drawn, that so many images at once fit in memory, counted low.
+
+        Raises:
+            ValueError: They do not.
+        """
+        samples = images if guidance == 1.0 else 2 * images  # with and without the class, in one batch
+        needed, what = self.model.cost().sampling_memory(samples), f"sampling {counted(images, 'image')} at once"
+        check_memory(needed, what, "a smaller --batch-size", device=str(device or default_device()))
+
     def sampler(self, plan: Plan, *, seed: int = 0, device: torch.device | None = None) -> ImageSampler:
         """Return an `ImageSampler` of this model and plan, after moving the model to a device."""
         self.check_guidance(plan.guidance)
@@ -104,6 +117,9 @@ def _load_newest(out: Path, autoencoder: str) -> Run:
 def _load(found: checkpoint.Checkpoint, autoencoder: str) -> Run:
     try:
         recipe = Recipe.read(found.file(RECIPE))
+        cost = model_cost(recipe.model)
+        what = f"{found.path}, a model of {cost.total_parameters:.3g} parameters,"
+        check_memory(cost.weights_memory, what, "a smaller one")
         model = DiffusionTransformer.from_shape(recipe.model, iterations=recipe.train.mean_iterations)
     except ValueError as error:
         raise CheckpointError(str(error)) from error

@@ -15,14 +15,17 @@ from tqdm.auto import tqdm
 
 from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
+from fpdm.data.splits import counted
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
-from fpdm.files import read_json, write_atomically
+from fpdm.files import files_in, read_json, write_atomically
+from fpdm.memory import check_disk, check_memory
 from fpdm.runs.layout import SAMPLED, SAMPLING
 from fpdm.runs.run import Run
 from fpdm.sampling.images import ImageSampler, draw_images
 from fpdm.sampling.plan import Plan
 
 GRID = "grid.png"
+_SMALLEST = 67  # bytes of a PNG
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,15 @@ def sample_to_folder(
         overwrite: Replace images of other settings that an earlier call wrote to the folder.
 
     Raises:
-        ValueError: A count is below 1, the class is out of range, or the folder has images of other settings or other
-            files.
+        ValueError: A count is below 1 or more than fits in memory or on the disk, the class is out of range, or the
+            folder has images of other settings or other files.
     """
     if num_images < 1 or batch_size < 1:
         raise ValueError(f"num_images {num_images} and batch_size {batch_size}; expected 1 or more of each")
+    what, missing = f"a folder of {counted(num_images, 'image')}", num_images - files_in(out)
+    check_memory(44 * missing, what, "fewer --num-images")  # indices of 28 bytes in a list, and a list of labels
+    check_disk(_SMALLEST * missing, out, what)
+    run.check_fits(min(batch_size, num_images), plan.guidance)
     sampler = run.sampler(plan, seed=seed)
     with SAMPLED.hold(out):
         if overwrite:

@@ -42,7 +42,8 @@ def phi_power(schedule: Schedule, steps: int, power: float) -> tuple[int, ...]:
 
     angles = schedule.angle(torch.arange(schedule.num_timesteps)).flatten()  # (N,)
     wanted = angles[-1] * (1.0 - torch.arange(steps, dtype=torch.float64) / steps) ** power  # (steps,)
-    closest = (angles[None, :] - wanted[:, None]).abs().argmin(1).tolist()  # steps ints
+    # One after the other: of a million timesteps, the table of all differences would not fit in memory.
+    closest = [int((angles - angle).abs().argmin()) for angle in wanted]  # steps ints
     grid: list[int] = []
     for k, t in enumerate(closest):
         # Timesteps must be distinct and leave room for those that follow.

@@ -249,7 +249,8 @@ class _Step:
 
 def _quiet(recipe: Recipe) -> Recipe:
     silent = {"validate_every": 0, "sample_every": 0, "tracker": "none"}
-    return replace(recipe, train=replace(recipe.train, **silent, accumulate=1))
+    # The trainer refuses a batch that does not fit; here, each step is told how many images it takes.
+    return replace(recipe, train=replace(recipe.train, **silent, accumulate=1, batch_size=processes().num_processes))
 
 
 def _time_step(trainer: Trainer, step: int, images: int) -> _Step:

@@ -13,11 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fpdm.data.splits import counted
 from fpdm.diffusion.objective import Objective
 from fpdm.diffusion.schedule import Schedule
 from fpdm.fixed_point.gradients import FixedPointSolver, Gradient, JacobianFree
-from fpdm.models.cost import MiddleCost
+from fpdm.memory import check_memory
+from fpdm.models.cost import MiddleCost, model_cost
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,37 @@ def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
         )
     )
     return MeanDraw(n + m, n)
+
+
+def check_fits(recipe: Recipe, samples: int, *, device: str = "cpu", processes: int = 1) -> None:
+    """Check, before anything is allocated, that the training of a recipe fits in memory.
+
+    Args:
+        recipe: What is to be trained.
+        samples: Samples that a process has in memory at once.
+        device: Where they are.
+        processes: Number of processes.
+
+    Raises:
+        ValueError: It does not fit, counted low.
+    """
+    train, cost = recipe.train, model_cost(recipe.model)
+    iterations = train.grad_iters if train.gradient in ("stochastic", "multistep", "unrolled") else 1
+    while train.grad_weights and not train.grad_weights[iterations - 1]:
+        iterations -= 1  # never drawn
+
+    def needed(samples: int) -> int:
+        half, recomputed = train.mixed_precision != "no", train.activation_checkpointing
+        return cost.training_memory(samples, iterations, half=half, recomputed=recomputed, shards=processes)
+
+    check_memory(
+        needed(0), f"the training of a model of {cost.total_parameters:.3g} parameters", "a smaller one", device=device
+    )
+    what, instead = (
+        f"a training step of {counted(samples, 'image')} at once",
+        "a smaller --batch-size or a larger --accumulate",
+    )
+    check_memory(needed(samples), what, instead, device=device)
 
 
 def _loss(

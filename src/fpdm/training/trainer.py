@@ -26,6 +26,7 @@ from fpdm.runs.recipe import Recipe, differences
 from fpdm.training.batch import make_batch
 from fpdm.training.callbacks import TrainingLogger
 from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
+from fpdm.training.memory import check_fits
 from fpdm.training.run_card import describe_run
 from fpdm.training.sharding import check_sharding, gather_full
 from fpdm.training.tracker import make_accelerator
@@ -68,7 +69,9 @@ class Trainer(Trainable):
                 _check_fit(images, recipe)
         config = recipe.train
         self.accelerator = make_accelerator(config, out)
-        config.micro_batch(self.accelerator.num_processes)  # raises before anything is made
+        processes = self.accelerator.num_processes
+        micro_batch = config.micro_batch(processes)  # raises before anything is made, as the next does
+        check_fits(recipe, micro_batch, device=str(self.accelerator.device), processes=processes)
         self.gradient, self.objective = config.make_gradient(), config.make_objective()
         set_seed(config.seed)
         self.model = DiffusionTransformer.from_shape(recipe.model, iterations=config.mean_iterations)

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from fpdm.data.config import DataConfig
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
+from tests.allocated import Peak
 
 SHAPE = AutoencoderShape(stage_channels=(4, 4), latent_channels=2, pad=1)
 RECIPE = AutoencoderRecipe(DataConfig("digits"), SHAPE, AutoencoderTrainConfig(), images="abc")
@@ -68,3 +71,28 @@ def test_saving_and_the_path_of_the_images_may_change_and_the_rest_is_named(tmp_
     path.write_text("{")
     with pytest.raises(ValueError, match=r"training\.json is not JSON.*; choose another folder"):
         RECIPE.changed(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples"),
+    [
+        (AutoencoderShape(stage_channels=(8, 16), groups=4, pad=2), 16),
+        (AutoencoderShape(stage_channels=(16, 32, 64), attention=True), 8),
+        (AutoencoderShape(stage_channels=(8,), groups=4, layers=3, latent_channels=3), 4),
+        (AutoencoderShape(stage_channels=(64, 128), latent_channels=2), 0),
+        (AutoencoderShape(stage_channels=(8,), groups=8, latent_channels=100), 0),
+    ],
+)
+def test_memory_of_a_step_is_below_what_exists_at_once_and_not_far(shape: AutoencoderShape, samples: int) -> None:
+    image = (3, 16, 16)
+    with Peak() as peak:
+        model = shape.build(image)
+        averages = [parameter.detach().clone() for parameter in model.parameters()]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for _ in range(2):  # the moments exist from the first step on
+            pixels = F.pad(torch.zeros(max(samples, 1), *image), [shape.pad] * 4)  # (B, C, H, W)
+            model.decode(model.encode(pixels).latent_dist.mean).sample.sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert len(averages) == len(list(model.parameters()))
+    assert 0.25 * peak.bytes < shape.training_memory(image, samples) <= peak.bytes

@@ -90,6 +90,18 @@ class AutoencoderShape:
             )
         return self.latent_channels, sides[0] // self.factor, sides[1] // self.factor
 
+    def training_memory(self, image: tuple[int, int, int], samples: int) -> int:
+        """Return the bytes that a training step on so many images (C, H, W) takes, counted low.
+
+        Counted are the convolutions of the residual blocks and those from and to the latents, and what the residual
+        blocks of the finest stage keep for their backward pass.
+        """
+        *_, last = channels = self.stage_channels
+        weights = sum(9 * 4 * self.layers * c**2 for c in channels) + 27 * last * self.latent_channels
+        weights += 5 * self.latent_channels**2
+        kept = 6 * (2 * self.layers + 1) * channels[0] * math.prod(side + 2 * self.pad for side in image[1:])
+        return 4 * (4 * weights + max(weights, samples * kept))  # weights, averages, two moments; gradients
+
     def build(self, image: tuple[int, int, int]) -> AutoencoderKL:
         """Create the network for images (C, H, W), with weights from PyTorch's random numbers.
 

@@ -17,13 +17,29 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpdm.autoencoder.interface import BLACK
 from fpdm.data.images import ImageSet
 from fpdm.data.index_sampler import indices
+from fpdm.data.splits import counted
 from fpdm.devices import default_device
+from fpdm.memory import check_memory
 from fpdm.randomness import Stream, generator
 from fpdm.runs import checkpoint
 from fpdm.runs.progress import Progress
-from fpdm.training.autoencoder.config import AUTOENCODER, RECIPE, AutoencoderRecipe
+from fpdm.training.autoencoder.config import AUTOENCODER, RECIPE, AutoencoderRecipe, AutoencoderShape
 from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.train_state import TrainState
+
+
+def check_fits(shape: AutoencoderShape, samples: int, image: tuple[int, int, int], *, device: torch.device) -> None:
+    """Check, before anything is allocated, that training steps on so many images (C, H, W) fit in memory, counted low.
+
+    Raises:
+        ValueError: They do not, or the images do not fit the network.
+    """
+    shape.latent_shape(image)
+    for count, what, instead in (
+        (0, "the training of this autoencoder", "fewer --stage-channels, --layers or --latent-channels"),
+        (samples, f"a training step of {counted(samples, 'image')}", "a smaller --batch-size, --size or --pad"),
+    ):
+        check_memory(shape.training_memory(image, count), what, instead, device=str(device))
 
 
 class AutoencoderTrainer(Trainable):
@@ -48,6 +64,7 @@ class AutoencoderTrainer(Trainable):
         self.recipe, self.data, self.out, self.device = recipe, data, out, device or default_device()
         config = recipe.train
         self.latent_shape = recipe.shape.latent_shape(data.shape)
+        check_fits(recipe.shape, config.batch_size, data.shape, device=self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             # Any: diffusers types what its networks return as a tuple.
