@@ -41,3 +41,6 @@ def test_files_on_this_machine_are_found_without_a_network(tmp_path: Path, monke
     (tmp_path / "models--a--b" / "refs").mkdir()
     (tmp_path / "models--a--b" / "refs" / "main").write_text("0" * 40)
     assert (download("a/b", ["config.json"]) / "config.json").read_text() == "{}"
+    assert download("a/b", ["*.json"], revision="0" * 40) == snapshot
+    with pytest.raises(ValueError, match="the hub cannot provide it"):
+        download("a/b", ["config.json"], revision="other")

@@ -40,3 +40,11 @@ def test_a_run_is_read_without_the_trainer() -> None:
     # What imports accelerate is the trainer, and diffusers.
     assert not {name for name in modules if name.startswith(("matplotlib", "fpdm.training", "fpdm.processes"))}
     assert "torch" in modules  # this test sees what is imported
+
+
+def test_the_package_shows_its_face_without_importing_what_is_behind_it() -> None:
+    assert not loaded("import fpdm; dir(fpdm); fpdm.__version__") & {*HEAVY}
+    modules = loaded("from fpdm import FPDMPipeline")
+    # The network's module too, which a saved pipeline names.
+    assert {"fpdm.pipeline.pipeline_fpdm", "fpdm.models.transformer", "diffusers"} <= modules
+    assert not {name for name in modules if name.startswith(("matplotlib", "fpdm.training"))}

@@ -199,7 +199,7 @@ def test_mistakes_are_one_line(words: list[str], says: str) -> None:
         ("train digits --log-dir x", "--out"),
         ("sample run --cfg-scale 4", "--guidance"),
         ("sample run --guidance-scale 4", "--guidance"),
-        ("sample run --scheduler ddim", "--sampler"),
+        ("sample run --sampling-method ddim", "--sampler"),
         ("sample run --steps 50", "--budget"),
         ("sample run --num-inference-steps 50", "--budget"),
         ("sample run --num-samples 4", "--num-images"),

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from diffusers import UniPCMultistepScheduler
 from PIL import Image
 
-from fpdm import cli
+from fpdm import FPDMPipeline, cli
 from tests.trained import train_fpdm_and_dit
 
 
@@ -70,8 +71,8 @@ def test_every_option_of_sample_is_heard(runs: dict[str, Path], tmp_path: Path, 
         ("dit", ["--iterations", 5], "stack of 2 blocks"),
         ("dit", ["--allocation", "adaptive"], "stack of blocks"),
         ("fpdm", ["--budget", 7007], "1001; expected 1 to 1000"),
-        ("fpdm", ["--class", 10], "there is no class '10'; expected a number from 0 to 9"),
-        ("fpdm", ["--class", "seven"], "there is no class 'seven'; expected a number from 0 to 9"),
+        ("fpdm", ["--class", 10], "there is no class '10'; expected one of 0, 1, 2"),
+        ("fpdm", ["--class", "seven"], "there is no class 'seven'; expected one of 0, 1, 2"),
         ("fpdm", ["--class", "-1"], "there is no class '-1'"),
         ("fpdm", ["--num-images", 0], "num_images is 0"),
         ("fpdm", ["--guidance", "nan"], "guidance is nan; expected a finite number"),
@@ -112,3 +113,59 @@ def test_sample_can_be_read_by_a_machine(
     assert run(*command) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["images"], again["drawn"], again["passes"]) == (3, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--scheduler", "pndm"], "PNDMScheduler does not end in pure noise (zero terminal SNR), as the model does; "),
+        (["--scheduler", "unpic"], "there is no scheduler 'unpic'; expected the name of one of diffusers"),
+        (["--scheduler", "unpic"], "did you mean UniPCMultistepScheduler?"),
+        (["--scheduler", "unipc", "--grid", "linspace"], "grid is 'linspace', but UniPCMultistepScheduler makes the"),
+        (["--scheduler", "ddpm", "--sampler", "unipc"], "--sampler is unipc, but --scheduler ddpm stands for ddpm"),
+    ],
+)
+def test_schedulers_that_cannot_be(
+    capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path, options: list[str], says: str
+) -> None:
+    assert run("sample", runs["fpdm"], "--out", tmp_path / "out", *options) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scheduler_of_diffusers_makes_the_images_of_the_pipeline(
+    capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    pipe = FPDMPipeline.from_pretrained(runs["fpdm"])
+    pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config)
+    expected = pipe(seed=4, num_images=2, budget=28, iterations=5).images
+    common = ("--out", tmp_path / "out", "--num-images", 2, "--budget", 28, "--iterations", 5, "--seed", 4)
+    assert run("sample", runs["fpdm"], *common, "--scheduler", "unipc") == 0
+    for index, image in enumerate(expected):
+        assert Image.open(tmp_path / "out" / f"{index:06d}.png").tobytes() == image.tobytes()
+    assert json.loads((tmp_path / "out" / "sampling.json").read_text())["scheduler"] == "UniPCMultistepScheduler"
+    # The same command finds nothing to do, and one without the scheduler says what is different.
+    assert run("sample", runs["fpdm"], *common, "--scheduler", "UniPCMultistepScheduler") == 0
+    capsys.readouterr()
+    assert run("sample", runs["fpdm"], *common) == 2
+    assert "holds samples made with another scheduler" in capsys.readouterr().err
+    # Two of its names stand for our own samplers.
+    for name, words in (("ddpm", ["--scheduler", "ddpm"]), ("plain", ["--sampler", "ddpm"])):
+        assert run("sample", runs["fpdm"], "--out", tmp_path / name, "--num-images", 1, *words) == 0
+    assert (tmp_path / "ddpm" / "000000.png").read_bytes() == (tmp_path / "plain" / "000000.png").read_bytes()
+
+
+def test_a_saved_pipeline_is_sampled_as_its_run_is(runs: dict[str, Path], tmp_path: Path) -> None:
+    FPDMPipeline.from_pretrained(runs["fpdm"]).save_pretrained(tmp_path / "saved")
+    for name, model in (("a", runs["fpdm"]), ("b", tmp_path / "saved")):
+        assert run("sample", model, "--out", tmp_path / name, "--num-images", 2, "--class", "7", "--budget", 28) == 0
+    for index in range(2):
+        a, b = (Image.open(tmp_path / name / f"{index:06d}.png").tobytes() for name in "ab")
+        assert a == b
+
+
+def test_what_is_no_model_is_a_users_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("", "nothing", f"{tmp_path}/nothing", "./owner/model"):
+        assert run("sample", name, "--out", tmp_path / "out") == 2
+        assert f"there is no model '{name}'; expected a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpdm.data.labels import balanced_labels, class_label, proportional_labels
+from fpdm.data.labels import balanced_labels, class_label, labels_by_name, proportional_labels
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any)
 
@@ -75,3 +75,14 @@ def test_a_place_in_a_list_is_no_class(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         class_label(name, classes, len(classes) or 3, numbers)
+
+
+def test_a_class_goes_by_each_of_its_names() -> None:
+    classes = ("tench, Tinca tinca", "goldfish", "1", "goldfish", "Tinca tinca", ", ,")
+    assert labels_by_name(classes) == {
+        **{"tench, Tinca tinca": 0, "tench": 0, "goldfish": 1, "1": 2},
+        **{"Tinca tinca": 4, ", ,": 5},  # a whole name comes before a part of another
+    }
+    assert [class_label(name, classes, 6, range(6)) for name in ("tench", "1", "0", "3")] == [0, 2, 0, 3]
+    with pytest.raises(ValueError, match=r"there is no class 'tinch'; .*did you mean tench\?"):
+        class_label("tinch", classes, 6)

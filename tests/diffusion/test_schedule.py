@@ -124,3 +124,23 @@ def test_refuses_what_is_no_schedule(arguments):
     name, value = next(iter(arguments.items()))
     with pytest.raises(ValueError, match=f"{name}.*{value}.*expected"):
         Schedule(**arguments)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Schedule(), Schedule(500, 1e-3, 0.03, zero_terminal_snr=False, prediction="epsilon")]
+)
+def test_a_scheduler_knows_the_schedule_that_it_was_made_for(schedule):
+    assert Schedule.from_scheduler_config(DDIMScheduler(**schedule.scheduler_config()).config) == schedule
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"beta_schedule": "scaled_linear"}, "betas 'scaled_linear'; expected linear ones"),
+        ({"trained_betas": [0.1, 0.2]}, "expected linear ones"),
+        ({"prediction_type": "sample"}, "the prediction 'sample'; expected v_prediction or epsilon"),
+    ],
+)
+def test_a_scheduler_of_another_kind_has_no_schedule_of_ours(change, says):
+    with pytest.raises(ValueError, match=says):
+        Schedule.from_scheduler_config({**Schedule().scheduler_config(), "num_train_timesteps": 1000, **change})

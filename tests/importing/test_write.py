@@ -54,7 +54,7 @@ def test_an_imported_model_is_a_run_and_a_model_of_the_hub(
     with pytest.raises(ValueError, match="does not record its training images; give images with --data"):
         load_dataset(run.recipe.data)
 
-    loaded = DiffusionTransformer.from_pretrained(out)
+    loaded = DiffusionTransformer.from_pretrained(out, subfolder="transformer")
     for model in (run.model, loaded):
         state = model.state_dict()
         assert state.keys() == want.weights.keys()
@@ -70,7 +70,7 @@ def test_the_same_import_again_finishes_and_another_is_refused(
     command = ("import", file, "--out", out, "--heads", 3)
     assert fpdm(*command) == 0
     kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    for name in ("README.md", "config.json", "diffusion_pytorch_model.safetensors", "recipe.json"):
+    for name in ("README.md", "model_index.json", "transformer/diffusion_pytorch_model.safetensors", "recipe.json"):
         (out / name).unlink()
     assert fpdm(*command) == 0
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept

@@ -20,10 +20,12 @@ from fpdm.errors import CheckpointError
 from fpdm.models.config import TransformerConfig
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
+from fpdm.runs.data_card import DataCard
 from fpdm.runs.layout import EMA
+from fpdm.runs.pipeline_files import PipelineConfig, id2label, write_pipeline
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
-from fpdm.runs.run import Run, load_run
+from fpdm.runs.run import Run, load_run, read_classes
 from fpdm.runs.train_config import TrainConfig
 from fpdm.sampling.images import ImageSampler
 from fpdm.sampling.plan import Plan
@@ -183,3 +185,23 @@ def test_guidance_by_a_class_that_was_never_trained_is_warned_of(
         warnings.simplefilter("always")
         run.sampler(replace(PLAN, guidance=guidance))
     assert any("was trained with label dropout 0" in str(one.message) for one in said) == warned
+
+
+def test_classes_are_those_of_the_data_card_the_data_set_or_the_index(tmp_path: Path) -> None:
+    run = latent_run(AutoencoderConfig())
+    ten = replace(run.recipe, model=replace(SHAPE, num_classes=10))
+    assert read_classes(None, ten) == (tuple("0123456789"), ())  # whose names are their numbers
+    assert read_classes(None, replace(ten, data=DataConfig("fashion-mnist"))).numbers == tuple(range(10))
+    assert read_classes(None, run.recipe) == ((), ())  # of ten digits it has three
+    assert read_classes(None, replace(ten, model=replace(SHAPE, num_classes=0))) == ((), ())
+    unknown = replace(run.recipe, data=DataConfig("unknown"))
+    assert read_classes(tmp_path, unknown) == ((), ())
+    for names, numbers in (("abc", (0, 1, 2)), ("a31", ())):
+        write_pipeline(tmp_path, PipelineConfig("x", Schedule(), id2label(names), AutoencoderConfig()))
+        assert read_classes(tmp_path, unknown) == (tuple(names), numbers)
+    card = DataCard("folder", 1, 0, 0, ("cat", "dog", "owl"), "", (3, 5, 6))
+    (tmp_path / "data.json").write_text(json.dumps(asdict(card)))
+    assert read_classes(tmp_path, unknown) == (("cat", "dog", "owl"), (3, 5, 6))
+    (tmp_path / "data.json").write_text("{")
+    with pytest.raises(ValueError, match=r"data\.json"):
+        read_classes(tmp_path, unknown)

@@ -137,7 +137,8 @@ def test_what_drops_zero_terminal_snr_is_refused_with_what_does_not(name: str) -
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("unipcmultstep", "there is no scheduler 'unipcmultstep'; .* did you mean unipcmultistepscheduler?"),
+        ("unipcmultstep", "there is no scheduler 'unipcmultstep'; .* did you mean UniPCMultistepScheduler?"),
+        ("unpic", "there is no scheduler 'unpic'; .* did you mean UniPCMultistepScheduler?"),
         ("euler", "there is no scheduler 'euler'; expected EulerAncestralDiscreteScheduler or EulerDiscreteScheduler"),
         ("", "there is no scheduler ''; expected the name of one of diffusers"),
         ("FlowMatchEulerDiscreteScheduler", "is not for models of this kind; expected DDIM"),

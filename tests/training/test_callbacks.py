@@ -59,7 +59,8 @@ def test_training_is_the_same_bit_for_bit_without_it(shown: Path, tmp_path: Path
     ]
     assert rows[0] == rows[1]
     assert {path.name for path in tmp_path.iterdir()} - {".lock", ".fpdm.json"} == {
-        *("README.md", "checkpoints", "loss.png", "metrics.jsonl", "recipe.json")
+        *("README.md", "checkpoints", "loss.png", "metrics.jsonl", "recipe.json"),
+        *("model_index.json", "pipeline.py", "scheduler", "transformer"),
     }
 
 

@@ -58,7 +58,7 @@ def test_its_python_goes_on_with_the_run(tmp_path: Path) -> None:
     out = tmp_path / "a 'quoted' run"
     splits = load_dataset(settings.data).splits
     Trainer(settings, splits.train, out, validation=splits.validation).train()
-    (shown,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    shown, _ = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
     # It is finished: what goes on is a run of two steps.
     (out / "recipe.json").write_text((out / "recipe.json").read_text().replace('"steps": 1,', '"steps": 2,'))
     (tmp_path / "shown.py").write_text(shown)

@@ -79,7 +79,7 @@ def test_what_cannot_be_begun_with_leaves_nothing(dit: Path, tmp_path: Path) -> 
         (begun_with(tmp_path / "none"), "expected a run, or a folder with a config.json"),
         (
             begun_with(tmp_path / "foreign"),
-            "it is a DiTTransformer2DModel; expected one of ours; convert it with fpdm import",
+            "foreign is a DiTTransformer2DModel; expected one of ours; convert it with fpdm import",
         ),
         (
             replace(begun_with(dit), start=WarmStart(str(dit), init_sha256="f" * 64)),

@@ -37,6 +37,7 @@ class VAE(Autoencoder):
         model: The network, on the device and in the precision to use.
         config: Complete configuration of the autoencoder.
         batch_size: Images per call of the network; 0 for as many as have 2^20 pixels.
+        device: Device that the network is on while it runs, if it is elsewhere at other times (CPU offload).
 
     Raises:
         ValueError: The network has no finite scaling factor.
@@ -44,11 +45,18 @@ class VAE(Autoencoder):
 
     clip = None
 
-    def __init__(self, model: torch.nn.Module, config: AutoencoderConfig, *, batch_size: int = 0) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: AutoencoderConfig,
+        *,
+        batch_size: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
         assert config.sha256
         assert config.pad is not None
         self.model, self.config, self.batch_size = model.eval().requires_grad_(False), config, batch_size
-        self.pad, self.sha256 = config.pad, config.sha256
+        self.pad, self.sha256, self.device = config.pad, config.sha256, device
         settings: Any = model.config
         self.image_channels, self.channels = settings.in_channels, settings.latent_channels
         self.factor = 2 ** (len(settings.block_out_channels) - 1)
@@ -101,7 +109,8 @@ class VAE(Autoencoder):
         """Count the MACs of convolutions, linear layers and attention; normalisation and activations are left out."""
         if latent not in self._macs:
             with torch.device("meta"):  # shapes without numbers: nothing is computed
-                model: Any = type(self.model).from_config(self.model.config)  # type: ignore[attr-defined]
+                network = getattr(self.model, "_orig_mod", self.model)  # not the wrapper of torch.compile
+                model: Any = type(network).from_config(network.config)  # type: ignore[attr-defined]
                 with FlopCounterMode(display=False) as counter:
                     model.decode(torch.empty(1, *latent))
             self._macs[latent] = counter.get_total_flops() // 2
@@ -110,7 +119,7 @@ class VAE(Autoencoder):
     def _parts(self, tensor: Tensor, factor: int) -> tuple[Tensor, ...]:
         """Split into batches; an image's sides are `factor` times those of `tensor`."""
         pixels = factor**2 * tensor[0, 0].numel()
-        tensor = tensor.to(self.model.device, self.model.dtype)  # type: ignore[arg-type]
+        tensor = tensor.to(self.device or self.model.device, self.model.dtype)  # type: ignore[arg-type]
         return tensor.split(self.batch_size or max(1, _PIXELS // pixels))
 
     def _join(self, parts: list[Tensor]) -> Tensor:

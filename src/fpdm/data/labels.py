@@ -38,6 +38,16 @@ def proportional_labels(count: int, sizes: Sequence[int]) -> list[int]:
     return labels
 
 
+def labels_by_name(classes: Sequence[str]) -> dict[str, int]:
+    """Return the label of every name of a class; a class may have several, separated by commas, as those of ImageNet.
+
+    Of classes that share a name, the first has it.
+    """
+    whole = {name: label for label, name in reversed([*enumerate(classes)])}
+    parts = [(part.strip(), label) for label, name in enumerate(classes) for part in name.split(",")]
+    return {**{part: label for part, label in reversed(parts) if part}, **whole}
+
+
 _NAMED = 10  # classes in a message
 _DIGITS = 20  # more than an int64 has
 
@@ -58,12 +68,13 @@ def class_label(name: str, classes: Sequence[str], num_classes: int, numbers: Se
     """
     if not num_classes:
         raise ValueError(f"there is no class {name!r}: the model was trained without classes; leave the class out")
-    if name in classes:
-        return classes.index(name)
+    known_labels = labels_by_name(classes)
+    if name in known_labels:
+        return known_labels[name]
     own = numbers if classes else range(num_classes)
     if name.isdecimal() and len(name) < _DIGITS and int(name) in own:
         return own.index(int(name))
-    near = difflib.get_close_matches(name, classes, 1)
+    near = difflib.get_close_matches(name, list(known_labels), 1)
     known = ", ".join(map(escaped, classes[:_NAMED])) + (", ..." if len(classes) > _NAMED else "")
     raise ValueError(
         f"there is no class {name!r}; expected "

@@ -6,6 +6,7 @@ Notation: a = sqrt(abar_t), s = sqrt(1 - abar_t), x_t = a x0 + s eps, v = a eps 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -133,6 +134,28 @@ class Schedule:
             "rescale_betas_zero_snr": self.zero_terminal_snr,
             "timestep_spacing": "trailing",
         }
+
+    @classmethod
+    def from_scheduler_config(cls, config: Mapping[str, Any]) -> Schedule:
+        """Return the schedule of a diffusers scheduler, from its configuration.
+
+        Raises:
+            ValueError: The scheduler has a schedule of another kind.
+        """
+        kinds = {"v_prediction": "v", "epsilon": "epsilon"}
+        if config.get("beta_schedule") != "linear" or config.get("trained_betas") is not None:
+            raise ValueError(f"the scheduler has betas {config.get('beta_schedule')!r}; expected linear ones")
+        if config.get("prediction_type") not in kinds:
+            raise ValueError(
+                f"the scheduler takes the prediction {config.get('prediction_type')!r}; expected {' or '.join(kinds)}"
+            )
+        return cls(
+            num_timesteps=config["num_train_timesteps"],
+            beta_start=config["beta_start"],
+            beta_end=config["beta_end"],
+            zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
+            prediction=kinds[config["prediction_type"]],  # type: ignore[arg-type]  # it is checked
+        )
 
     def _table(self, device: torch.device) -> Tensor:
         if device not in self._tables:

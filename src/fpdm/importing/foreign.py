@@ -38,6 +38,7 @@ class ForeignCheckpoint:
         steps: Number of training steps; 0 if it is not known.
         config: Configuration of a diffusers model; empty if there is none.
         scheduler: Configuration of the scheduler of a diffusers pipeline; empty if there is none.
+        id2label: Names of the classes by their numbers, as a diffusers pipeline has them; empty if there are none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ForeignCheckpoint:
     steps: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    id2label: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_foreign_checkpoint(name: str, weights: Literal["ema", "model"] = "ema") -> ForeignCheckpoint:
@@ -107,7 +109,8 @@ def _read_folder(name: str, folder: Path) -> ForeignCheckpoint:
     if file is None:
         raise ValueError(f"{inner} has no weights; expected a single file {' or '.join(_FILES)}")
     tensors = _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
-    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler, index = folder / "scheduler" / "scheduler_config.json", folder / "model_index.json"
+    labels = read_json(index).get("id2label") if index.is_file() else None
     return ForeignCheckpoint(
         name,
         file,
@@ -115,6 +118,7 @@ def _read_folder(name: str, folder: Path) -> ForeignCheckpoint:
         _plain(file, tensors),
         config=config,
         scheduler=read_json(scheduler) if scheduler.is_file() else {},
+        id2label={str(key): str(name) for key, name in labels.items()} if isinstance(labels, dict) else {},
     )
 
 
@@ -167,4 +171,4 @@ def _downloaded(name: str) -> Path:
     if not is_hub_id(name):
         raise ValueError(f"{name} does not exist; expected a .pt or .safetensors file, a folder or a hub id")
     files = [f"{where}{file}" for where in ("", "transformer/") for file in ("config.json", *_FILES)]
-    return download(name, [*files, "scheduler/scheduler_config.json"])
+    return download(name, [*files, "model_index.json", "scheduler/scheduler_config.json"])

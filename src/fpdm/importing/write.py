@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,21 +13,22 @@ from fpdm import __version__
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import kl_folder
 from fpdm.configuration import Record
-from fpdm.data.config import UNKNOWN, DataConfig
-from fpdm.drawing.text import fenced, markdown
+from fpdm.drawing.text import markdown
 from fpdm.files import write_atomically
 from fpdm.hub import is_hub_id
 from fpdm.importing.foreign import ForeignCheckpoint
 from fpdm.importing.layouts import Converted
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, EMA, IMPORTED, README, RECIPE, WEIGHTS
+from fpdm.runs.layout import CHECKPOINTS, EMA, IMPORTED, README, RECIPE
+from fpdm.runs.model_card import classes_in_words, usage, with_front_matter
+from fpdm.runs.pipeline_files import PipelineConfig, class_names, publish
+from fpdm.runs.pretrained import recipe_without_data
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.train_config import TrainConfig
 
 _VAE = "stabilityai/sd-vae-ft-{}"
-_FACTOR = 8  # pixels per latent of that autoencoder, in each direction
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
         recipe.autoencoder.source,
         converted.notes,
     )
+    pipeline = PipelineConfig(recipe.name, recipe.schedule, dict(foreign.id2label), recipe.autoencoder)
     with IMPORTED.hold(out):
         found = checkpoint.latest(out / CHECKPOINTS)
         if found is not None:
@@ -105,9 +104,8 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
             files = {"ema/config.json": config, RECIPE: recipe.to_json()}
             folder = checkpoint.save(out / CHECKPOINTS, foreign.steps, {EMA: converted.weights}, files, state)
         write_atomically(out / RECIPE, recipe.to_json())
-        write_atomically(out / README, _model_card(result, converted, recipe))
-        _link_or_copy(folder / EMA, out / WEIGHTS)
-        write_atomically(out / "config.json", config)
+        write_atomically(out / README, _model_card(result, converted, pipeline))
+        publish(out, folder, pipeline)
     return result
 
 
@@ -125,14 +123,8 @@ def _recipe(foreign: ForeignCheckpoint, converted: Converted, autoencoder: str) 
         autoencoder = str(Path(autoencoder).resolve())  # valid from any working directory
     elif autoencoder and not is_hub_id(autoencoder):
         raise ValueError(f"--autoencoder {autoencoder} does not exist; expected a folder or a name on the hub")
-    data = DataConfig(
-        UNKNOWN,
-        size=shape.image_size * (_FACTOR if latent else 1),
-        channels=3 if latent else shape.in_channels,  # type: ignore[arg-type]  # it is checked
-        conditional=bool(shape.num_classes),
-    )
     name = Path(foreign.name).stem or "imported"
-    return Recipe(name, data, shape, _training(args), converted.schedule, AutoencoderConfig(autoencoder))
+    return recipe_without_data(name, shape, converted.schedule, AutoencoderConfig(autoencoder), _training(args))
 
 
 _ARGS = {
@@ -151,24 +143,17 @@ def _training(args: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig()
 
 
-def _link_or_copy(file: Path, copy: Path) -> None:
-    copy.unlink(missing_ok=True)
-    try:
-        os.link(file, copy)
-    except OSError:
-        shutil.copyfile(file, copy)
-
-
-def _model_card(result: Imported, converted: Converted, recipe: Recipe) -> str:
-    schedule, folder = converted.schedule, shlex.quote(str(result.out))
+def _model_card(result: Imported, converted: Converted, pipeline: PipelineConfig) -> str:
+    schedule, num_classes = converted.schedule, converted.shape.num_classes
+    classes = class_names(pipeline.id2label, num_classes)
     lines = [
-        "---\nlibrary_name: diffusers\ntags:\n- fpdm\n- diffusion\n---",
-        f"# {markdown(recipe.name)}\n",
+        f"# {markdown(pipeline.name)}\n",
         f"Weights of {result.layout}, imported by fpdm {__version__}. The licence of the original weights applies.\n",
         "| | |\n|---|---|",
         f"| Source | {markdown(result.source)} |",
         f"| SHA-256 of its file | {result.sha256} |",
         f"| Parameters | {result.parameters:,} |",
+        f"| Classes | {classes_in_words(classes, num_classes)} |",
         f"| Predicts | {schedule.prediction}, over {schedule.num_timesteps} timesteps of linear betas from "
         f"{schedule.beta_start:g} to {schedule.beta_end:g}, "
         f"{'rescaled to zero terminal SNR' if schedule.zero_terminal_snr else 'not rescaled'} |",
@@ -179,10 +164,8 @@ def _model_card(result: Imported, converted: Converted, recipe: Recipe) -> str:
         "- The training images are not known, and the training only in part: in `recipe.json`, all values under "
         "`train` but batch size, learning rate and iterations are defaults.",
         "- Guidance acts on all channels. Code derived from GLIDE guides three of four, so a scale of 1.5 there is "
-        "about 1.375 here.",
-        "\n## Use\n",
-        f"{fenced(f'fpdm sample {folder} --out images', 'sh')}\n",
-        "`config.json` and the safetensors beside it load with `fpdm.models.DiffusionTransformer.from_pretrained`.",
+        "about 1.375 here.\n",
+        *usage(str(result.out), classes, num_classes),
         "",
     ]
-    return "\n".join(lines)
+    return with_front_matter("\n".join(lines))

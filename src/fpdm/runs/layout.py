@@ -20,11 +20,15 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"  # in a checkpoint
 DATA, DATA_PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
 SAMPLING = "sampling.json"
+# The layout of the hub, which diffusers loads as a pipeline.
+MODEL_INDEX, PIPELINE_CODE = "model_index.json", "pipeline.py"
+TRANSFORMER, SCHEDULER, VAE = "transformer", "scheduler", "vae"
+SCHEDULER_CONFIG, CONFIG = f"{SCHEDULER}/scheduler_config.json", "config.json"
 
 
 def folders_of(run: Path) -> dict[str, Path]:
     """Return the folders that a training writes below its own, in which no other command may write."""
-    return {f"run's {name}": run / name for name in FOLDERS}
+    return {f"run's {name}": run / name for name in (*FOLDERS, TRANSFORMER, SCHEDULER)}
 
 
 RUN = OutputFolder(

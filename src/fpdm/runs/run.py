@@ -6,10 +6,13 @@ import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from fpdm.autoencoder.interface import Autoencoder
+from fpdm.data.config import DATASETS
+from fpdm.data.sources import named
 from fpdm.data.splits import counted
 from fpdm.devices import default_device
 from fpdm.errors import CheckpointError
@@ -17,11 +20,25 @@ from fpdm.memory import check_memory
 from fpdm.models.cost import model_cost
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, EMA, RECIPE
+from fpdm.runs.data_card import read_data_card
+from fpdm.runs.layout import CHECKPOINTS, EMA, MODEL_INDEX, RECIPE
+from fpdm.runs.pipeline_files import class_names, read_index
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.sampling.images import ImageSampler, sample_shape
 from fpdm.sampling.plan import Plan
+
+
+class Classes(NamedTuple):
+    """Classes of a model.
+
+    Attributes:
+        names: Their names in the order of their labels; none if they are unknown or there are none.
+        numbers: The data's own number of each; none if it has only names.
+    """
+
+    names: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class Run:
         progress: How far the training had come.
         weights: SHA-256 of the averaged weights.
         autoencoder_source: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        folder: Its folder; None if it is in memory only.
     """
 
     recipe: Recipe
@@ -41,6 +59,16 @@ class Run:
     progress: Progress
     weights: str
     autoencoder_source: str = ""
+    folder: Path | None = None
+
+    @functools.cached_property
+    def classes(self) -> Classes:
+        """The classes of the model.
+
+        Raises:
+            ValueError: The file that names them is damaged.
+        """
+        return read_classes(self.folder, self.recipe)
 
     @functools.cached_property
     def autoencoder(self) -> Autoencoder:
@@ -81,12 +109,42 @@ class Run:
         needed, what = self.model.cost().sampling_memory(samples), f"sampling {counted(images, 'image')} at once"
         check_memory(needed, what, "a smaller --batch-size", device=str(device or default_device()))
 
-    def sampler(self, plan: Plan, *, seed: int = 0, device: torch.device | None = None) -> ImageSampler:
+    def sampler(
+        self, plan: Plan, *, seed: int = 0, device: torch.device | None = None, scheduler: Any = None
+    ) -> ImageSampler:
         """Return an `ImageSampler` of this model and plan, after moving the model to a device."""
         self.check_guidance(plan.guidance)
-        schedule, device = self.recipe.schedule, device or default_device()
+        schedule, device, autoencoder = self.recipe.schedule, device or default_device(), self.autoencoder
         self.model.to(device)  # type: ignore[arg-type]
-        return ImageSampler(self.model, schedule, plan, seed=seed, device=device, autoencoder=self.autoencoder)
+        return ImageSampler(
+            self.model, schedule, plan, seed=seed, device=device, autoencoder=autoencoder, scheduler=scheduler
+        )
+
+
+def read_classes(folder: Path | None, recipe: Recipe) -> Classes:
+    """Return the classes of a model.
+
+    Args:
+        folder: Folder of the model; None if it is in memory only.
+        recipe: Its recipe.
+
+    Raises:
+        ValueError: The file that names them is damaged.
+    """
+    num_classes, source = recipe.model.num_classes, recipe.data.source
+    if not num_classes:
+        return Classes()
+    card = None if folder is None else read_data_card(folder)
+    if card is not None and card.classes:
+        return Classes(card.classes, card.numbers)
+    names: tuple[str, ...] = ()
+    if source in DATASETS:
+        known = named.class_names(source)
+        names = known if len(known) == num_classes else ()
+    elif folder is not None and (folder / MODEL_INDEX).exists():
+        names = class_names(read_index(folder).id2label, num_classes)
+    # Labels are the data's own numbers, as those of ImageNet, unless the data has numbers for names.
+    return Classes(names, () if any(name.isdecimal() for name in names) else tuple(range(len(names))))
 
 
 def load_run(out: Path, *, autoencoder: str = "") -> Run:
@@ -108,13 +166,13 @@ def load_run(out: Path, *, autoencoder: str = "") -> Run:
 
 
 def _load_newest(out: Path, autoencoder: str) -> Run:
-    found = checkpoint.load_latest(out / CHECKPOINTS, lambda one: _load(one, autoencoder))
+    found = checkpoint.load_latest(out / CHECKPOINTS, lambda one: _load(one, autoencoder, out))
     if found is None:
         raise ValueError(f"there is no run with a checkpoint in {out}; expected a folder made by fpdm train --out")
     return found
 
 
-def _load(found: checkpoint.Checkpoint, autoencoder: str) -> Run:
+def _load(found: checkpoint.Checkpoint, autoencoder: str, out: Path) -> Run:
     try:
         recipe = Recipe.read(found.file(RECIPE))
         cost = model_cost(recipe.model)
@@ -126,4 +184,4 @@ def _load(found: checkpoint.Checkpoint, autoencoder: str) -> Run:
     weights = found.tensors(EMA)
     checkpoint.check_names(found.file(EMA), weights, dict(model.named_parameters()))
     model.load_state_dict(weights)
-    return Run(recipe, model.eval(), found.progress, found.hashes[EMA], autoencoder)
+    return Run(recipe, model.eval(), found.progress, found.hashes[EMA], autoencoder, out)

@@ -26,6 +26,7 @@ from fpdm.sampling.plan import Plan
 
 GRID = "grid.png"
 _SMALLEST = 67  # bytes of a PNG
+_OPTIONAL = ("scheduler",)  # settings that are recorded only where there are any
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def sample_to_folder(
     seed: int,
     batch_size: int,
     label: int | None = None,
+    scheduler: Any = None,
     overwrite: bool = False,
 ) -> Sampled:
     """Write `num_images` PNGs, a grid of the first 64 and the settings into a folder; images already there are kept.
@@ -84,6 +86,7 @@ def sample_to_folder(
         seed: The seed; image i is a function of the seed and i.
         batch_size: Images at once.
         label: The class of all images; None takes the classes in turn.
+        scheduler: Scheduler of diffusers to make the steps; None for the plan's own sampler.
         overwrite: Replace images of other settings that an earlier call wrote to the folder.
 
     Raises:
@@ -96,7 +99,7 @@ def sample_to_folder(
     check_memory(44 * missing, what, "fewer --num-images")  # indices of 28 bytes in a list, and a list of labels
     check_disk(_SMALLEST * missing, out, what)
     run.check_fits(min(batch_size, num_images), plan.guidance)
-    sampler = run.sampler(plan, seed=seed)
+    sampler = run.sampler(plan, seed=seed, scheduler=scheduler)
     with SAMPLED.hold(out):
         if overwrite:
             _discard(out)
@@ -144,6 +147,7 @@ def settings_of(run: Run, sampler: ImageSampler) -> dict[str, Any]:
         "trained_steps": run.progress.step,
         "weights_sha256": run.weights,
         "autoencoder_sha256": run.autoencoder.sha256,
+        **({"scheduler": sampler.scheduler} if sampler.scheduler else {}),
         "timesteps": list(sampler.timesteps),
         "iterations": None if plan.adaptive else list(sampler.table),
         "unspent_passes": sampler.unspent,
@@ -179,7 +183,8 @@ def check_claim(out: Path, settings: dict[str, Any]) -> None:
         old = None
     if not isinstance(old, dict):
         raise ValueError(f"{path} holds no settings of samples; choose another folder")
-    changed = [key for key in settings if old.get(key) != settings[key]]
+    keys = [*settings, *(key for key in _OPTIONAL if key in old and key not in settings)]
+    changed = [key for key in keys if old.get(key) != settings.get(key)]
     if changed:
         raise ValueError(
             f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder, or replace "

@@ -72,6 +72,7 @@ class ImageSampler:
 
     Attributes:
         timesteps: The timesteps at which the network is evaluated, noisiest first.
+        scheduler: Name of the scheduler of diffusers that makes the steps; None for the plan's own sampler.
         table: Iterations of each step in sampling order; with an adaptive allocation, the minimum of each.
         probed: How the threshold of an adaptive allocation was found; None for other allocations.
         weak: The weaker answers of self-guidance; None without.
@@ -120,10 +121,10 @@ class ImageSampler:
 
     def _choose_steps(self, scheduler: Any, steps: int | None) -> None:
         """Choose the timesteps and the step from one to the next."""
-        plan, schedule = self.plan, self.schedule
+        plan, schedule, self.scheduler = self.plan, self.schedule, None
         if scheduler is None:
             own_grid = functools.partial(grid, schedule, name=plan.grid)
-            grid_of_plan = own_grid(steps or affordable_steps(plan, self.cost, own_grid))
+            grid_of_plan = own_grid(affordable_steps(plan, self.cost, own_grid) if steps is None else steps)
             learned = self.model.shape.learn_variance
             self.timesteps: tuple[float, ...] = grid_of_plan
             self.step: Step = make_step(plan.sampler, schedule, grid_of_plan, learned_variance=learned)
@@ -141,6 +142,7 @@ class ImageSampler:
         else:
             own = with_steps(scheduler, schedule, steps)
         self.timesteps, self.step = tuple(own.timesteps.tolist()), DiffusersStep(own)
+        self.scheduler = type(scheduler).__name__
 
     def __call__(self, indices: Sequence[int], labels: Sequence[int]) -> Images:
         """Sample the images with these global indices and labels.

@@ -16,6 +16,7 @@ SamplerName = Literal["ddim", "ddpm", "second-order", "dpmsolver++", "unipc"]
 AllocationName = Literal["constant", "increasing", "decreasing", "adaptive"]
 SolverName = Literal["picard", "anderson"]
 Grid = Annotated[str, AfterValidator(check_grid)]
+DEFAULT_BUDGET = 140  # block passes per image: 5 steps of a DiT of 28 blocks, the smallest budget of the paper
 DEFAULT_ITERATIONS = 5  # where neither the user nor the model decides
 
 

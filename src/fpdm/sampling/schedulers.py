@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 from typing import Any
 
 from fpdm.diffusion.schedule import Schedule
-from fpdm.errors import did_you_mean
 
-OWN = {"DDIMScheduler": "ddim", "DDPMScheduler": "ddpm"}
+OWN_SAMPLERS = {"DDIMScheduler": "ddim", "DDPMScheduler": "ddpm"}
 """Schedulers that stand for a sampler of ours: theirs step to t - 1000 // steps, whatever their list of timesteps."""
 
 _KEEP_ZERO_SNR = "DDIM, DDPM, EulerDiscrete, EulerAncestralDiscrete, DPMSolverMultistep, UniPCMultistep, LCM or TCD"
@@ -45,10 +45,12 @@ def scheduler_by_name(name: str, schedule: Schedule, *, clip: bool) -> Any:
     meant = [known[asked + end] for end in ("", "scheduler") if asked + end in known]
     meant = meant or [one for lower, one in known.items() if asked and lower.startswith(asked)]
     if len(meant) != 1:
+        beginnings = {one[: len(asked)]: kind for one, kind in known.items()}
+        near = [] if meant else difflib.get_close_matches(asked, beginnings, 1)
         raise ValueError(
             f"there is no scheduler {name!r}; expected "
             + (" or ".join(meant) or "the name of one of diffusers, such as UniPCMultistepScheduler")
-            + did_you_mean(asked, () if meant else known)
+            + "".join(f"; did you mean {beginnings[one]}?" for one in near)
         )
     kind = getattr(diffusers, meant[0])
     takes = inspect.signature(kind.__init__).parameters.keys()
@@ -83,7 +85,7 @@ def check_scheduler(scheduler: Any, schedule: Schedule) -> None:
     if schedule.zero_terminal_snr and float(alphas_bar[-1]) > 1e-6:
         able = "rescale_betas_zero_snr" in inspect.signature(type(scheduler).__init__).parameters
         raise ValueError(
-            f"{name} does not end in pure noise (zero terminal SNR), as this model was trained to; "
+            f"{name} does not end in pure noise (zero terminal SNR), as the model does; "
             + (again if able else f"expected {_KEEP_ZERO_SNR}")
         )
     if alphas_bar.shape != ours.shape or not bool(((alphas_bar.double().cpu() - ours).abs() < 1e-4).all()):

@@ -17,10 +17,13 @@ from fpdm.drawing.images import save_png
 from fpdm.errors import RunError
 from fpdm.files import write_atomically
 from fpdm.models.transformer import DiffusionTransformer
-from fpdm.runs.layout import LOSS_CURVE, METRICS, README, SAMPLES, VALIDATION
+from fpdm.runs import checkpoint
+from fpdm.runs.layout import CHECKPOINTS, LOSS_CURVE, METRICS, README, SAMPLES, VALIDATION
 from fpdm.runs.metrics_log import append_row, json_safe, read_rows
+from fpdm.runs.pipeline_files import PipelineConfig, id2label, publish
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
+from fpdm.runs.run import read_classes
 from fpdm.sampling.images import sample_shape
 from fpdm.training.loop import Callback
 from fpdm.training.loss_curve import save_loss_curve
@@ -90,6 +93,10 @@ class TrainingLogger(Callback):
             self.save_samples(progress.step)
 
     def on_save(self, progress: Progress) -> None:
+        recipe = self.recipe
+        names = id2label(read_classes(self.out, recipe).names)
+        config = PipelineConfig(recipe.name, recipe.schedule, names, recipe.autoencoder)
+        publish(self.out, checkpoint.folder(self.out / CHECKPOINTS, progress.step), config)
         if self._curve_is_stale:
             self.draw_loss_curve()
 

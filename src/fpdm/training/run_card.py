@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from fpdm import __version__
 from fpdm.data.dataset import Examples
 from fpdm.drawing.text import fenced, markdown
 from fpdm.models.cost import ModelCost
-from fpdm.runs.layout import CHECKPOINTS, LOSS_CURVE, METRICS, RECIPE, SAMPLES, VALIDATION
+from fpdm.runs.layout import (
+    CHECKPOINTS,
+    LOSS_CURVE,
+    METRICS,
+    MODEL_INDEX,
+    PIPELINE_CODE,
+    RECIPE,
+    SAMPLES,
+    SCHEDULER,
+    TRANSFORMER,
+    VALIDATION,
+)
+from fpdm.runs.model_card import network_in_words, usage, versions, with_front_matter
 from fpdm.runs.recipe import Recipe
 from fpdm.training.tracker import TENSORBOARD
 
@@ -24,6 +33,7 @@ def describe_run(
     validation: Examples | None,
     *,
     out: Path,
+    classes: Sequence[str] = (),
     command: str = "",
     machine: str,
 ) -> str:
@@ -35,18 +45,19 @@ def describe_run(
         data: The training images.
         validation: The images of the validation loss; None for none.
         out: The run's folder, as the commands in the README name it.
+        classes: Names of the classes; none if they are unknown.
         command: The command line of the run; if empty, equivalent Python is shown.
         machine: Description of the machine.
     """
     folder = shlex.quote(str(out))
     facts = {
         "Images": _images(data, validation),
-        "Network": _network(cost),
+        "Network": network_in_words(cost),
         "Training": _training(recipe),
         "Started from": _start(recipe),
-        "Made with": f"fpdm {__version__}, Python {platform.python_version()}, torch {torch.__version__}, {machine}",
+        "Made with": f"{versions()}, {machine}",
     }
-    return "\n".join(
+    lines = "\n".join(
         [
             f"# {markdown(recipe.name)}\n",
             "A diffusion transformer trained by fpdm.\n",
@@ -57,12 +68,13 @@ def describe_run(
             "\n## Resume after an interruption\n",
             "The same command resumes from the newest checkpoint and ends with the weights of an uninterrupted run:\n",
             fenced(command, "sh") if command else fenced(_PYTHON.format(out=str(out)), "python"),
-            "\n## Sample\n",
-            fenced(f"fpdm sample {folder} --budget 140 --num-images 64 --out images", "sh"),
+            "",
+            *usage(str(out), classes, recipe.model.num_classes),
             *_watching(recipe, folder),
             "",
         ]
     )
+    return with_front_matter(lines)
 
 
 _PYTHON = """from pathlib import Path
@@ -87,14 +99,6 @@ def _images(data: Examples, validation: Examples | None) -> str:
     else:
         size = f"{height} x {width} pixels, {colours}"
     return f"{data.name}: {len(data)} of {size}, {classes}{more}"
-
-
-def _network(cost: ModelCost) -> str:
-    least = cost.middle.iterations.start
-    passes = f"{cost.passes(least)} block passes"
-    if cost.middle.adjustable:
-        passes = f"{cost.explicit} block passes and {cost.middle.passes} more for each iteration of its middle"
-    return f"{cost.total_parameters:,} parameters; an evaluation takes {passes}"
 
 
 def _training(recipe: Recipe) -> str:
@@ -123,6 +127,10 @@ def _files(recipe: Recipe, *, validated: bool) -> dict[str, str]:
         f"{CHECKPOINTS}/": f"the newest {train.keep} checkpoints: the averaged weights (`ema/`), used for sampling, "
         "and the raw weights (`model/`), both in diffusers' layout; the optimiser's state; a manifest with the SHA-256 "
         "of every file",
+        MODEL_INDEX: "makes the folder a pipeline of diffusers, with those below",
+        f"{TRANSFORMER}/": "the averaged weights of the newest checkpoint, which share its file",
+        f"{SCHEDULER}/": "the noise schedule, from whose configuration any scheduler of diffusers can be made",
+        PIPELINE_CODE: "what diffusers imports from fpdm with `trust_remote_code=True`",
         METRICS: f"JSON lines, one for every {train.log_every} steps: mean loss, mse, gradient norm and iterations, "
         "residual of the fixed point",
         LOSS_CURVE: "the loss over steps, redrawn with each checkpoint",

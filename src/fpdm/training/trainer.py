@@ -23,6 +23,7 @@ from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, RECIPE, RUN
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe, differences
+from fpdm.runs.run import read_classes
 from fpdm.training.batch import make_batch
 from fpdm.training.callbacks import TrainingLogger
 from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
@@ -252,6 +253,7 @@ class Trainer(Trainable):
             self.data,
             self.validation,
             out=self.out,
+            classes=read_classes(self.out, self.recipe).names,
             command=self.command,
             machine=f"{self.accelerator.num_processes} x {name}",
         )

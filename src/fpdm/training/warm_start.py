@@ -6,15 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from fpdm.files import read_json, sha256_of
-from fpdm.models.config import TransformerConfig
-from fpdm.models.transformer import ITERATIONS, DiffusionTransformer
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.models.warm_start import start_from
-from fpdm.runs import checkpoint
-from fpdm.runs.layout import CHECKPOINTS, WEIGHTS
+from fpdm.runs.layout import CHECKPOINTS, CONFIG, MODEL_INDEX, TRANSFORMER, WEIGHTS
+from fpdm.runs.pipeline_files import read_index, read_network
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import load_run
 
@@ -76,23 +71,11 @@ def load_initial_model(folder: Path) -> InitialModel:
     if (folder / CHECKPOINTS).is_dir():
         run = load_run(folder)
         return InitialModel(run.model, run.weights, run.recipe.schedule.prediction)
-    path = folder / WEIGHTS
-    if not path.is_file() or not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file() and not (folder / TRANSFORMER / CONFIG).is_file():
         raise ValueError(
-            f"init_from is {folder}; expected a run, or a folder with a config.json and a {WEIGHTS}; convert a "
-            "foreign checkpoint with fpdm import"
+            f"init_from is {folder}; expected a run, or a folder with a {CONFIG} and a {WEIGHTS}; convert a foreign "
+            "checkpoint with fpdm import"
         )
-    config = read_json(folder / "config.json")
-    try:
-        if config.get("_class_name") != DiffusionTransformer.__name__:
-            raise ValueError(f"it is a {config.get('_class_name')}; expected one of ours; convert it with fpdm import")
-        fields = {name: value for name, value in config.items() if not name.startswith("_")}
-        # A setting of the network, not of its shape; folders of earlier versions have none.
-        iterations = fields.pop("iterations", ITERATIONS)
-        model = DiffusionTransformer.from_shape(TransformerConfig(**fields), iterations=iterations)
-        weights = load_file(path)
-    except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
-        raise ValueError(f"the model in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
-    checkpoint.check_names(path, weights, dict(model.named_parameters()))
-    model.load_state_dict(weights)
-    return InitialModel(model, sha256_of(path), "")
+    network = read_network(folder)
+    prediction = read_index(folder).schedule.prediction if (folder / MODEL_INDEX).exists() else ""
+    return InitialModel(network.model, network.sha256, prediction)

@@ -1,0 +1,79 @@
+"""The sampling plan that the arguments of a pipeline's call and its scheduler describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from fpdm.diffusion.schedule import Schedule
+from fpdm.errors import did_you_mean
+from fpdm.models.cost import ModelCost
+from fpdm.sampling.plan import DEFAULT_BUDGET, Plan
+from fpdm.sampling.schedulers import OWN_SAMPLERS, check_scheduler, with_steps
+from fpdm.sampling.self_guidance import WeakAnswers
+from fpdm.sampling.timesteps import GRIDS, grid
+
+
+def choose_plan(
+    given: Mapping[str, Any],
+    guidance_scale: float | None,
+    steps: int | None,
+    *,
+    scheduler: Any,
+    schedule: Schedule,
+    cost: ModelCost,
+) -> Plan:
+    """Return the plan of a call.
+
+    Args:
+        given: Fields of the plan that the user gives; None stands for one that is left out.
+        guidance_scale: Scale of guidance, which is off up to 1, as in diffusers.
+        steps: Number of steps, if the user gives one.
+        scheduler: The pipeline's scheduler.
+        schedule: Noise schedule of the network.
+        cost: Cost of the network.
+
+    Raises:
+        TypeError: A plan has no such field.
+        ValueError: A value is out of range, values contradict each other, or the scheduler does not fit.
+    """
+    known = {one.name for one in fields(Plan)} - {"guidance"}
+    for name in given:
+        if name not in known:
+            near = {"guidance_scale"} if name == "guidance" else {*known, "guidance_scale"}
+            raise TypeError(f"there is no argument {name!r}" + did_you_mean(name, near))
+    check_scheduler(scheduler, schedule)
+    is_ours = type(scheduler).__name__ in OWN_SAMPLERS
+    values: dict[str, Any] = _decided_by(scheduler) if is_ours else {}
+    values |= {name: value for name, value in given.items() if value is not None}
+    if guidance_scale is not None:
+        values["guidance"] = 1.0 if guidance_scale <= 1.0 else guidance_scale
+    plan = replace(Plan(DEFAULT_BUDGET), **values).with_iterations(cost)
+    if steps is None:
+        return plan
+    if "budget" not in values:
+        if is_ours:
+            timesteps = grid(schedule, steps, plan.grid)
+        else:
+            timesteps = with_steps(scheduler, schedule, steps).timesteps.tolist()
+        weak, each = WeakAnswers.of(plan, cost), cost.passes(plan.iterations or cost.middle.iterations.start)
+        return replace(plan, budget=len(timesteps) * each + (weak.passes(timesteps) if weak else 0))
+    if "iterations" in values:
+        raise ValueError("budget, iterations and num_inference_steps are all given; two say what the third is")
+    return plan
+
+
+def _decided_by(scheduler: Any) -> dict[str, Any]:
+    """Return the fields of a plan that a scheduler decides which stands for one of our samplers.
+
+    Raises:
+        ValueError: It begins below the noisiest timestep.
+    """
+    kind, spacing = type(scheduler).__name__, scheduler.config["timestep_spacing"]
+    if spacing not in GRIDS:
+        raise ValueError(
+            f"{kind} has timestep_spacing {spacing!r}, which leaves out pure noise; expected {' or '.join(GRIDS)}"
+        )
+    decided = {"sampler": OWN_SAMPLERS[kind], "grid": spacing}
+    return {key: value for key, value in decided.items() if value != getattr(Plan, key)}  # the defaults decide nothing
