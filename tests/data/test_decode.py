@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from fpdm.data import decode
 from fpdm.data.decode import Decoder
 
 
@@ -48,3 +51,54 @@ def test_adm_does_not_blow_up_a_long_thin_image() -> None:
 def test_unknown_crops_are_refused() -> None:
     with pytest.raises(ValueError, match="lanczos or adm"):
         Decoder(8, crop="middle")
+
+
+def bomb(side: int, depth: int, kind: int, bits: int) -> bytes:
+    """A PNG of zeros, as small as can be."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    squeeze = zlib.compressobj(9)
+    rows = b"".join(squeeze.compress(bytes(1 + -(-side * bits // 8))) for _ in range(side)) + squeeze.flush()
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0))]
+    chunks += [(b"PLTE", bytes(6))] * (kind == 3) + [(b"IDAT", rows), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "bits"),
+    [(1, 0, 1), (16, 0, 16), (8, 3, 8), (1, 3, 1), (8, 6, 32), (16, 6, 64), (8, 0, 8), (8, 2, 24)],
+    ids=["1 bit", "16 bits", "palette", "palette of two", "RGBA", "RGBA of 16 bits", "grey", "RGB"],
+)
+def test_bombs_are_refused_by_their_headers(depth: int, kind: int, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: Image.Image) -> None:
+        raise AssertionError("the pixels of a bomb are decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    content = bomb(4200, depth, kind, bits)
+    assert "a decompression bomb is" in str(Decoder(8)(content))
+    assert "a decompression bomb is" in Decoder(8).error(content)
+
+
+def test_large_images_that_may_be_are_decoded() -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (4200, 4200), "white").save(stream, format="JPEG")
+    found = Decoder(8)(stream.getvalue())
+    assert not isinstance(found, str)
+    assert (found.pixels == 255).all()
+    assert not isinstance(Decoder(8)(bomb(400, 8, 6, 32)), str)  # small, and so harmless
+
+
+def test_transparency_is_the_same_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 20, 4), dtype=np.uint8)  # (H, W, 4)
+    palette = Image.fromarray(pixels[..., :3]).quantize(5)
+    palette.info["transparency"] = 2
+    images = [png(Image.fromarray(pixels)), png(palette)]
+    whole = [Decoder(20)(image) for image in images]
+    monkeypatch.setattr(decode, "_LARGE", 90)  # pixels: strips of four rows
+    for image, one in zip(images, whole, strict=True):
+        found = Decoder(20)(image)
+        assert not isinstance(found, str)
+        assert not isinstance(one, str)
+        assert np.array_equal(found.pixels, one.pixels)

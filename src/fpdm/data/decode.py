@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,6 +23,10 @@ ENDINGS = {
     *("", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
+
+
+_LARGE = 2**24  # pixels, beyond which an image costs much memory
+_MOST_COMPRESSED = 500  # of photographs and drawings at most some dozens, of white pages 300; of a PNG bomb 1000
 
 
 class _Refused(Exception):
@@ -74,6 +79,7 @@ class Decoder:
         self.formats = [name for name in _FORMATS if name in Image.OPEN]
         self.size, self.channels, self.background = size, channels, background
         self.squared = CROPS[crop]
+        self._large = threading.Lock()
 
     def __call__(self, source: Path | bytes | np.ndarray) -> Decoded | str:
         """Decode a file or its content; pixels (C, H, W) are returned as they are.
@@ -84,9 +90,9 @@ class Decoder:
         if isinstance(source, np.ndarray):
             return Decoded(source, source.shape[2], source.shape[1])
         try:
-            with self._open(source) as opened:
+            with self._open(source) as opened, self._turn(opened):
                 image = _rgb(_upright(opened), self.background)
-            square = self.squared(image, self.size)
+                square = self.squared(image, self.size)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
             return _reason(error)
         pixels = np.asarray(square if self.channels == 3 else square.convert("L"))  # (H, W, 3) or (H, W)
@@ -96,12 +102,24 @@ class Decoder:
     def _open(self, source: Path | bytes) -> Image.Image:
         if not (source.stat().st_size if isinstance(source, Path) else len(source)):
             raise _Refused("empty (0 bytes)")
-        return Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=self.formats)
+        length = source.stat().st_size if isinstance(source, Path) else len(source)
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=self.formats)
+        try:
+            _check_header(image, length)
+        except _Refused:
+            image.close()
+            raise
+        return image
+
+    def _turn(self, image: Image.Image) -> AbstractContextManager[Any]:
+        """Let large images be decoded one at a time, for each takes several times its pixels in memory."""
+        return self._large if math.prod(image.size) > _LARGE else nullcontext()
 
     def error(self, source: Path | bytes) -> str:
         """Return why a file, or its content, has no header of an image, or "" if it has; no pixels are decoded."""
         try:
             with warnings.catch_warnings(), self._open(source):
+                warnings.simplefilter("ignore")
                 return ""
         except Exception as error:
             return _reason(error)
@@ -158,6 +176,26 @@ def _adm(image: Image.Image, size: int) -> Image.Image:
 CROPS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"lanczos": _lanczos, "adm": _adm}
 
 
+def _check_header(image: Image.Image, length: int) -> None:
+    """Raise if a file of `length` bytes says that it holds an image of impossible size; no pixel has been decoded."""
+    width, height = image.size
+    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise _Refused(f"more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs")
+    if width * height > _LARGE and width * height * _bits(image) > 8 * _MOST_COMPRESSED * length:
+        raise _Refused(
+            f"{width} x {height} pixels in {length} bytes: no image is compressed to less than 1/{_MOST_COMPRESSED}, "
+            "but a decompression bomb is"
+        )
+
+
+def _bits(image: Image.Image) -> int:
+    """Return how many bits a pixel has at least."""
+    if image.mode == "P":
+        arguments = image.tile[0][3] if image.tile else ""  # such as "P;4" of a PNG
+        return {"P;1": 1, "P;2": 2, "P;4": 4}.get(str(arguments), 8)
+    return {"1": 1, "I": 16, "I;16": 16, "I;16B": 16}.get(image.mode, 8 * len(image.getbands()))
+
+
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # in some formats the EXIF data come after the pixels
     # Damaged EXIF data, which raise nearly anything, do not cost the image. In place, so that an image stays rotated
@@ -174,16 +212,29 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode.startswith("I"):  # I;16 in three byte orders; I, 32 bits, is what some 16-bit files come as
         image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+        image = _opaque(image, background)
     return image.convert("RGB")
 
 
+def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Lay an image on the background, in strips, for that takes three copies."""
+    width, height = image.size
+    opaque = Image.new("RGB", image.size)
+    rows = max(1, _LARGE // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))).convert("RGBA")
+        opaque.paste(Image.alpha_composite(Image.new("RGBA", strip.size, (*background, 255)), strip), (0, top))
+    return opaque
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)  # (H, W)
+    values = np.asarray(image)  # (H, W)
     if values.min() < 0 or values.max() > 65535:
         raise _Refused(f"grey values from {values.min()} to {values.max()}; expected 8 or 16 bits, from 0 to 65535")
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257, rounded
+    eight = np.empty(values.shape, np.uint8)  # (H, W)
+    for row, wide in enumerate(values):  # one at a time, for 32 bits of all would take much memory
+        eight[row] = (wide.astype(np.int32) + 128) // 257  # (W,); 65535 / 255 = 257, rounded
+    grey = Image.fromarray(eight)
     key = image.info.get("transparency")
     if key is None:
         return grey

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +115,57 @@ def test_rows_without_an_image_are_no_error(datasets: Any, tmp_path: Path) -> No
     found = [Decoder(6)(raw.image) for raw in opened(tmp_path / "a.parquet").parts["train"].read(0, 3)]  # type: ignore[arg-type]
     assert not isinstance(found[0], str)
     assert found[1:] == ["empty (0 bytes)"] * 2
+
+
+def test_columns_that_may_be_classes_are_named(datasets: Any, tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": png(PIXELS[0]), "path": None}], "breed": ["pug"], "id": [3]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
+    with pytest.warns(RuntimeWarning, match="no classes: .* has no column 'label', and none of breed, id was given"):
+        assert not opened(tmp_path / "a.parquet").labelled
+    assert opened(tmp_path / "a.parquet", label_column="breed").classes == ("pug",)
+
+
+METADATA = {
+    "no schema": b"{",
+    "a text": b'"info"',
+    "a list": b'{"info": {"features": []}}',
+    "no type": b'{"info": {"features": {"image": {"_type": "Picture"}}}}',
+    "others": b'{"info": {"features": {"image": {"dtype": "string", "_type": "Value"}}}}',
+    "wrong": b'{"info": {"features": {"image": {"_type": "Image"}, "label": {"_type": "Image"}}}}',
+    "names": b'{"info": {"features": {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": 3}}}}',
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", METADATA)
+def test_a_table_with_a_wrong_schema_is_refused_or_read(
+    datasets: Any, tmp_path: Path, kind: str, streaming: bool
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = pa.array(
+        [{"bytes": png(PIXELS[0]), "path": ""}] * 2, pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    )
+    made = pa.table({"image": images, "label": [0, 1]}).replace_schema_metadata({b"huggingface": METADATA[kind]})
+    pq.write_table(made, tmp_path / "a.parquet")
+    try:
+        assert len(read(opened(tmp_path / "a.parquet", streaming=streaming))) == 2
+    except ValueError as error:
+        assert "cannot" in str(error) or "column" in str(error)  # noqa: PT017
+
+
+def test_no_byte_of_a_table_makes_it_a_fault(datasets: Any, tmp_path: Path) -> None:
+    path = written(tmp_path / "whole.parquet", [0, 2, 1], datasets.ClassLabel(names=["ant", "bee", "cat"]))
+    whole, draw = path.read_bytes(), random.Random(1)
+    for i in range(60):
+        changed = bytearray(whole)
+        place = draw.randrange(4, len(whole)) if i % 2 else draw.randrange(len(whole) - 700, len(whole))
+        changed[place] ^= 1 << draw.randrange(8)
+        (tmp_path / f"{i}.parquet").write_bytes(changed)
+        with contextlib.suppress(ValueError):
+            for raw in opened(tmp_path / f"{i}.parquet", streaming=True).parts["train"].read(0, 9):
+                Decoder(6)(raw.image)
 
 
 def test_a_log_gets_no_progress_bars(datasets: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

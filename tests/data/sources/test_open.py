@@ -96,3 +96,5 @@ def test_named_data_are_their_pixels() -> None:
     assert [one.label for one in raw] == wanted.labels[3:5].tolist()
     with pytest.raises(ValueError, match="validation images of its own"):
         opened("digits", holdout=2)
+    with pytest.raises(ValueError, match="for hub data sets, not for digits"):
+        opened("digits", split="test")

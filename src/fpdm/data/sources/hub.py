@@ -7,13 +7,17 @@ import itertools
 import json
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fpdm.data.config import HubSettings
 from fpdm.data.decode import escaped
 from fpdm.data.sources.source import Part, Raw, Source, add_file
+from fpdm.data.splits import listed
+from fpdm.errors import printable
 
 TABLES = (".parquet", ".arrow")
 SAVED = ("state.json", "dataset_dict.json")  # by `datasets.Dataset.save_to_disk`
@@ -24,13 +28,18 @@ _TABLE_END = 2**20  # what a fingerprint takes of either end of a table
 class _Rows(Part):
     """Rows of a `datasets.Dataset`, or of an `IterableDataset`, which is read on from where it stopped if possible."""
 
-    def __init__(self, data: Any, image: str, label: str, names: Sequence[str]) -> None:
-        self.data, self.image, self.label = data, image, label
+    def __init__(self, data: Any, image: str, label: str, names: Sequence[str], source: str) -> None:
+        self.data, self.image, self.label, self.source = data, image, label, source
         self.number_of: Mapping[Any, int] = {name: number for number, name in enumerate(names)}
         self._position, self._rows = 0, iter(())
 
     def read(self, start: int, stop: int) -> Iterator[Raw]:
-        for place, row in zip(range(start, stop), self._from(start, stop), strict=False):
+        rows = iter(self._from(start, stop))
+        for place in range(start, stop):
+            with _reading(f"row {place} of {self.source} cannot be read"):
+                row = next(rows, None)
+            if row is None:
+                return
             value = row[self.image]
             if isinstance(value, Mapping):  # as an `Image(decode=False)` gives it
                 value = value["bytes"] if value["bytes"] is not None else value["path"] and Path(value["path"])
@@ -60,7 +69,6 @@ def open_hub(source: str, settings: HubSettings) -> Source:
     """
     try:
         import datasets  # slow to import, and needed here only
-        from datasets.exceptions import DatasetsError
     except ImportError:
         raise ValueError(
             f"{source} is read by the library datasets, which is not installed: pip install datasets"
@@ -68,24 +76,29 @@ def open_hub(source: str, settings: HubSettings) -> Source:
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs before it raises is in our message
     path = Path(source)
-    try:
+    failed = f"{source} (split {settings.split}) is not a folder of images, and datasets cannot load it"
+    with _reading(failed):
         data, commit = _loaded(datasets, source, settings)
-    except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
-        raise ValueError(
-            f"{source} (split {settings.split}) is not a folder of images, and datasets cannot load it: "
-            f"{' '.join(str(error).split())[:300]}"
-        ) from error
-    features = data.features or {}
+        features = data.features or {}
     image = _column(features, settings.image_column, "image", datasets.Image, source)
     label = _column(features, settings.label_column, "label", datasets.ClassLabel, source)
     if not image:
         raise ValueError(f"{source} has no column of images among {', '.join(features)}; give --image-column")
-    data = data.select_columns([image, *([label] if label else [])])
-    if isinstance(features[image], datasets.Image):
-        data = data.cast_column(image, datasets.Image(decode=False))
+    others = [name for name in features if name != image]
+    if others and not label:
+        warnings.warn(
+            f"no classes: {source} has no column 'label', and none of {listed(others)} was given as --label-column",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    with _reading(failed):
+        data = data.select_columns([image, *([label] if label else [])])
+        if isinstance(features[image], datasets.Image):
+            data = data.cast_column(image, datasets.Image(decode=False))
     names = _names(data, label, source) if label else ()
-    rows = _Rows(data, image, label, names)
+    rows = _Rows(data, image, label, names, source)
     digest = hashlib.sha256(json.dumps([settings.split, image, label, names, rows.count()]).encode())
     if path.exists():
         _add_tables(digest, path)
@@ -100,6 +113,16 @@ def open_hub(source: str, settings: HubSettings) -> Source:
         labelled=bool(label),
         numbered=bool(label) and isinstance(features[label], datasets.ClassLabel),
     )
+
+
+@contextmanager
+def _reading(failed: str) -> Iterator[None]:
+    """Turn whatever the library raises into a `ValueError`: on a damaged table or a wrong schema, nearly anything."""
+    try:
+        yield
+    except Exception as error:
+        text = printable(" ".join(str(error).split())) or type(error).__name__
+        raise ValueError(f"{failed}: {text[:300]}") from error
 
 
 def _loaded(datasets: Any, source: str, settings: HubSettings) -> tuple[Any, str]:
@@ -131,7 +154,8 @@ def _names(data: Any, label: str, source: str) -> tuple[str, ...]:
     feature = data.features[label]
     kind = getattr(feature, "dtype", "")
     if kind in _STRINGS and hasattr(data, "unique"):
-        return tuple(sorted({*data.unique(label)} - {None}))
+        with _reading(f"the column {label!r} of {source} cannot be read"):
+            return tuple(sorted({*data.unique(label)} - {None}))
     if not re.fullmatch(r"u?int\d+", kind):
         raise ValueError(
             f"the column {label!r} of {source} is of type {kind or feature}; expected classes or integers (or strings, "

@@ -54,6 +54,7 @@ def open_source(
             would be skipped.
     """
     if not config.is_folder:
+        _check_hub_settings(hub, config.source)
         if holdout:
             raise ValueError(f"--holdout {holdout}: {config.source} has validation images of its own; leave it out")
         return open_named(config.source, root)
@@ -64,10 +65,8 @@ def open_source(
         raise ValueError(f"{path} is a cache of latents already; give the images")
     # Without the hub, what has images is a folder of images, as it is for training.
     kind = "folder" if hub is None and not path.exists() else _kind(path, images_first=hub is None)
-    if kind != "hub" and hub not in (None, HubSettings()):
-        raise ValueError(
-            f"--split, --image-column, --label-column and --streaming are for hub data sets, not for {path}"
-        )
+    if kind != "hub":
+        _check_hub_settings(hub, config.source)
     if kind == "folder":
         source = open_folder(path, whole=holdout is not None, strict=strict)
     else:
@@ -75,6 +74,13 @@ def open_source(
         if strict and source.skipped:
             raise unusable(path, source.skipped[0])
     return _held_out(source, holdout) if holdout else source
+
+
+def _check_hub_settings(hub: HubSettings | None, source: str) -> None:
+    if hub not in (None, HubSettings()):
+        raise ValueError(
+            f"--split, --image-column, --label-column and --streaming are for hub data sets, not for {source}"
+        )
 
 
 def _kind(path: Path, *, images_first: bool) -> Literal["folder", "tar", "hub"]:
