@@ -31,12 +31,12 @@ from fpdm.data.config import CacheSettings, DataConfig
 from fpdm.data.latents import open_cache
 from fpdm.data.loading import load_dataset, load_images
 from fpdm.data.manifest import read_manifest
-from fpdm.data.prepare import prepare
+from fpdm.data.prepare import ShardRecord, prepare
 from fpdm.data.splits import SPLITS
 from fpdm.errors import Interrupted
 from fpdm.files import lock
 from tests.autoencoders import tiny
-from tests.data.caches import SMALL, content, damage, made
+from tests.data.caches import SMALL, content, damage, made, moved
 
 FULL = CacheSettings(shard_size=4, dtype="float32")
 
@@ -312,6 +312,23 @@ def test_labels_too_large_for_classes_are_skipped(vae: VAE, tmp_path: Path) -> N
     assert found.manifest.labels == (1, 2**20, 3 * 10**9, 2**62)
     assert found.manifest.classes == ("1", "1048576", "3000000000", "4611686018427387904")
     assert "its label -1 is out of range" in (tmp_path / "cache/skipped.txt").read_text()
+
+
+def test_no_byte_of_a_shards_record_changes_unnoticed(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:
+    found = moved(cache, tmp_path / "cache")
+    before, record = content(found), found / "train-00001.json"
+    whole, read = record.read_bytes(), ShardRecord.read(record)
+    assert read is not None
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        record.write_bytes(changed)
+        assert ShardRecord.read(record, verify=False) in (None, read), place
+    made(photographs, vae, found, dataclasses.replace(SMALL, flip=True, dtype="float32"))
+    assert content(found) == before
+    # Those of earlier versions had no hash of themselves.
+    record.write_text(json.dumps({key: value for key, value in json.loads(whole).items() if key != "sha256"}))
+    assert ShardRecord.read(record) == read
 
 
 def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:

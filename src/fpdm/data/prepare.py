@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -65,6 +66,9 @@ class ShardRecord:
         """Read a record; None if there is none, it is damaged or, with `verify`, the shard's SHA-256 is another."""
         try:
             values = read_json(path)
+            # The records of earlier versions have no hash of themselves.
+            if values.pop("sha256", None) not in (None, _sha256(values)) or values.keys() != _RECORD_FIELDS:
+                return None
             shard = Shard(**values["shard"])
             if verify and sha256_of(path.with_name(shard.file)) != shard.sha256:
                 return None
@@ -75,8 +79,17 @@ class ShardRecord:
             return None
 
     def to_json(self) -> str:
-        """Return all fields as JSON."""
-        return json.dumps({**asdict(self), "skipped": [[str(name), reason] for name, reason in self.skipped]})
+        """Return all fields, and the SHA-256 of their JSON, as JSON."""
+        values = {**asdict(self), "skipped": [[str(name), reason] for name, reason in self.skipped]}
+        return json.dumps({**values, "sha256": _sha256(values)})
+
+
+_RECORD_FIELDS = {field.name for field in dataclasses.fields(ShardRecord)}
+
+
+def _sha256(values: dict[str, Any]) -> str:
+    """Return the SHA-256 of values as JSON, which is the same once they were written and read."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
