@@ -73,6 +73,26 @@ def test_a_folder_is_split_in_the_cache_as_in_memory(photos: Path, vae: VAE, tmp
         torch.testing.assert_close(x0, vae.encode(real.batch(everything)[0]).mean, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("large", [0, 9])
+def test_images_of_tiny_classes_are_judged_by_none_that_was_trained_on(large: int, vae: VAE, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for i in range(12 + large):
+        path = tmp_path / "photos" / f"class {min(i, 12)}" / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    data = DataConfig(str(tmp_path / "photos"), size=8, conditional=False)
+    config = replace(cached(tmp_path / "photos", vae, tmp_path / "cache"), conditional=False)
+    assert read_manifest(config.source).has_usual_splits
+    latents, images = load_dataset(config).splits, load_images(data).splits
+    for split in SPLITS:
+        found, real = getattr(latents, split), getattr(images, split)
+        x0, _ = found.batch(range(len(found)))
+        torch.testing.assert_close(x0, vae.encode(real.batch(range(len(real)))[0]).mean, rtol=1e-4, atol=1e-5)
+    parts = [{image.numpy().tobytes() for image in getattr(images, split).images} for split in SPLITS]
+    assert [len(part) > 0 for part in parts] == [True] * 3
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 12 + large
+
+
 def test_a_broken_file_moves_no_other_file_to_another_split(photos: Path) -> None:
     def content(split: str) -> set[bytes]:
         return {image.numpy().tobytes() for image in getattr(load_images(config).splits, split).images}
