@@ -191,8 +191,8 @@ def _check_header(image: Image.Image, length: int) -> None:
 def _bits(image: Image.Image) -> int:
     """Return how many bits a pixel has at least."""
     if image.mode == "P":
-        arguments = image.tile[0][3] if image.tile else ""  # such as "P;4" of a PNG
-        return {"P;1": 1, "P;2": 2, "P;4": 4}.get(str(arguments), 8)
+        tiles = getattr(image, "tile", ())  # each a decoder, its box, its offset, and such as "P;4" of a PNG
+        return {"P;1": 1, "P;2": 2, "P;4": 4}.get(str(tiles[0][3]) if tiles else "", 8)
     return {"1": 1, "I": 16, "I;16": 16, "I;16B": 16}.get(image.mode, 8 * len(image.getbands()))
 
 
