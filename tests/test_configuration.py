@@ -20,8 +20,10 @@ from fpdm.configuration import (
     differences,
     flatten,
     from_values,
+    moves,
     parse_json,
     to_json,
+    warn_of_moves,
 )
 
 
@@ -146,6 +148,23 @@ def test_differences_are_named_by_their_path() -> None:
     assert differences(old, old) == []
     assert differences({"a": {"b": 1}}, {"a": {"c": 2}}) == ["a.b: 1 -> None", "a.c: None -> 2"]
     assert flatten({"a": {"b": {"c": 1}}, "d": 2}) == {"a.b.c": 1, "d": 2}
+
+
+def test_content_is_compared_instead_of_its_place_where_it_is_known() -> None:
+    places, known = {"data.at": "data.hash"}, "a" * 64
+    one = {"data": {"at": "/a", "hash": known}, "count": 1}
+    moved = {"data": {"at": "/b", "hash": known}, "count": 1}
+    other = {"data": {"at": "/b", "hash": "b" * 64}, "count": 1}
+    unknown = {"data": {"at": "/b", "hash": ""}, "count": 1}
+    assert (differences(one, moved, (), places), moves(one, moved, places)) == ([], ["data.at: /a -> /b"])
+    assert differences(one, other, (), places) == [f"data.hash: {'a' * 12} -> {'b' * 12}"]
+    assert differences(one, unknown, (), places) == ["data.at: /a -> /b"]
+    assert differences(unknown, {**unknown, "count": 2}, (), places) == ["count: 1 -> 2"]
+    assert not moves(one, other, places) + moves(one, unknown, places) + moves(unknown, unknown, places)
+    assert not moves(one, one, places)
+    with pytest.warns(RuntimeWarning, match="^the same content in another place: a$"):
+        warn_of_moves(["a"])
+    warn_of_moves([])
 
 
 @dataclasses.dataclass(frozen=True)

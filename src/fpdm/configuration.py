@@ -11,10 +11,12 @@ import functools
 import itertools
 import json
 import math
+import re
 import types
 import typing
+import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -151,11 +153,57 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: Any, new: Any, ignored: Collection[str] = ()) -> list[str]:
-    """List what two dataclasses, or mappings, differ in, as "train.steps: 1 -> 2"."""
-    before, after = (flatten(one if isinstance(one, Mapping) else dataclasses.asdict(one)) for one in (old, new))
-    keys = [key for key in {**before, **after} if key not in ignored and before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
+def differences(
+    old: Any, new: Any, ignored: Collection[str] = (), places: Mapping[str, str] = types.MappingProxyType({})
+) -> list[str]:
+    """List what two dataclasses, or mappings, differ in, as "train.steps: 1 -> 2".
+
+    Identity is content: where the hashes of what is in two places are known, these are compared and not the places.
+
+    Args:
+        old: The one.
+        new: The other.
+        ignored: Fields that may differ.
+        places: Fields that are paths or names of something, each with the field that has the SHA-256 of its content;
+            that field is empty where the content is not known.
+    """
+    before, after = _flat(old), _flat(new)
+    known = {place for place, content in places.items() if before.get(content) and after.get(content)}
+    unknown = {content for place, content in places.items() if place not in known}
+    free = {*ignored, *known, *unknown}
+    keys = [key for key in {**before, **after} if key not in free and before.get(key) != after.get(key)]
+    return [_change(key, before, after) for key in keys]
+
+
+def moves(old: Any, new: Any, places: Mapping[str, str]) -> list[str]:
+    """List the places that differ although their content is the same; the arguments are those of `differences`."""
+    before, after = _flat(old), _flat(new)
+    return [
+        _change(place, before, after)
+        for place, content in places.items()
+        if before.get(place) != after.get(place) and before.get(content) == after.get(content) not in (None, "")
+    ]
+
+
+def warn_of_moves(found: Sequence[str]) -> None:
+    """Warn of each place that `moves` has found, in a line of its own."""
+    for one in found:
+        warnings.warn(f"the same content in another place: {one}", RuntimeWarning, stacklevel=3)
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    return flatten(value if isinstance(value, Mapping) else dataclasses.asdict(value))
+
+
+def _change(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    old, new = (
+        value[:12] if isinstance(value, str) and _SHA256.fullmatch(value) else value
+        for value in (before.get(key), after.get(key))
+    )
+    return f"{key}: {old} -> {new}"
+
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class _RepeatedKeyError(Exception):

@@ -21,6 +21,7 @@ from PIL import Image
 from fpdm import cli
 from fpdm.data.config import DataConfig
 from fpdm.diffusion.schedule import Schedule
+from fpdm.files import sha256_of
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import RECIPES, make_recipe
@@ -363,11 +364,108 @@ def test_changed_images_are_refused(capsys: pytest.CaptureFixture[str], photos: 
     assert fpdm(*command, "--steps", 3) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "the images of" in error
-    assert "have changed since" in error
+    assert "have changed since: train + validation + test were 8 + 1 + 3, are 7 + 2 + 2;" in error
     assert "choose another folder" in error
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
     (tmp_path / "3.png").rename(photos / "cat" / "3.png")
     assert fpdm(*command, "--steps", 3) == 0
+
+
+@pytest.mark.parametrize("how", ["moved", "renamed", "copied", "linked", "recipe", "earlier"])
+def test_the_same_images_in_another_place(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path, how: str
+) -> None:
+    whole, out, job = tmp_path / "whole", tmp_path / "run", tmp_path / "job"
+    assert fpdm("train", "--data", photos, "--out", whole, *TINY, "--steps", 4) == 0
+    assert fpdm("train", "--data", photos, "--out", out, *TINY) == 0
+    if how == "earlier":  # a run from before recipes had the hash of the images
+        _forget_images(out)
+    job.mkdir()
+    there = job / ("photos" if how == "moved" else "other")
+    if how == "copied":
+        shutil.copytree(photos, there)
+    else:
+        photos.rename(there)
+    if how == "linked":
+        photos.symlink_to(there)
+    capsys.readouterr()
+    named = (out / "recipe.json",) if how == "recipe" else ()
+    given = ("--data", photos if how == "linked" else there, *(() if named else TINY))
+    assert fpdm("train", *named, *given, "--out", out, "--steps", 4) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fpdm: ")]
+    assert len(said) == 1
+    assert "the same content in another place: data.source: " in said[0]
+    assert _weights(out) == _weights(whole)
+    # The run knows where its images are now, and has its own name.
+    read = Recipe.read(out / "recipe.json")
+    assert (read.data.source, read.name) == (str(there), "fpdm-photos")
+    assert json.loads((out / "data.json").read_text())["source"] == str(there)
+    assert fpdm("train", out / "recipe.json", "--out", out, "--steps", 5) == 0
+    assert not [line for line in capsys.readouterr().err.splitlines() if line.startswith("fpdm: ")]
+
+    # As many images, but others.
+    Image.new("RGB", (9, 12)).save(there / "cat" / "3.png")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert fpdm("train", "--data", there, "--out", out, *TINY, "--steps", 6) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"have changed since: sha256 \w{12} -> \w{12};", error)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def _weights(out: Path) -> dict[str, bytes]:
+    newest = out / "checkpoints" / "step-000000004"
+    return {path.relative_to(newest).as_posix(): path.read_bytes() for path in newest.rglob("*.safetensors")}
+
+
+def _forget_images(out: Path) -> None:
+    for path in (out / "recipe.json", *out.glob("checkpoints/*/recipe.json")):
+        values = json.loads(path.read_text())
+        assert values.pop("images")
+        path.write_text(json.dumps(values))
+        manifest = path.with_name("manifest.json")
+        if manifest.exists():
+            listing = json.loads(manifest.read_text())
+            listing["files"]["recipe.json"] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            manifest.write_text(json.dumps(listing))
+
+
+def test_other_images_in_another_place_are_refused_with_both(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    out, there = tmp_path / "run", tmp_path / "there"
+    assert fpdm("train", "--data", photos, "--out", out, *TINY) == 0
+    shutil.copytree(photos, there)
+    (there / "cat" / "3.png").unlink()
+    capsys.readouterr()
+    assert fpdm("train", "--data", there, "--out", out, *TINY, "--steps", 3) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"there has other images than the run's \S+photos: train \+ .* were 8 \+ 1 \+ 3, are 7", error)
+    # Without the data card it is the recipe, under the checkpoint's hash, that knows the images.
+    (out / "data.json").unlink()
+    assert fpdm("train", "--data", there, "--out", out, *TINY, "--steps", 3) == 2
+    assert re.search(r"run of another recipe \(images: \w{12} -> \w{12}\)", capsys.readouterr().err.splitlines()[-1])
+
+
+def test_images_that_are_not_where_a_recipe_has_them_are_asked_for(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert fpdm("train", "--data", photos, "--out", out, *TINY) == 0
+    photos.rename(tmp_path / "there")
+    capsys.readouterr()
+    assert fpdm("train", out / "recipe.json", "--out", out, "--steps", 3) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "are not in" in error
+    assert "photos; say where they are with --data" in error
+    assert fpdm("train", out / "recipe.json", "--out", out, "--steps", 3, "--data", tmp_path / "there") == 0
+
+
+def test_a_name_may_change_and_is_kept_otherwise(photos: Path, tmp_path: Path) -> None:
+    command = ("train", "--data", photos, "--out", tmp_path / "run", *TINY)
+    for words, name in ((("--name", "mine"), "mine"), ((), "mine"), (("--name", "other"), "other")):
+        assert fpdm(*command, *words) == 0
+        assert Recipe.read(tmp_path / "run" / "recipe.json").name == name
 
 
 def test_a_folder_with_another_run_is_left_alone(

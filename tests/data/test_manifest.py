@@ -37,7 +37,7 @@ def test_a_recipe_for_other_latents_is_refused_with_the_difference(cache: Path) 
 
 def test_a_manifest_comes_back_as_it_was_written(cache: Path, tmp_path: Path) -> None:
     found = read_manifest(cache)
-    assert found.sha256 == hashlib.sha256((cache / "cache.json").read_bytes()).hexdigest()
+    assert json.loads(found.to_json())["sha256"] == found.sha256
     (tmp_path / "cache.json").write_text(found.to_json())
     assert read_manifest(tmp_path) == found
     files = {shard.file: cache / shard.file for shards in found.splits.values() for shard in shards}
@@ -80,10 +80,37 @@ def test_plans_differ_in_what_determines_the_latents_but_not_in_paths(cache: Pat
     )
     versions = [f"versions.{name}: {value} -> " for name, value in plan.versions.items()]
     assert plan.differences(other) == [
-        f"listing: {plan.listing} -> 0",
+        f"listing: {plan.listing[:12]} -> 0",
         "settings.shard_size: 5 -> 7",
         *(text + ("1.0" if "torch" in text else "None") for text in versions),
     ]
+
+
+def test_the_hash_knows_everything_but_places_and_versions(cache: Path, tmp_path: Path) -> None:
+    text = (cache / "cache.json").read_text()
+    found = read_manifest(cache)
+
+    def hash_of(**changes: object) -> str:
+        return json.loads(dataclasses.replace(found, **changes).to_json())["sha256"]  # type: ignore[arg-type]
+
+    elsewhere = {
+        "data": dataclasses.replace(found.data, source="elsewhere"),
+        "autoencoder": dataclasses.replace(found.autoencoder, source="elsewhere"),
+        "versions": {"torch": "1.0"},
+    }
+    assert hash_of(**elsewhere) == hash_of() == found.sha256
+    others = {"classes": ("ant", "bef"), "labels": (1, 0), "listing": "0", "mean": 0.25, "splits": {}, "skipped": 7}
+    assert len({found.sha256, *(hash_of(**{name: value}) for name, value in others.items())}) == 1 + len(others)
+    for old, new in (('"bee"', '"bef"'), ('"skipped": 1', '"skipped": 2')):
+        assert text.count(old) == 1
+        (tmp_path / "cache.json").write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=r"cannot be used \(its sha256 is \w{12}, not \w{12}\)"):
+            read_manifest(tmp_path)
+    values = json.loads(text)
+    del values["sha256"]
+    (tmp_path / "cache.json").write_text(json.dumps(values))
+    before = hashlib.sha256((tmp_path / "cache.json").read_bytes()).hexdigest()
+    assert read_manifest(tmp_path) == dataclasses.replace(found, sha256=before)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -360,14 +361,16 @@ def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE
     tiny(tmp_path / "other", channels=3, scaling_factor=2.0)
     other = AutoencoderConfig(str(tmp_path / "other")).load()
     assert isinstance(other, VAE)
-    with pytest.raises(ValueError, match=f"autoencoder.sha256: {vae.sha256} -> {other.sha256}"):
+    with pytest.raises(ValueError, match=f"autoencoder.sha256: {vae.sha256[:12]} -> {other.sha256[:12]}"):
         made(photographs, other, cache, settings)
     more = tmp_path / "more"
     for path in photographs.rglob("*.png"):
         (more / path.parent.name).mkdir(parents=True, exist_ok=True)
         (more / path.parent.name / path.name).write_bytes(path.read_bytes())
     before = content(cache)
-    assert made(more, vae, cache, settings).encoded == 0  # the same images, elsewhere
+    moved = r"the same content in another place: data.source: .*photographs -> .*more$"
+    with pytest.warns(RuntimeWarning, match=moved):
+        assert made(more, vae, cache, settings).encoded == 0
     assert content(cache) == before
     Image.new("RGB", (8, 8)).save(more / "ant" / "new.png")
     with pytest.raises(ValueError, match="images: 14 -> 15; listing: "):
@@ -375,6 +378,71 @@ def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE
     (more / "ant" / "new.png").rename(more / "bee" / "broken.png")
     with pytest.raises(ValueError, match="images: 14 -> others; listing: "):
         made(more, vae, cache, settings)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_images_and_autoencoder_that_moved_finish_the_cache_as_it_was_begun(
+    linked: bool, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, encoder = shutil.copytree(photographs, tmp_path / "photos"), tmp_path / "vae"
+    tiny(encoder, channels=3, scaling_factor=1.0)
+    made(images, _loaded(encoder), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "ShardRecord", _Dying)
+        with pytest.raises(MemoryError):
+            made(images, _loaded(encoder), tmp_path / "begun")
+    for path in (images, encoder):
+        path.rename(path.with_name(f"new-{path.name}"))
+        if linked:
+            path.symlink_to(path.with_name(f"new-{path.name}"))
+    there = [path if linked else path.with_name(f"new-{path.name}") for path in (images, encoder)]
+    out = (tmp_path / "begun").rename(tmp_path / "moved")
+    with warnings.catch_warnings(record=True) as said:
+        found = made(there[0].resolve(), _loaded(there[1].resolve()), out)
+    fields = [str(one.message).split(": ")[1] for one in said]
+    assert fields == ["data.source", "autoencoder.source"]
+    assert found.encoded == 13 - 5
+    assert content(out) == content(tmp_path / "whole")
+    tiny(tmp_path / "other", channels=3, scaling_factor=2.0)
+    with pytest.raises(ValueError, match=r"autoencoder.sha256: \w{12} -> \w{12}"):
+        made(there[0].resolve(), _loaded(tmp_path / "other"), out)
+
+
+def _loaded(folder: Path) -> VAE:
+    found = AutoencoderConfig(str(folder)).load()
+    assert isinstance(found, VAE)
+    return found
+
+
+class _Dying(prepare_module.ShardRecord):
+    """The second record cannot be written."""
+
+    def to_json(self) -> str:
+        if self.shard.file == "train-00001.safetensors":
+            raise MemoryError
+        return super().to_json()
+
+
+def test_a_cache_made_again_of_a_copy_is_the_same_to_a_run(photographs: Path, vae: VAE, tmp_path: Path) -> None:
+    made(photographs, vae, tmp_path / "a")
+    made(shutil.copytree(photographs, tmp_path / "copy"), vae, tmp_path / "b")
+    a, b = (load_dataset(DataConfig(str(tmp_path / name))) for name in "ab")
+    assert a.sha256 == b.sha256
+    assert (tmp_path / "a" / "cache.json").read_bytes() != (tmp_path / "b" / "cache.json").read_bytes()
+    made(photographs, vae, tmp_path / "c", replace(SMALL, flip=True))
+    assert load_dataset(DataConfig(str(tmp_path / "c"))).sha256 != a.sha256
+
+
+def test_the_manifest_of_an_earlier_version_stays_as_it_was(photographs: Path, vae: VAE, tmp_path: Path) -> None:
+    made(photographs, vae, tmp_path / "cache")
+    path = tmp_path / "cache" / "cache.json"
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    path.write_text(json.dumps(values, indent=1))
+    known, before = load_dataset(DataConfig(str(tmp_path / "cache"))).sha256, path.read_bytes()
+    assert made(photographs, vae, tmp_path / "cache").encoded == 0
+    assert path.read_bytes() == before
+    assert load_dataset(DataConfig(str(tmp_path / "cache"))).sha256 == known
 
 
 def test_a_wrong_scaling_factor_is_told(photographs: Path, tmp_path: Path) -> None:

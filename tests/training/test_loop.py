@@ -17,7 +17,15 @@ from fpdm.runs.layout import RUN
 from fpdm.runs.metrics_log import append_row, read_rows
 from fpdm.runs.progress import Progress
 from fpdm.runs.train_config import TrainConfig
-from fpdm.training.loop import MAX_CONSECUTIVE_SKIPS, Callback, SavedState, StepResult, TrainingLoop, means
+from fpdm.training.loop import (
+    MAX_CONSECUTIVE_SKIPS,
+    Callback,
+    RecipeChanges,
+    SavedState,
+    StepResult,
+    TrainingLoop,
+    means,
+)
 
 
 class Counter:
@@ -27,6 +35,7 @@ class Counter:
         self.recipe, self.bad = recipe, bad
         self.count = torch.zeros(())
         self.measured: list[int] = []
+        self.moved: list[str] = []
 
     def step(self, progress: Progress, *, measure: bool) -> StepResult:
         if measure:
@@ -40,8 +49,8 @@ class Counter:
     def recipe_json(self) -> str:
         return self.recipe
 
-    def recipe_changes(self, saved: Path) -> list[str]:
-        return [] if saved.read_text() == self.recipe else ["a: 1 -> 2"]
+    def recipe_changes(self, saved: Path) -> RecipeChanges:
+        return RecipeChanges([] if saved.read_text() == self.recipe else ["a: 1 -> 2"], self.moved)
 
     def state(self) -> SavedState:
         return SavedState({"counter.safetensors": {"count": self.count}}, {"note.txt": "hello"}, {"word": "more"})
@@ -209,6 +218,17 @@ def test_other_recipes_are_refused_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"holds a run of another recipe \(a: 1 -> 2\); choose another folder"):
         loop(tmp_path, Counter(recipe="[]")).run()
     assert (tmp_path / "recipe.json").read_text() == "{}"
+
+
+def test_what_has_moved_is_told_by_the_main_process(tmp_path: Path) -> None:
+    loop(tmp_path).run()
+    moved = Counter()
+    moved.moved = ["data.source: a -> b"]
+    with pytest.warns(RuntimeWarning, match="the same content in another place: data.source: a -> b"):
+        loop(tmp_path, moved).run()
+    other = loop(tmp_path, moved)
+    other.is_main = False
+    other.resume()
 
 
 def test_steps_are_measured_when_they_are_logged_and_in_trouble(tmp_path: Path) -> None:

@@ -61,6 +61,30 @@ def test_a_run_begins_with_averaged_weights_and_is_resumed_without_them(dit: Pat
         Trainer(replace(wanted, start=replace(wanted.start, init_block="1")), data(), tmp_path / "b").train()
 
 
+def test_the_same_weights_in_another_place_are_known_and_others_refused(dit: Path, tmp_path: Path) -> None:
+    wanted = begun_with(dit, steps=6)
+    Trainer(wanted, data(), tmp_path / "a").train()
+    Trainer(replace(wanted, train=replace(wanted.train, steps=3)), data(), tmp_path / "b").train()
+    Trainer(of_dit(3), data(), tmp_path / "longer").train()
+    there = dit.rename(tmp_path / "moved")
+    for other, says in (
+        (tmp_path / "longer", r"start.init_sha256: \w{12} -> \w{12}"),
+        (tmp_path / "none", "expected a run, .* the run was started from .*dit"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Trainer(begun_with(other, steps=6), data(), tmp_path / "b").train()
+    with pytest.warns(RuntimeWarning, match=r"in another place: start.init_from: .*dit -> .*moved$"):
+        assert Trainer(begun_with(there, steps=6), data(), tmp_path / "b").train().step == 6
+    for name, value in saved(tmp_path / "a", 6).items():
+        assert torch.equal(value, saved(tmp_path / "b", 6)[name]), name
+    assert Recipe.read(tmp_path / "b" / "recipe.json").start.init_from == str(there)
+    # What a run was started from may itself be trained for longer: the same words go on.
+    Trainer(of_dit(4), data(), there).train()
+    Trainer(begun_with(there, steps=7), data(), tmp_path / "b").train()
+    with pytest.raises(ValueError, match=r"start.init_from: .*moved -> \)"):
+        Trainer(recipe(steps=8), data(), tmp_path / "b").train()
+
+
 def test_a_folder_of_the_hub(tmp_path: Path) -> None:
     torch.manual_seed(3)
     source = DiffusionTransformer.from_shape(SHAPE)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Le
@@ -40,6 +43,21 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         if self.pad and not self.source:
             raise ValueError(f"pad is {self.pad} without an autoencoder; expected 0")
+
+    def moved_to(self, source: str) -> AutoencoderConfig:
+        """Return the same autoencoder in another place.
+
+        Args:
+            source: Hub id or folder.
+
+        Raises:
+            ValueError: There is another autoencoder, or none; or this is that of pixels.
+        """
+        if not self.source:
+            raise ValueError(f"--autoencoder is {source}, but the images are pixels; leave it out")
+        source = os.path.realpath(source) if Path(source).exists() else source  # valid from any working directory
+        self.load(source=source)
+        return replace(self, source=source)
 
     def load(
         self,

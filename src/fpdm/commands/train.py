@@ -18,7 +18,7 @@ from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import TransformerConfig
-from fpdm.runs.layout import RUN
+from fpdm.runs.layout import RECIPE, RUN
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import CACHE, FOLDER, RECIPES, make_recipe
@@ -71,12 +71,12 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     limits = {name: given[name] for name in ("steps", "seconds", "macs") if name in given}
     training = replace(base.train, steps=0, **limits) if limits and "steps" not in limits else base.train
     found: dict[str, Any] = {
-        "name": base.name,
+        "name": _name_of(given["out"], base.name) if "out" in given else base.name,
         "training": training,
         "images": base.data,
         "network": base.model,
         "noise_schedule": base.schedule,
-        "autoencoder": base.autoencoder,
+        "latents": base.autoencoder,
         "warm_start": base.start,
     }
     if chosen is not None:
@@ -96,6 +96,7 @@ def train(
     model: str = "fpdm",
     data: str,
     data_root: Path | None = None,
+    autoencoder: str = "",
     strict: bool = False,
     workers: Workers | None = None,
     print_recipe: bool = False,
@@ -105,7 +106,7 @@ def train(
     images: Annotated[DataConfig, Fields(without=("source",))],
     network: Annotated[TransformerConfig, Fields(without=("image_size", "in_channels", "num_classes"))],
     noise_schedule: Annotated[Schedule, Fields()],
-    autoencoder: Annotated[AutoencoderConfig, Fields(without=("source", "sha256", "pad"))],
+    latents: Annotated[AutoencoderConfig, Fields(without=("source", "sha256", "pad"))],
     warm_start: Annotated[WarmStart, Fields(without=("init_sha256",))],
     line: str = "",
 ) -> Result | None:
@@ -121,28 +122,34 @@ def train(
         data: Folder of images, with one subfolder per class if there are classes; latent cache written by fpdm prepare;
             digits or fashion-mnist.
         data_root: Folder with the files of a data set that is given by name.
+        autoencoder: Path or hub id of the autoencoder of a latent cache, if it is no longer where the cache recorded
+            it. It draws the samples during training.
         strict: Stop at the first image that cannot be read, instead of skipping it.
         workers: Threads that read a folder's images (default: one per core, at most 8).
         print_recipe: Print the recipe, with your changes, as JSON and exit.
         dry_run: Train nothing; print the parameters, compute, steps and memory that the run needs, and the measured
             seconds per step. Needs no data.
-        name: Name of the run in tables and pictures.
+        name: Name of the run in tables and pictures. A run that is resumed keeps its name if none is given.
         training: How to train. With --seconds or --macs, --steps is 0 unless you give it.
         images: How the images of a folder are used.
         network: The shape of the model. Its image size, channels and number of classes are taken from the images.
         noise_schedule: How noise is added, and what the network predicts.
-        autoencoder: Autoencoder of the latents that the recipe expects.
+        latents: Autoencoder of the latents that the recipe expects.
         warm_start: The weights that training starts from.
         line: The command line, recorded in the run's README.
     """
     if warm_start.init_from:
         warm_start = replace(warm_start, init_from=os.path.realpath(warm_start.init_from))
-    settings = Recipe(name, images, network, training, noise_schedule, autoencoder, warm_start)
+    settings = Recipe(name, images, network, training, noise_schedule, latents, warm_start)
     if print_recipe:
         return Json(settings.to_json())
     if not dry_run:
+        folder = settings.data.folder
         settings.data.check_options(DataConfig(settings.data.source))
-        RUN.check(out, {"image folder": settings.data.folder})
+        RUN.check(out, {"image folder": folder})
+        if folder is not None and not folder.exists() and Path(recipe).is_file():
+            what = "latents" if settings.autoencoder.source else "images"
+            raise ValueError(f"the {what} of {recipe} are not in {folder}; say where they are with --data")
         if settings.data.is_cache:
             check_expected(settings.data, settings.autoencoder)
     from fpdm.data.loading import load_dataset
@@ -169,7 +176,9 @@ def train(
             RuntimeWarning,
             stacklevel=2,
         )
-    settings = settings.fitted(examples)
+    settings = settings.fitted(examples, dataset.sha256)
+    if autoencoder:
+        settings = replace(settings, autoencoder=settings.autoencoder.moved_to(autoencoder))
     trainer = Trainer(settings, examples, out, validation=dataset.splits.validation, command=line)
     is_main = trainer.accelerator.is_main_process
     card = DataCard.of(settings.data.source, dataset)
@@ -181,6 +190,14 @@ def train(
             write_data_card(out, settings, card, dataset)
         done = trainer.train()
     return Trained(settings.name, out, done, trainer.resumed_at) if is_main else None
+
+
+def _name_of(run: Path, name: str) -> str:
+    """Return the name of a run that exists, which may be that of a folder that has moved; else the given name."""
+    try:
+        return Recipe.read(run / RECIPE).name
+    except (OSError, ValueError):
+        return name
 
 
 def _recipe(name: str, given: Mapping[str, Any]) -> Recipe:
@@ -196,7 +213,8 @@ def _recipe(name: str, given: Mapping[str, Any]) -> Recipe:
     if "model" in given:
         raise ValueError(f"--model {given['model']} is for a recipe with a name; {name} says which model")
     read = Recipe.read(path)
-    return replace(read, data=replace(read.data, source=_source(read.data.source if data is None else data)))
+    source = _source(read.data.source if data is None else data)
+    return replace(read, data=replace(read.data, source=source), images="")
 
 
 def _images(source: str, given: Mapping[str, Any]) -> DataConfig:

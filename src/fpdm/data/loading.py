@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -44,9 +45,9 @@ class Dataset(Generic[E]):
     summary: FolderSummary | None
     numbers: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
-        """SHA-256 of all images and labels, by which a change of the data is noticed."""
+        """SHA-256 of all images and labels, by which data is known wherever it is."""
         digest = hashlib.sha256()
         for part in (self.splits.train, self.splits.validation, self.splits.test):
             part.digest(digest)

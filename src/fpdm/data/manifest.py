@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
-from fpdm.configuration import differences, parse_json
+from fpdm.configuration import differences, flatten, parse_json
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig
 from fpdm.files import read_text
 from fpdm.outputs import OutputFolder
@@ -38,6 +38,10 @@ class Shard:
     images: int
     bytes: int
     sha256: str
+
+
+PLACES = {"data.source": "listing", "autoencoder.source": "autoencoder.sha256"}
+"""Fields of a plan that say where something is, each with the field that has the hash of its content."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,8 @@ class CachePlan:
     format: int = FORMAT
 
     def differences(self, other: CachePlan) -> list[str]:
-        """Return what differs in another plan, each as "field: this -> other"; paths may differ."""
-        free = {"data.source", "data.conditional", "data.flip", "autoencoder.source"}
-        return differences(self, other, free)
+        """Return what differs in another plan, each as "field: this -> other"; places may differ."""
+        return differences(self, other, {"data.conditional", "data.flip"}, PLACES)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Manifest(CachePlan):
         mean: Mean of all values of the latents in the train split.
         std: Their standard deviation.
         skipped: Number of images that could not be used; skipped.txt lists them.
-        sha256: SHA-256 of `cache.json`, and so of the whole cache.
+        sha256: SHA-256 of all fields but places and versions, and so of the whole cache wherever and by whatever it
+            was made; of a cache of an earlier version, that of its `cache.json`.
     """
 
     classes: tuple[str, ...] = ()
@@ -97,10 +101,14 @@ class Manifest(CachePlan):
     sha256: str = ""
 
     def to_json(self) -> str:
-        """Return the content of `cache.json`: all fields but its own hash."""
-        values = dataclasses.asdict(self)
-        del values["sha256"]
-        return json.dumps(values, indent=1)
+        """Return the content of `cache.json`."""
+        return json.dumps({**dataclasses.asdict(self), "sha256": self._sha256()}, indent=1)
+
+    def _sha256(self) -> str:
+        values = flatten(dataclasses.asdict(self))
+        free = {*PLACES, "sha256"}
+        kept = {key: values[key] for key in values if key not in free and not key.startswith("versions.")}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     @property
     def images(self) -> int:
@@ -137,14 +145,13 @@ def read_manifest(folder: Path | str) -> Manifest:
             labels, classes = tuple(values.pop("labels")), tuple(values.pop("classes"))
             plan = cache_plan(values)
             rest = {key: value for key, value in values.items() if key not in _PLAN}
-            return Manifest(
-                **vars(plan),
-                labels=labels,
-                classes=classes,
-                splits=splits,
-                sha256=hashlib.sha256(content.encode()).hexdigest(),
-                **rest,
-            )
+            if "sha256" not in rest:  # of an earlier version
+                rest["sha256"] = hashlib.sha256(content.encode()).hexdigest()
+                return Manifest(**vars(plan), labels=labels, classes=classes, splits=splits, **rest)
+            found = Manifest(**vars(plan), labels=labels, classes=classes, splits=splits, **rest)
+            if found.sha256 != found._sha256():
+                raise ValueError(f"its sha256 is {found._sha256()[:12]}, not {found.sha256[:12]}")
+            return found
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used ({error}); run fpdm prepare again to rewrite it") from error
     raise ValueError(

@@ -25,10 +25,11 @@ import torch
 from tqdm.auto import tqdm
 
 from fpdm.autoencoder.vae import VAE
+from fpdm.configuration import moves, warn_of_moves
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig, HubSettings
 from fpdm.data.decode import Decoder, decoders
 from fpdm.data.images import to_float
-from fpdm.data.manifest import CACHE, PLAN, CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
+from fpdm.data.manifest import CACHE, PLACES, PLAN, CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
 from fpdm.data.splits import SPLITS, counted, listed
@@ -199,7 +200,7 @@ def prepare(
         _check_same(out, plan, source)  # before it is locked, so that the folder of another cache stays as it is
     with CACHE.hold(out) if main else contextlib.nullcontext():
         if main:
-            _check_same(out, plan, source)
+            warn_of_moves(_check_same(out, plan, source))
             _begin(out, plan, source)
         state.wait_for_everyone()
         if not main:  # on another machine it may see other images
@@ -248,11 +249,12 @@ def _check_fits(plan: CachePlan, source: Source, batch_size: int) -> None:
     check_memory(needed, f"a shard of the latents of {counted(held, 'image')}", "a smaller --shard-size")
 
 
-def _check_same(out: Path, plan: CachePlan, source: Source) -> None:
+def _check_same(out: Path, plan: CachePlan, source: Source) -> list[str]:
+    """Raise if the folder holds another cache; return what has moved since it was begun."""
     path = out / PLAN
     if not path.exists():
         CACHE.check(out)
-        return
+        return []
     before, images = _read_plan(path)
     changed = before.differences(plan)
     if before.listing != plan.listing:
@@ -262,6 +264,7 @@ def _check_same(out: Path, plan: CachePlan, source: Source) -> None:
         older = plan.settings.holdout is None and before.settings.holdout == 0
         also = ", or resume a cache that is trained on all images with --holdout 0" if older else ""
         raise ValueError(f"{out} holds another cache ({shown(changed)}); choose another folder{also}")
+    return moves(before, plan, PLACES)
 
 
 def _read_plan(path: Path) -> tuple[CachePlan, int | None]:
@@ -413,7 +416,7 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".json").unlink(missing_ok=True)
         first = f"; the first: {skipped[0].to_text()}" if skipped else ""
-        raise ValueError(f"no image of {plan.data.source} can be used ({len(skipped)} skipped){first}")
+        raise ValueError(f"no image of {work.plan.data.source} can be used ({len(skipped)} skipped){first}")
     classes = source.used_classes(sum((Counter(record.labels) for record in every), Counter()))
     images = sum(record.shard.images for record in records["train"])
     mean = sum(record.mean * record.shard.images for record in records["train"]) / images
@@ -430,7 +433,7 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
     )
     if skipped:
         write_skipped(skipped, out / SKIPPED)
-    if not (out / MANIFEST).exists() or (out / MANIFEST).read_bytes() != manifest.to_json().encode():
+    if not _is_written(out, manifest):
         write_atomically(out / MANIFEST, manifest.to_json())
     if not _USUAL_STD[0] < manifest.std < _USUAL_STD[1]:
         warnings.warn(
@@ -440,6 +443,14 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
             stacklevel=2,
         )
     return Prepared(out, read_manifest(out), encoded, seconds, tuple(skipped[:5]))
+
+
+def _is_written(out: Path, manifest: Manifest) -> bool:
+    """Whether the folder has this manifest, by whose hash runs know the cache; earlier versions hashed otherwise."""
+    try:
+        return dataclasses.replace(read_manifest(out), sha256="") == manifest
+    except ValueError:  # there is none, or it is damaged
+        return False
 
 
 def _records(work: _Work, split: str, part: Part) -> Iterator[ShardRecord]:

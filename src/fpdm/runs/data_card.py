@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +79,16 @@ def check_data_card(run: Path, recipe: Recipe, record: DataCard) -> None:
     before = read_data_card(run)
     if before is None or before.sha256 == record.sha256 or not _holds(run, recipe):
         return
+    old, new = (f"{card.train} + {card.validation} + {card.test}" for card in (before, record))
+    change = f"train + validation + test were {old}, are {new}"
+    if old == new:
+        change = f"sha256 {before.sha256[:12]} -> {record.sha256[:12]}"
+    if before.source == record.source:
+        raise ValueError(
+            f"the images of {record.source} have changed since: {change}; restore them, or choose another folder"
+        )
     raise ValueError(
-        f"the images of {record.source} have changed since {run} was started, from {before.to_text()} to "
-        f"{record.to_text()} (others, even if their number is the same); restore them, or choose another folder "
-        "for a new run"
+        f"{record.source} has other images than the run's {before.source}: {change}; choose another folder"
     )
 
 
@@ -101,9 +107,12 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         ValueError: Another process holds the folder, or it has other files.
     """
     with RUN.hold(run):
-        begun = (run / RECIPE).exists()
-        if begun and (read_data_card(run) is not None or not _holds(run, recipe)):
-            return
+        if (run / RECIPE).exists():
+            before = read_data_card(run)
+            if before is not None and _holds(run, recipe) and before.source != record.source:  # they have moved
+                write_atomically(run / DATA, json.dumps(asdict(replace(before, source=record.source)), indent=1))
+            if before is not None or not _holds(run, recipe):
+                return
         if dataset.summary is not None and dataset.summary.skipped:
             write_skipped(dataset.summary.skipped, run / SKIPPED)
         if isinstance(dataset.splits.train, ImageSet):
@@ -111,9 +120,20 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         write_atomically(run / DATA, json.dumps(asdict(record), indent=1))
 
 
+def with_images(recipe: Recipe, run: Path) -> Recipe:
+    """Complete the recipe of a run of an earlier version, which has the hash of its images in the data card only.
+
+    Raises:
+        ValueError: The data card is damaged.
+    """
+    card = None if recipe.images else read_data_card(run)
+    return replace(recipe, images=card.sha256) if card is not None else recipe
+
+
 def _holds(run: Path, recipe: Recipe) -> bool:
+    """Whether the folder has a run of this recipe, on whatever images."""
     path = run / RECIPE
-    return path.exists() and not differences(Recipe.read(path), recipe)
+    return path.exists() and not differences(replace(Recipe.read(path), images=recipe.images), recipe)
 
 
 def contact_sheet(data: ImageSet) -> np.ndarray:

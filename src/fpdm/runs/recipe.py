@@ -34,6 +34,7 @@ class Recipe(Record):
         schedule: Noise schedule.
         autoencoder: Autoencoder of the latents that the network works on, read from the data; by default pixels.
         start: Weights to start from.
+        images: `Dataset.sha256` of the images, found when they are loaded; empty if it is not known.
 
     Raises:
         ValueError: The weighting of the loss does not fit what the network predicts.
@@ -46,12 +47,17 @@ class Recipe(Record):
     schedule: Schedule = field(default_factory=Schedule)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     start: WarmStart = field(default_factory=WarmStart)
+    images: str = ""
 
     def __post_init__(self) -> None:
         self.train.make_objective().check(self.schedule)
 
-    def fitted(self, data: Examples) -> Recipe:
+    def fitted(self, data: Examples, images: str = "") -> Recipe:
         """Return the recipe with the image size, channels, classes and autoencoder of the data.
+
+        Args:
+            data: The images to train on, or their latents.
+            images: `Dataset.sha256` of the data set, by which a resumed run knows it wherever it is.
 
         Raises:
             ValueError: The image size is not divisible by the patch size.
@@ -61,6 +67,7 @@ class Recipe(Record):
             self,
             model=dataclasses.replace(self.model, image_size=size, in_channels=channels, num_classes=data.num_classes),
             autoencoder=data.autoencoder,
+            images=images,
         )
 
     def at_least(self) -> Recipe:
@@ -100,17 +107,17 @@ class Recipe(Record):
         return from_values(cls, values, "recipe")
 
 
+PLACES = {"data.source": "images", "autoencoder.source": "autoencoder.sha256", "start.init_from": "start.init_sha256"}
+"""Fields that say where something is, each with the field that has the hash of its content."""
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """List the changes that a resumed run may not make, as "field: old -> new".
 
-    How long it trains, how often it saves, and what it shows may change.
+    Its name may change, how long it trains, how often it saves, what it shows, and the places of what it reads.
     """
-    free = {"train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep", "train.log_every"}
-    free |= {"train.validate_every", "train.sample_every", "train.tracker", "train.activation_checkpointing"}
+    free = {"name", "train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep"}
+    free |= {"train.log_every", "train.validate_every", "train.sample_every", "train.tracker"}
+    free.add("train.activation_checkpointing")
     free.add("train.accumulate")  # what another number of processes may need: the same step up to rounding
-    free.add("autoencoder.source")  # wherever it is: its hash says which it is
-    if not new.start.init_sha256:  # a resumed run does not ask where its first weights came from
-        free.add("start.init_sha256")
-        if old.start.init_from and new.start.init_from:
-            free.add("start.init_from")
-    return configuration_differences(old, new, free)
+    return configuration_differences(old, new, free, PLACES)

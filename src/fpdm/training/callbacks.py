@@ -193,7 +193,8 @@ class TrainingLogger(Callback):
             found = self.recipe.autoencoder.load(self.accelerator.device)
             found.image_shape(sample_shape(self.state.model))
         except ValueError as error:
-            warnings.warn(f"no samples are drawn during training: {error}", RuntimeWarning, stacklevel=2)
+            hint = "; if it has moved, say where it is with --autoencoder" if self.recipe.autoencoder.source else ""
+            warnings.warn(f"no samples are drawn during training: {error}{hint}", RuntimeWarning, stacklevel=2)
             return None
         return found
 

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fpdm.configuration import warn_of_moves
 from fpdm.errors import CheckpointError, Interrupted, RunError, printable
 from fpdm.files import check_writable, write_atomically
 from fpdm.outputs import OutputFolder
@@ -57,6 +58,18 @@ class SavedState(NamedTuple):
     tensors: Mapping[str, Mapping[str, Tensor]]
     files: Mapping[str, str]
     values: Mapping[str, Any]
+
+
+class RecipeChanges(NamedTuple):
+    """Differences between the recipe of a folder and ours, each as "field: old -> new".
+
+    Attributes:
+        refused: What a resumed run may not change.
+        moved: Places of what is read from another place now, with the same content.
+    """
+
+    refused: Sequence[str]
+    moved: Sequence[str] = ()
 
 
 class Limits(Protocol):
@@ -111,8 +124,8 @@ class Trainable(Protocol):
         """Return the recipe as JSON."""
         ...
 
-    def recipe_changes(self, saved: Path) -> list[str]:
-        """Return what a resumed run may not change of the saved recipe, one "field: old -> new" each.
+    def recipe_changes(self, saved: Path) -> RecipeChanges:
+        """Compare the saved recipe with ours.
 
         Raises:
             ValueError: The file does not hold a recipe.
@@ -233,13 +246,17 @@ class TrainingLoop:
             CheckpointError: All checkpoints are damaged, or the newest whole one does not fit.
         """
         root, recipe = self.out / CHECKPOINTS, self.out / self.recipe_file
-        logs = checkpoint.load_latest(root, self._restore)
-        if logs is None and recipe.exists():
-            self._refuse(self.trainable.recipe_changes(recipe))
-        known = {name: (logs or {}).get(name) for name in LOGS}
+        found = checkpoint.load_latest(root, self._restore)
+        if found is None:
+            moved = self._check_recipe(self.trainable.recipe_changes(recipe)) if recipe.exists() else ()
+            found = {}, moved
+        logs, moved = found
+        known = {name: logs.get(name) for name in LOGS}
         for name, state in known.items():  # by every process, so that all leave together
             if state is not None:
                 check_log(self.out / name, state)
+        if self.is_main:
+            warn_of_moves(moved)
         self.resumed_at = self.progress.step
         if self.is_main:
             checkpoint.sweep(root)
@@ -314,13 +331,13 @@ class TrainingLoop:
                 callback.on_train_end(self.progress)
             self.save()
 
-    def _restore(self, found: checkpoint.Checkpoint) -> dict[str, LogState]:
-        """Restore the state of a checkpoint, and return what it has recorded of the logs."""
+    def _restore(self, found: checkpoint.Checkpoint) -> tuple[dict[str, LogState], Sequence[str]]:
+        """Restore the state of a checkpoint; return what it has recorded of the logs, and what has moved since."""
         try:
-            changed = self.trainable.recipe_changes(found.file(self.recipe_file))
+            changes = self.trainable.recipe_changes(found.file(self.recipe_file))
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-        self._refuse(changed)
+        moved = self._check_recipe(changes)
         version = found.value("format", int)
         old = version < checkpoint.FORMAT
         if old and self.limits.share_done(found.progress) < 1.0:
@@ -335,7 +352,7 @@ class TrainingLoop:
         self._window = [
             {name: float("nan") if value is None else value for name, value in row.items()} for row in window
         ]
-        return logs
+        return logs, moved
 
     def _check_writable(self) -> None:
         """Check, before anything is computed, whatever the run will write to later."""
@@ -344,9 +361,12 @@ class TrainingLoop:
             if os.path.lexists(folder):
                 check_writable(folder)
 
-    def _refuse(self, changed: Sequence[str]) -> None:
-        if changed:
-            raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(changed)}); choose another folder")
+    def _check_recipe(self, changes: RecipeChanges) -> Sequence[str]:
+        """Refuse another recipe; return what has moved."""
+        if changes.refused:
+            changed = "; ".join(changes.refused)
+            raise ValueError(f"{self.out} holds a run of another recipe ({changed}); choose another folder")
+        return changes.moved
 
     def _log(self, bar: tqdm[Any]) -> None:
         if self._logs(self.progress.step):

@@ -14,25 +14,27 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
+from fpdm.configuration import moves
 from fpdm.data.dataset import Examples
 from fpdm.errors import CheckpointError
 from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import mean_iterations
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
+from fpdm.runs.data_card import with_images
 from fpdm.runs.layout import CHECKPOINTS, RECIPE, RUN
 from fpdm.runs.progress import Progress
-from fpdm.runs.recipe import Recipe, differences
+from fpdm.runs.recipe import PLACES, Recipe, differences
 from fpdm.runs.run import read_classes
 from fpdm.training.batch import make_batch
 from fpdm.training.callbacks import TrainingLogger
-from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
+from fpdm.training.loop import RecipeChanges, SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.memory import check_fits
 from fpdm.training.run_card import describe_run
 from fpdm.training.sharding import check_sharding, gather_full
 from fpdm.training.tracker import make_accelerator
 from fpdm.training.train_state import TrainState
-from fpdm.training.warm_start import warm_start
+from fpdm.training.warm_start import known_start, warm_start
 
 
 class MicroBatch(NamedTuple):
@@ -166,14 +168,16 @@ class Trainer(Trainable):
     def recipe_json(self) -> str:
         return self.recipe.to_json()
 
-    def recipe_changes(self, saved: Path) -> list[str]:
+    def recipe_changes(self, saved: Path) -> RecipeChanges:
         try:
-            before = Recipe.read(saved)
+            before = with_images(Recipe.read(saved), self.out)
         except ValueError as error:
             raise ValueError(f"{error}; correct it, or choose another folder") from error
-        changed = differences(before, self.recipe)
-        self.recipe = replace(self.recipe, start=before.start)
-        return changed
+        try:
+            self.recipe = replace(self.recipe, start=known_start(self.recipe.start, before.start))
+        except (ValueError, CheckpointError) as error:  # which is no fault of the run's own checkpoint
+            return RecipeChanges([str(error)])
+        return RecipeChanges(differences(before, self.recipe), moves(before, self.recipe, PLACES))
 
     def state(self) -> SavedState:
         config, scaler = self.model.to_json_string(), self.accelerator.scaler

@@ -12,6 +12,28 @@ from fpdm.runs.layout import CHECKPOINTS, CONFIG, MODEL_INDEX, TRANSFORMER, WEIG
 from fpdm.runs.pipeline_files import read_index, read_network
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import load_run
+from fpdm.runs.train_config import WarmStart
+
+
+def known_start(start: WarmStart, before: WarmStart) -> WarmStart:
+    """Complete the start of a run that is resumed, which has its own weights, with the hash of those that it names.
+
+    Args:
+        start: What is asked for now. Its weights are read only if they are in another place than before.
+        before: What the run started from.
+
+    Raises:
+        ValueError: There are no weights in the other place.
+        CheckpointError: They are damaged.
+    """
+    if not (start.init_from and before.init_from) or start.init_sha256:
+        return start
+    if start.init_from == before.init_from:
+        return replace(start, init_sha256=before.init_sha256)
+    try:
+        return replace(start, init_sha256=load_initial_model(Path(start.init_from)).sha256)
+    except ValueError as error:
+        raise ValueError(f"{error}; the run was started from {before.init_from}") from error
 
 
 class InitialModel(NamedTuple):

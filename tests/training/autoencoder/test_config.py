@@ -57,20 +57,19 @@ def test_images_that_the_factor_does_not_divide_are_told_the_padding() -> None:
 
 def test_a_recipe_is_the_same_after_json(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(RECIPE.to_json())
-    assert RECIPE.changed(tmp_path / "training.json") == []
+    assert AutoencoderRecipe.read(tmp_path / "training.json") == RECIPE
     assert json.loads(RECIPE.to_json())["shape"]["pad"] == 1
 
 
 def test_saving_and_the_path_of_the_images_may_change_and_the_rest_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "training.json"
-    path.write_text(RECIPE.to_json())
     free = replace(RECIPE.train, checkpoint_every=7, keep=9, log_every=3)
-    assert replace(RECIPE, data=replace(RECIPE.data, source="fashion-mnist"), train=free).changed(path) == []
+    assert replace(RECIPE, data=replace(RECIPE.data, source="fashion-mnist"), train=free).changes(RECIPE) == []
     other = replace(RECIPE, images="def", train=replace(RECIPE.train, batch_size=3))
-    assert sorted(other.changed(path)) == ["images: abc -> def", "train.batch_size: 32 -> 3"]
+    assert sorted(other.changes(RECIPE)) == ["images: abc -> def", "train.batch_size: 32 -> 3"]
+    path = tmp_path / "training.json"
     path.write_text("{")
     with pytest.raises(ValueError, match=r"training\.json is not JSON.*; choose another folder"):
-        RECIPE.changed(path)
+        AutoencoderRecipe.read(path)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="images: abc -> def"):
         AutoencoderTrainer(other, data(), tmp_path, device=torch.device("cpu")).train()
     moved = replace(recipe(checkpoint_every=5), data=DataConfig(str(tmp_path / "elsewhere")))
-    AutoencoderTrainer(moved, data(), tmp_path, device=torch.device("cpu")).train()
+    with pytest.warns(RuntimeWarning, match=r"same content in another place: data.source: digits -> .*elsewhere$"):
+        AutoencoderTrainer(moved, data(), tmp_path, device=torch.device("cpu")).train()
 
 
 def test_steps_without_a_finite_gradient_are_skipped_and_then_end_it(

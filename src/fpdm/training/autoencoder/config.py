@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,7 +21,7 @@ from fpdm.configuration import (
     differences,
 )
 from fpdm.data.config import DataConfig
-from fpdm.files import read_json
+from fpdm.files import read_dataclass
 from fpdm.outputs import OutputFolder
 from fpdm.runs.layout import METRICS
 from fpdm.runs.progress import Progress
@@ -207,16 +206,26 @@ class AutoencoderRecipe(Record):
     train: AutoencoderTrainConfig
     images: str
 
-    def changed(self, path: Path) -> list[str]:
-        """List the differences to the recipe in this file, as "field: old -> new".
-
-        How often to save and to log may change, and so may the path of the images, whose hash is compared instead.
+    @classmethod
+    def read(cls, path: Path) -> AutoencoderRecipe:
+        """Read a recipe from a file.
 
         Raises:
+            OSError: There is no such file, or it cannot be read.
             ValueError: The file is not a recipe.
         """
-        free = {"train.checkpoint_every", "train.keep", "train.log_every", "data.source"}
         try:
-            return differences(read_json(path), json.loads(self.to_json()), free)
+            return read_dataclass(path, cls)
         except ValueError as error:
             raise ValueError(f"{error}; choose another folder") from error
+
+    def changes(self, before: AutoencoderRecipe) -> list[str]:
+        """List the differences to the recipe of a training that is to be resumed, as "field: old -> new".
+
+        How often to save and to log may change, and so may the path of the images, whose hash is compared instead.
+        """
+        return differences(before, self, {"train.checkpoint_every", "train.keep", "train.log_every"}, PLACES)
+
+
+PLACES = {"data.source": "images"}
+"""Fields that say where something is, each with the field that has the hash of its content."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fpdm.autoencoder.interface import BLACK
+from fpdm.configuration import moves
 from fpdm.data.images import ImageSet
 from fpdm.data.index_sampler import indices
 from fpdm.data.splits import counted
@@ -23,8 +24,8 @@ from fpdm.memory import check_memory
 from fpdm.randomness import Stream, generator
 from fpdm.runs import checkpoint
 from fpdm.runs.progress import Progress
-from fpdm.training.autoencoder.config import AUTOENCODER, RECIPE, AutoencoderRecipe, AutoencoderShape
-from fpdm.training.loop import SavedState, StepResult, Trainable, TrainingLoop, means
+from fpdm.training.autoencoder.config import AUTOENCODER, PLACES, RECIPE, AutoencoderRecipe, AutoencoderShape
+from fpdm.training.loop import RecipeChanges, SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.train_state import TrainState
 
 
@@ -143,8 +144,9 @@ class AutoencoderTrainer(Trainable):
     def recipe_json(self) -> str:
         return self.recipe.to_json()
 
-    def recipe_changes(self, saved: Path) -> list[str]:
-        return self.recipe.changed(saved)
+    def recipe_changes(self, saved: Path) -> RecipeChanges:
+        before = AutoencoderRecipe.read(saved)
+        return RecipeChanges(self.recipe.changes(before), moves(before, self.recipe, PLACES))
 
     def state(self) -> SavedState:
         return SavedState(self.train_state.tensors(), {}, self.train_state.values())
