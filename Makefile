@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SECONDS_EACH ?= 240
 OUT ?= quickstart
 
-.PHONY: quickstart test test-all lint bench clean
+.PHONY: quickstart test test-all lint bench clean docs/reproduction.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike.
@@ -29,6 +29,10 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.steps --out benchmarks/steps.json
 	$(BIN)/python -m benchmarks.cache --out benchmarks/cache.json
+
+# The page of the recorded reproduction, from its figures. A test holds that they are the same.
+docs/reproduction.md: $(VENV)/runtime
+	$(BIN)/python -m fpdm.reproduce.summary results/reproduction > $@
 
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -24,7 +24,8 @@ class Model:
         network: Changes to the network, a `TransformerConfig`.
         training: Changes to the training, a `TrainConfig`.
         ablation: Whether it is trained with the compute of an ablation.
-        data: Another data set than the scale's, by its name; empty for the scale's.
+        data: Another data set than the scale's: "digits" or "pictures"; empty for the scale's.
+        conditional: Whether it learns the classes.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Model:
     training: Mapping[str, Any] = field(default_factory=dict)
     ablation: bool = False
     data: str = ""
+    conditional: bool = True
 
     def macs(self, scale: Scale) -> float:
         """Return the training compute in multiply-accumulates."""
@@ -50,6 +52,8 @@ class Model:
             ValueError: A change does not fit.
         """
         name = data.source if not data.is_folder else "fashion-latents" if data.is_cache else "folder"
+        if not self.conditional:
+            data = replace(data, conditional=False)
         rate = scale.fpdm_rate if self.base.startswith("fpdm") else scale.dit_rate
         found = make_recipe(
             name,
@@ -74,6 +78,8 @@ class Model:
             },
         )
         network = replace(found.model, width=scale.width, heads=scale.heads, **self.network)
+        if not self.conditional:
+            network = replace(network, num_classes=0)
         train = found.train
         if train.gradient == "implicit":
             # The cost of its backward solve is not fixed: it gets as many steps as S-JFB with the same N and M.

@@ -18,9 +18,8 @@ from fpdm.configuration import Record
 from fpdm.drawing.images import Png
 from fpdm.drawing.plots import save_svg_and_png
 from fpdm.drawing.sheets import draw_sheet
-from fpdm.drawing.text import fenced
 from fpdm.errors import did_you_mean
-from fpdm.files import read_dataclass, read_json, write_atomically
+from fpdm.files import read_json, write_atomically
 from fpdm.reproduce.appendix_c import AppendixC
 from fpdm.reproduce.baselines import Baselines
 from fpdm.reproduce.bench import Bench, Cell
@@ -30,59 +29,40 @@ from fpdm.reproduce.figure7 import Figure7
 from fpdm.reproduce.jobs import Job, run_jobs
 from fpdm.reproduce.limits import Limits
 from fpdm.reproduce.models import Training
+from fpdm.reproduce.pages import FLOORS, StudyRecord, read_floors, read_record, to_markdown
+from fpdm.reproduce.pictures import Figure1, Figure3, Figure5, Samples
 from fpdm.reproduce.scale import REPRODUCTION, Scale
 from fpdm.reproduce.solvers import Solvers
 from fpdm.reproduce.study import Measured, Measurements, Page, Study, key_of
+from fpdm.reproduce.summary import summary
 from fpdm.reproduce.table1 import Table1
+from fpdm.reproduce.table2 import Table2
 from fpdm.reproduce.table3 import Table3
 from fpdm.reproduce.table4 import Table4
 from fpdm.reproduce.table5 import Table5
 
-FLOORS = "floors.json"
 STUDIES: dict[str, Study] = {
     one.name: one
     for one in (
         Table1(),
         Figure4(),
+        Figure5(),
         Baselines(),
         Table4(),
         Figure6(),
         Table5(),
         Table3(),
         Figure7(),
+        Table2(),
         AppendixC(),
         Solvers(),
         Limits(),
+        Figure1(),
+        Figure3(),
+        Samples(),
     )
 }
 """The studies by name, in the order in which they are made."""
-
-
-@dataclass(frozen=True)
-class StudyRecord(Record):
-    """The JSON file of a study: everything that its page is made from.
-
-    Attributes:
-        study: Name of the study.
-        scale: The `Scale`.
-        cells: The results so far.
-        missing: Number of cells that are not measured yet.
-        findings: What else was measured.
-        versions: Versions of this package, Python and PyTorch, the machine and its threads.
-        command: The command.
-        examined: Whether `findings` and `sheets` are there.
-        sheets: Names of the pictures of samples beside it, without suffix.
-    """
-
-    study: str
-    scale: Mapping[str, Any]
-    cells: tuple[Measured, ...]
-    missing: int
-    findings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    command: str
-    examined: bool = False
-    sheets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -257,14 +237,14 @@ def reproduce(
     with REPRODUCTION.hold(out):
         _check_scale(out, scale)
         bench = Bench(out / "work", scale, autoencoder=autoencoder, root=root, pictures=pictures, workers=workers)
-        books = [_Book(one, out, scale, command, _read_floors(out)) for one in chosen]
+        books = [_Book(one, out, scale, command, read_floors(out)) for one in chosen]
         jobs = [job for book in books for job in book.missing(bench)]
         if jobs and scale.on_latents:
-            jobs = [*(Floor(n) for n in (scale.fewer_images, scale.images) if n not in _read_floors(out)), *jobs]
+            jobs = [*(Floor(n) for n in (scale.fewer_images, scale.images) if n not in read_floors(out)), *jobs]
 
         def keep(job: Job, result: Any) -> None:
             if isinstance(job, Floor):
-                floors = {**_read_floors(out), job.images: result}
+                floors = {**read_floors(out), job.images: result}
                 write_atomically(out / FLOORS, json.dumps(floors, indent=1))
                 for book in books:
                     book.floors = floors
@@ -274,6 +254,7 @@ def reproduce(
 
         run_jobs(bench, jobs, keep)
         pages = [book.write() for book in books]
+        write_atomically(out / "README.md", summary(out, scale, [*STUDIES.values()]))
     verdicts = [claim.verdict for page in pages for claim in page.claims]
     return Reproduced(out, tuple(one.name for one in chosen), {v: verdicts.count(v) for v in dict.fromkeys(verdicts)})
 
@@ -292,54 +273,8 @@ def check_names(names: Sequence[str]) -> list[str]:
     return [name for name in STUDIES if name in names or "all" in names]
 
 
-def read_record(out: Path, study: Study) -> StudyRecord | None:
-    """Read the record of a study; None if there is none.
-
-    Raises:
-        ValueError: It is damaged.
-    """
-    path = out / study.name / f"{study.name}.json"
-    if not path.exists():
-        return None
-    try:
-        return read_dataclass(path, StudyRecord)
-    except ValueError as error:
-        raise ValueError(f"{error}; delete it to measure it anew") from error
-
-
-def to_markdown(study: Study, record: StudyRecord, page: Page) -> str:
-    """Return a study's page in Markdown."""
-    state = (
-        f"Partial: {record.missing} of {record.missing + len(record.cells)} cells are missing."
-        if record.missing
-        else ""
-    )
-    quick = "**This is a trial of the code at the smallest size; its figures mean nothing.**"
-    claims = [
-        f"| {claim.text} | {claim.paper} | {claim.ours} | {claim.verdict}{f': {claim.why}' if claim.why else ''} |"
-        for claim in page.claims
-    ]
-    parts = [
-        f"# {study.title}",
-        quick if record.scale["name"] == "quick" else "",
-        state,
-        "\n".join(["| claim | paper | here | |", "| --- | --- | --- | --- |", *claims]) if claims else "",
-        *(table.to_markdown() for table in page.tables),
-        *page.notes,
-        *(f"![{name}]({name}.png)" for name in (*page.plots, *record.sheets)),
-        f"Made with {', '.join(f'{key} {value}' for key, value in record.versions.items())}, by",
-        fenced(record.command, "sh"),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
 def _measured(cell: Cell, key: str, result: Result) -> Measured:
     return Measured(key, cell.training.model.name, cell.training.seed, cell.chosen, cell.plan.solver, result)
-
-
-def _read_floors(out: Path) -> dict[int, float]:
-    path = out / FLOORS
-    return {int(images): floor for images, floor in read_json(path).items()} if path.exists() else {}
 
 
 def _check_scale(out: Path, scale: Scale) -> None:

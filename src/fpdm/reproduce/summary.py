@@ -1,0 +1,72 @@
+"""The whole reproduction on one page: every claim of the paper, and what came of it here."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fpdm.reproduce.pages import claims_table, read_floors, read_record, state
+from fpdm.reproduce.scale import Scale
+from fpdm.reproduce.study import Claim, Measurements, Study
+
+_WORDS = """\
+*holds*: the paper's order is found and the 95 % intervals do not meet, or a number is reached. *holds in part*: the
+order is found, but the intervals meet, or it is found for a part only. *does not hold here*: otherwise. An interval
+covers the bootstrap over images of every training seed. Distances are Fréchet distances in the features of a small
+classifier that is trained on the same data, so they compare with each other and not with the paper's FID."""
+
+
+def summary(out: Path, scale: Scale, studies: Sequence[Study], *, links: str = "") -> str:
+    """Return the page in Markdown, made from the records of the studies alone.
+
+    Args:
+        out: Folder of the reproduction.
+        scale: Its scale, which says what is missing.
+        studies: All studies.
+        links: The folder as seen from the page, with a slash at its end; empty for the folder itself.
+
+    Raises:
+        ValueError: A record is damaged.
+    """
+    floors, sections, answered = read_floors(out), [], list[Claim]()
+    for study in studies:
+        record = read_record(out, study)
+        found = Measurements(record.cells, record.findings, floors) if record else Measurements([], {})
+        claims = study.page(scale, found).claims
+        answered += claims
+        title = f"## [{study.title}]({links}{study.name}/README.md)" if record else f"## {study.title}"
+        sections += [title, state(record) if record else "Not measured yet.", claims_table(claims)]
+    counts = Counter(claim.verdict for claim in answered)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    quick = "**This is a trial of the code at the smallest size; its figures mean nothing.**"
+    parts = [
+        "# The paper, reproduced in miniature",
+        quick if scale.name == "quick" else "",
+        f"{len(answered)} claims: {told}.",
+        _setting(scale),
+        _WORDS,
+        *sections,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _setting(scale: Scale) -> str:
+    data = "Fashion-MNIST as latents of 8 x 8 x 4" if scale.on_latents else "digits as pixels"
+    return (
+        f"All models: {data}, width {scale.width}, {scale.heads} heads, batches of {scale.batch_size}, "
+        f"{scale.macs:.3g} multiply-accumulates of training ({scale.ablation_macs:.3g} in ablations), learning rate "
+        f"{scale.dit_rate:g} for DiT and {scale.fpdm_rate:g} for FPDM, falling to zero over the last fifth; seeds of "
+        f"training {', '.join(map(str, scale.seeds))}; {scale.images:,} images a cell in Table 1, "
+        f"{scale.fewer_images:,} elsewhere. Sampling plans are chosen on validation images and reported on test images "
+        "with fresh noise."
+    )
+
+
+if __name__ == "__main__":
+    from fpdm.reproduce.reproduction import STUDIES
+    from fpdm.reproduce.scale import FULL
+
+    folder = Path(sys.argv[1])
+    sys.stdout.write(summary(folder, FULL, [*STUDIES.values()], links=f"../{folder}/"))
