@@ -29,10 +29,12 @@ def another(value: Any) -> Any:
 
 @pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(Settings)])
 def test_every_setting_is_an_option(field: str) -> None:
-    new = another(getattr(Settings(), field))
+    new = (3, 12) if field == "self_guidance_range" else another(getattr(Settings(), field))
+    needed = {"self_guidance": (1.0,)} if field in ("weak_depths", "self_guidance_range") else {}
     for name in option_names("compare")[field]:
         words = [name, *map(str, new if isinstance(new, tuple) else [new])]
-        assert made(*words) == dataclasses.replace(Settings(), **{field: new})
+        words += [word for _ in needed for word in ("--self-guidance", "1")]
+        assert made(*words) == dataclasses.replace(Settings(), **needed, **{field: new})
 
 
 def test_options_are_called_as_those_of_sample() -> None:

@@ -140,3 +140,13 @@ def test_curves_are_the_rows(tmp_path: Path, drawn: list[Plot]) -> None:
             assert curve.x == pytest.approx([x(row) for row in mine])
             assert curve.y == [row.distance for row in mine]
             assert (curve.low, curve.high) == ([r.distance_low for r in mine], [r.distance_high for r in mine])
+
+
+def test_self_guidance_is_told_where_a_plan_has_some(tmp_path: Path, drawn: list[Plot]) -> None:
+    base = comparison(3, (140,), ("ddim",))
+    assert "self-guidance" not in section(report(base, tmp_path / "plain"), "All results").text
+    rows = (replace(base.rows[0], self_guidance=0.4, weak_depth=1), *base.rows[1:])
+    found = cells(section(report(replace(base, rows=rows), tmp_path / "guided"), "All results").all("table")[0])
+    plans = [found["140 block passes", row.model]["iterations × steps, plan"].text for row in rows]
+    assert "self-guidance 0.4 (depth 1)" in plans[0]
+    assert all("no self-guidance" in plan for plan in plans[1:])

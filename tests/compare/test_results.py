@@ -80,3 +80,14 @@ def test_a_file_that_is_no_text_and_a_folder_without_a_comparison(tmp_path: Path
     (tmp_path / "compare.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"compare\.json is no text in UTF-8"):
         read_comparison(tmp_path)
+
+
+def test_self_guidance_is_written_where_there_is_some() -> None:
+    made = comparison(2, (140,), ("ddim",))
+    plain, *rest = made.rows
+    guided = replace(plain, self_guidance=0.4, weak_depth=1, self_guidance_range=(0, 500))
+    found = Comparison.from_json(replace(made, rows=(guided, *rest)).to_json())
+    assert found.rows == (guided, *rest)
+    assert "self_guidance" not in made.to_json()
+    assert "self-guidance" not in made.to_text()
+    assert "self-guidance 0.4 (depth 1, timesteps 0 to 500)" in found.to_text().splitlines()[2]

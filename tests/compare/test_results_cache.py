@@ -15,8 +15,11 @@ import torch
 from fpdm.compare import results_cache as module
 from fpdm.compare.results_cache import NamedRun, ResultsCache
 from fpdm.compare.settings import SHOWN, Settings
+from fpdm.diffusion.schedule import Schedule
 from fpdm.drawing.images import save_png, tile
 from fpdm.evaluation.evaluator import Evaluator
+from fpdm.models.config import preset
+from fpdm.models.cost import model_cost
 from fpdm.runs.run import Run
 from fpdm.sampling.images import SamplingCost
 from fpdm.sampling.plan import Plan
@@ -49,22 +52,19 @@ class Measured:
 
 @pytest.fixture
 def run() -> NamedRun:
-    cost = SimpleNamespace(total_parameters=12, fixed_passes=2)
-    model = SimpleNamespace(shape=SimpleNamespace(num_classes=2), cost=lambda: cost)
+    model = SimpleNamespace(shape=SimpleNamespace(num_classes=2), cost=lambda: model_cost(preset("fpdm-digits")))
     made = SimpleNamespace(
         model=model,
         weights="w",
         autoencoder=SimpleNamespace(sha256=""),
-        recipe=SimpleNamespace(name="small"),
+        recipe=SimpleNamespace(name="small", schedule=Schedule()),
         image_shape=(1, 8, 8),
     )
     return NamedRun("here", Path("run"), cast(Run, made))
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResultsCache:
-    budget = SimpleNamespace(allowed=range(1, 9), steps=lambda iterations: 7)
-    monkeypatch.setattr(module.Budget, "of", lambda *_: budget)
+def cache(tmp_path: Path) -> ResultsCache:
     return ResultsCache(tmp_path, cast(Evaluator, Measured()), "data", Settings())
 
 

@@ -94,3 +94,52 @@ def test_guidance_that_a_run_was_not_trained_for_is_warned_of_before_anything_is
     untrained = replace(FPDM, recipe=recipe(label_dropout=0.0))
     with pytest.warns(RuntimeWarning, match="was trained with label dropout 0"):
         CHOICES.check(untrained, 40, "ddim", 4.0)
+
+
+GUIDED = replace(CHOICES, self_guidance=(0.0, 0.4, 1.0))
+
+
+def test_self_guidance_is_chosen_last_with_as_many_trials_for_every_model() -> None:
+    wanted = Plan(400, 2, grid="phi^1.5", allocation="decreasing", reuse=False, self_guidance=1.0, weak_depth=1)
+
+    def tried(run: Run) -> list[Plan]:
+        seen: list[Plan] = []
+
+        def distance(plan: Plan) -> float:
+            seen.append(plan)
+            fields = ("iterations", "grid", "allocation", "reuse", "self_guidance", "weak_depth")
+            return sum(getattr(plan, f) != getattr(wanted, f) for f in fields) + len(seen) / 1000
+
+        found = search(run, GUIDED, budget=400, sampler="ddim", guidance=1.0, distance=distance)
+        assert (found[0].plan.self_guidance, found[0].plan.weak_depth) == (1.0, 1)
+        assert len(found) == GUIDED.trials == 9 + 4
+        return seen
+
+    fpdm, dit = tried(FPDM), tried(DIT)
+    assert not any(plan.self_guidance for plan in fpdm[:9])
+    # With two iterations and no reuse, the second iterate is no weaker: finer grids take its place.
+    assert [(plan.self_guidance, plan.weak_depth) for plan in fpdm[9:11]] == [(0.4, 1), (1.0, 1)]
+    assert all(plan.self_guidance == 1.0 and plan.grid not in GUIDED.grids for plan in fpdm[11:])
+    assert {(plan.self_guidance, plan.weak_depth) for plan in dit} == {(0, None), (0.4, 0), (0.4, 1), (1, 0), (1, 1)}
+
+
+def test_depths_that_a_model_does_not_have_and_answers_that_are_no_weaker_are_left_out() -> None:
+    deep = replace(GUIDED, iterations=(5,), reuse=(False,), weak_depths=(0, 2, 5))
+    for run, depths in ((FPDM, {None, 0, 2}), (DIT, {None, 0})):  # DIT's middle has two blocks
+        GUIDED.check(run, 400, "ddim", 1.0)
+        found = search(run, deep, budget=400, sampler="ddim", guidance=1.0, distance=lambda plan: -plan.budget)
+        assert {trial.plan.weak_depth for trial in found} == depths
+    with pytest.raises(ValueError, match="has no weaker answer of depth 5; add 0, which is without"):
+        replace(GUIDED, self_guidance=(1.0,), weak_depths=(5,)).check(DIT, 400, "ddim", 1.0)
+
+
+def test_self_guidance_that_the_budget_cannot_pay_for_is_left_out_or_refused() -> None:
+    found = search(DIT, GUIDED, budget=4, sampler="ddim", guidance=1.0, distance=lambda plan: 1.0)
+    assert [trial.plan.self_guidance for trial in found] == [0.0]
+    with pytest.raises(ValueError, match="a budget of 4 block passes is below one step with self-guidance"):
+        replace(GUIDED, self_guidance=(1.0,)).check(DIT, 4, "ddim", 1.0)
+
+
+def test_records_of_choices_without_self_guidance_are_as_they_were() -> None:
+    assert list(CHOICES.values()) == ["iterations", "reuse", "grids", "allocations"]
+    assert GUIDED.values()["self_guidance"] == (0.0, 0.4, 1.0)

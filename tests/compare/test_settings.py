@@ -34,3 +34,12 @@ def test_every_picture_can_be_filled() -> None:
     for field, value in (("num_images", (SHOWN - 1,)), ("choosing_images", SHOWN - 1), ("sweep_images", SHOWN - 1)):
         with pytest.raises(ValueError, match=f"{field} is 11; expected an integer of at least 12"):
             Settings(**{field: value})  # type: ignore[arg-type]
+
+
+def test_self_guidance_is_off_unless_weights_are_given() -> None:
+    assert Settings().choices.self_guidance == (0.0,)
+    assert Settings(self_guidance=(0.0, 1.0), self_guidance_range=(0, 500)).choices.self_guidance_range == (0, 500)
+    with pytest.raises(ValueError, match="weak_depths is given, but self_guidance is 0"):
+        Settings(weak_depths=(1,))
+    with pytest.raises(ValueError, match="expected two timesteps, the lower one first"):
+        Settings(self_guidance=(1.0,), self_guidance_range=(500, 0))

@@ -11,7 +11,15 @@ from fpdm.compare.settings import COMPARISON, Settings
 from fpdm.runs.layout import folders_of
 
 _SETTINGS = Settings()
-_AS_IN_SAMPLE = Fields(also={"budgets": "budget", "samplers": "sampler", "grids": "grid", "allocations": "allocation"})
+_AS_IN_SAMPLE = Fields(
+    also={
+        "budgets": "budget",
+        "samplers": "sampler",
+        "grids": "grid",
+        "allocations": "allocation",
+        "weak_depths": "weak-depth",
+    }
+)
 
 
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,6 +228,7 @@ def _plan_column(rows: Sequence[Result]) -> tuple[Column, str]:
         lambda row: row.allocation,
         lambda row: "reuse" if row.reuse else "no reuse",
         lambda row: f"guidance {row.guidance:g}",
+        *([lambda row: row.self_guidance_in_words()] if any(row.self_guidance for row in rows) else []),
         lambda row: f"{row.images:,} images",
         lambda row: f"noise seed {row.seed}",
         lambda row: f"{row.candidates:,} tried" if row.candidates > 1 else "no choice",

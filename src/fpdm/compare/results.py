@@ -51,6 +51,9 @@ class Result:
         seed: Seed of the noise. Image i starts from the same noise in every row.
         choosing_distance: Fréchet distance to the validation images, by which the plan was chosen; None in a sweep.
         measures: Values of measures without a field of their own, by name.
+        self_guidance: Weight of self-guidance; 0 is without.
+        weak_depth: Depth of its weaker answer; None without.
+        self_guidance_range: The lowest and the highest timestep that are guided by it; empty for all.
     """
 
     model: str
@@ -84,6 +87,16 @@ class Result:
     seed: int
     choosing_distance: float | None = None
     measures: dict[str, float] = field(default_factory=dict)
+    self_guidance: float = 0.0
+    weak_depth: int | None = None
+    self_guidance_range: tuple[int, ...] = ()
+
+    def self_guidance_in_words(self) -> str:
+        """Describe the self-guidance, as "self-guidance 1 (depth 2)"."""
+        if not self.self_guidance:
+            return "no self-guidance"
+        between = ", timesteps {} to {}".format(*self.self_guidance_range) if self.self_guidance_range else ""
+        return f"self-guidance {self.self_guidance:g} (depth {self.weak_depth}{between})"
 
 
 @dataclass(frozen=True)
@@ -189,6 +202,8 @@ class Comparison:
         for row in (*values["rows"], *values["sweep"]):
             if not row["measures"]:
                 del row["measures"]
+            if not row["self_guidance"]:
+                del row["self_guidance"], row["weak_depth"], row["self_guidance_range"]
         if self.images is None:
             del values["images"]
         return json.dumps(values, indent=1, allow_nan=False)
@@ -221,7 +236,8 @@ class Comparison:
         lines += [
             f"{r.model:<{width}}{r.budget:>7} {r.sampler:<13}{r.grid:<9}{r.steps:>6}{r.iterations:>6}{r.passes:>8.0f}"
             f"{r.macs / 1e6:>8.0f}{1e3 * r.seconds:>7.1f}{r.distance:>10.3g}"
-            f"   {f'{r.distance_low:.3g} to {r.distance_high:.3g}':<16}{r.distance_floor:<8.2g}{r.kid:.3g}"
+            f"   {f'{r.distance_low:.3g} to {r.distance_high:.3g}':<16}{r.distance_floor:<8.2g}{r.kid:<8.3g}"
+            f"{r.self_guidance_in_words() if r.self_guidance else ''}".rstrip()
             for r in self.rows
         ]
         return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -17,14 +18,16 @@ from torch import Tensor
 from fpdm.compare.results import Result
 from fpdm.compare.search import Trial, search
 from fpdm.compare.settings import SHOWN, Settings
+from fpdm.configuration import from_values
 from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.evaluation.evaluator import Evaluator
 from fpdm.files import read_json, write_atomically
 from fpdm.runs.run import Run
-from fpdm.sampling.budget import Budget
 from fpdm.sampling.images import SamplingCost, draw_images
 from fpdm.sampling.plan import Plan
+from fpdm.sampling.self_guidance import WeakAnswers, affordable_steps
+from fpdm.sampling.timesteps import grid
 
 _VERSION = 1  # raise it when the meaning of results changes, so that older ones are not used
 _FIELDS = {one.name for one in fields(Result)}
@@ -81,7 +84,7 @@ class ResultsCache:
     def _trials(self, run: NamedRun, budget: int, sampler: str) -> list[Trial]:
         s = self.settings
         asked = {
-            "choices": asdict(s.choices),
+            "choices": s.choices.values(),
             "budget": budget,
             "sampler": sampler,
             "guidance": s.guidance,
@@ -90,7 +93,7 @@ class ResultsCache:
         }
         path = self._path(run, f"{budget}-{sampler}-choice", asked)
         if (known := _read_json(path)) is not None and None not in (trial["distance"] for trial in known["trials"]):
-            return [Trial(Plan(**trial["plan"]), trial["distance"]) for trial in known["trials"]]
+            return [Trial(from_values(Plan, trial["plan"], "plan"), trial["distance"]) for trial in known["trials"]]
 
         labels = self._labels(run.run, s.choosing_images)
 
@@ -99,19 +102,20 @@ class ResultsCache:
             return self.evaluator.choosing_distance(images)
 
         trials = search(run.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
-        listed = [asdict(trial) for trial in trials]
+        listed = [{"plan": trial.plan.values(), "distance": trial.distance} for trial in trials]
         write_atomically(path, json.dumps({"run": run.name, "asked": asked, "trials": listed}, indent=1))
         return trials
 
     def with_plan(self, run: NamedRun, plan: Plan, num_images: int) -> CachedResult:
         """Return the result of a run with this plan."""
-        asked = {"plan": asdict(plan), "images": num_images, "seed": self.settings.seed}
+        asked = {"plan": plan.values(), "images": num_images, "seed": self.settings.seed}
         path = self._path(run, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
         if (known := _read_json(path)) is not None:
             shown = _read_images(path, known, run.run.image_shape[0])
             if shown is not None:
                 floor_images = self.evaluator.floor_images(num_images)
                 here = {"model": run.name, "run": str(run.folder), "floor_images": floor_images}
+                here["self_guidance_range"] = plan.self_guidance_range  # a list in JSON
                 return CachedResult(Result(**{**known["result"], **here}), shown)
         labels = self._labels(run.run, num_images)
         images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
@@ -122,7 +126,8 @@ class ResultsCache:
 
     def _result(self, run: NamedRun, plan: Plan, images: Tensor, cost: SamplingCost) -> Result:
         model = run.run.model.cost()
-        budget = Budget.of(plan.budget, model)
+        weak = WeakAnswers.of(plan, model)
+        timesteps = functools.partial(grid, run.run.recipe.schedule, name=plan.grid)
         n, seed = len(images), self.settings.seed
         values = {**self.evaluator.measure(images, seed=seed), **self.evaluator.floor(n)}
         return Result(
@@ -132,8 +137,8 @@ class ResultsCache:
             sampler=plan.sampler,
             grid=plan.grid,
             budget=plan.budget,
-            iterations=plan.iterations or budget.allowed.start,
-            steps=budget.steps(plan.iterations or None),
+            iterations=plan.iterations or model.middle.iterations.start,
+            steps=affordable_steps(plan, model, timesteps),
             allocation=plan.allocation,
             reuse=plan.reuse,
             guidance=plan.guidance,
@@ -141,6 +146,9 @@ class ResultsCache:
             passes=cost.passes / n,
             macs=cost.macs / n,
             seconds=cost.seconds / n,
+            self_guidance=plan.self_guidance,
+            weak_depth=weak.depth if weak else None,
+            self_guidance_range=plan.self_guidance_range,
             floor_images=self.evaluator.floor_images(n),
             images=n,
             seed=seed,
