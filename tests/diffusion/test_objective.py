@@ -199,3 +199,15 @@ def test_weightings_of_v_are_not_for_eps(weighting):
     one = torch.ones(1, 1, 2, 2)  # (B, C, H, W)
     with pytest.raises(ValueError, match=f"weighting is '{weighting}', which is for the loss on v"):
         Objective(weighting).loss(DIT, one, None, one, one, one, t)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr", "authors"])
+def test_a_weaker_answer_adds_its_weighted_error_and_nothing_else(weighting):
+    x0, eps, x, value, o = batch(EVERY)  # (N, C, H, W) each
+    weak = value + 0.5  # (N, C, H, W)
+    plain = Objective(weighting).loss(SCHEDULE, value, o, x, x0, eps, EVERY)
+    other = Objective(weighting).loss(SCHEDULE, weak, None, x, x0, eps, EVERY)
+    both = Objective(weighting, weak=0.2).loss(SCHEDULE, value, o, x, x0, eps, EVERY, weak=weak)
+    torch.testing.assert_close(both.total, plain.total + 0.2 * other.total, rtol=1e-5, atol=1e-7)
+    assert torch.equal(both.mse, plain.mse)
+    assert torch.equal(both.vlb, plain.vlb)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fpdm import cli
+from fpdm.models.cost import model_cost
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import make_recipe
 from fpdm.training.dry_run import DryRun, dry_run
@@ -39,6 +40,14 @@ def test_compute_is_that_of_the_formulas(found: DryRun) -> None:
     n, m = 1.0, 2.0  # the means of 0..2 and 1..3
     assert found.forward_macs == pytest.approx(outer + (n + m) * iteration, rel=1e-12)
     assert found.step_macs == pytest.approx(8 * (3 * (outer + m * iteration) + n * iteration), rel=1e-12)
+
+
+def test_the_compute_of_a_weaker_answer_is_counted(found: DryRun) -> None:
+    """Its iteration is shared by the third of the steps that have none without gradient."""
+    cost = model_cost(fpdm_digits().model)
+    weaker = dry_run(fpdm_digits(weak_weight=0.1))
+    assert weaker.step_macs - found.step_macs == pytest.approx(8 * 3 * cost.weak_macs(2 / 3), rel=1e-12)
+    assert weaker.memory.activations > found.memory.activations
 
 
 def found_channels(shape: object) -> int:

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import json
 import math
 import os
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import fpdm.training.trainer as trainer_module
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import lock
-from fpdm.models.config import as_dit
+from fpdm.fixed_point.gradients import unrolled
+from fpdm.models.config import TransformerConfig, as_dit
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
 from fpdm.runs.progress import Progress
@@ -78,9 +82,10 @@ def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypa
     assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_step_equals_plain_pytorch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weak_weight", [0.0, 0.3])
+def test_a_step_equals_plain_pytorch(tmp_path: Path, weak_weight: float) -> None:
     """Two steps written out: data, v-MSE, clipping, warm-up, AdamW and the averaged weights."""
-    settings = recipe(steps=2, clip_norm=0.05)
+    settings = recipe(steps=2, clip_norm=0.05, weak_weight=weak_weight)
     trainer = Trainer(settings, data(), tmp_path)
     model = DiffusionTransformer.from_shape(SHAPE)
     model.load_state_dict(trainer.model.state_dict())
@@ -97,6 +102,9 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path) -> None:
         v = abar.sqrt() * batch.eps - (1 - abar).sqrt() * batch.x0  # (B, 1, 4, 4)
         solver = settings.train.make_gradient().bind(0, step)
         loss = (model(x, batch.t, batch.y, solver=solver).value - v).square().mean()
+        if weak_weight:  # the answer of a single iteration
+            first = functools.partial(unrolled(1).solve, n=0, m=1)
+            loss = loss + weak_weight * (model(x, batch.t, batch.y, solver=first).value - v).square().mean()
         optimizer.zero_grad()
         loss.backward()
         norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters()))
@@ -111,6 +119,24 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path) -> None:
         torch.testing.assert_close(p, dict(model.named_parameters())[name], rtol=1e-4, atol=1e-6)
     for a, b in zip(trainer.ema.shadow_params, averaged, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("no_grad", "gradient"), [(0, "unrolled"), (2, "multistep")])
+@pytest.mark.parametrize("shape", [SHAPE, replace(SHAPE, injection="linear"), as_dit(SHAPE, 4)])
+def test_the_weaker_answers_compute_is_counted(
+    tmp_path: Path, shape: TransformerConfig, no_grad: int, gradient: str
+) -> None:
+    shape = replace(shape, width=192)  # what comes first passes no gradient on, which would count here
+    settings = replace(recipe(gradient=gradient, no_grad_iters=no_grad, weak_weight=0.3), model=shape)
+    trainer = Trainer(settings, data(), tmp_path)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        told = trainer.step(Progress()).macs
+    assert 0.9 * told < counter.get_total_flops() / 2 <= told
+    own = {"mlp": 1 if no_grad else 0, "linear": 0}[shape.injection]
+    plain = replace(settings, train=replace(settings.train, weak_weight=0.0))
+    without = Trainer(plain, data(), tmp_path).step(Progress()).macs
+    cost = trainer.cost
+    assert told - without == 5 * 3 * cost.weak_macs(own if cost.middle.adjustable else 0)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 6])

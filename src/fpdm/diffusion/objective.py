@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from fpdm.configuration import Number, PositiveNumber, configuration
+from fpdm.configuration import NonNegativeNumber, Number, PositiveNumber, configuration
 from fpdm.diffusion.schedule import Schedule, log_variance, posterior
 
 if TYPE_CHECKING:  # a recipe checks its objective, and a recipe is read without PyTorch
@@ -21,7 +21,7 @@ class Loss:
     """Losses per sample, in float32.
 
     Attributes:
-        total: The loss to minimise, weight * mse + vlb, (B,).
+        total: The loss to minimise, weight * mse + vlb, and the weighted mse of a weaker answer, (B,).
         mse: Unweighted mean squared error of the prediction, (B,).
         vlb: Variational bound of the learned variance in bits per dimension, (B,); None if no variance is learned.
     """
@@ -45,6 +45,7 @@ class Objective:
             and T not at all.
         gamma: The cap on the SNR in "min_snr".
         floor: Smallest weight in "min_snr".
+        weak: Weight of the loss of a weaker answer, if there is one.
 
     Raises:
         ValueError: The weighting is unknown, or a number is outside its range.
@@ -53,6 +54,7 @@ class Objective:
     weighting: Weighting = "uniform"
     gamma: PositiveNumber = 5.0
     floor: Annotated[Number, Ge(0), Le(1)] = 0.05
+    weak: NonNegativeNumber = 0.0
 
     def check(self, schedule: Schedule) -> None:
         """Check that the weighting fits what the network predicts under this schedule.
@@ -67,7 +69,16 @@ class Objective:
             )
 
     def loss(
-        self, schedule: Schedule, value: Tensor, variance: Tensor | None, x: Tensor, x0: Tensor, eps: Tensor, t: Tensor
+        self,
+        schedule: Schedule,
+        value: Tensor,
+        variance: Tensor | None,
+        x: Tensor,
+        x0: Tensor,
+        eps: Tensor,
+        t: Tensor,
+        *,
+        weak: Tensor | None = None,
     ) -> Loss:
         """Compute the loss of a prediction at `x` = a `x0` + s `eps`.
 
@@ -79,14 +90,18 @@ class Objective:
             x0: Clean images, (B, C, H, W).
             eps: Noise, (B, C, H, W).
             t: Timesteps, (B,).
+            weak: The v or eps of a weaker answer, (B, C, H, W), if there is one.
 
         Raises:
             ValueError: The network predicts eps, but the weighting is for v.
         """
         self.check(schedule)
-        value = value.float()  # (B, C, H, W)
-        mse = (value - schedule.target(x0, eps, t)).square().flatten(1).mean(1)  # (B,)
-        total = WEIGHTINGS[self.weighting](self, schedule.alpha_bar(t).flatten()).float() * mse  # (B,)
+        value, target = value.float(), schedule.target(x0, eps, t)  # (B, C, H, W) each
+        weight = WEIGHTINGS[self.weighting](self, schedule.alpha_bar(t).flatten()).float()  # (B,)
+        mse = (value - target).square().flatten(1).mean(1)  # (B,)
+        total = weight * mse  # (B,)
+        if weak is not None:
+            total = total + self.weak * weight * (weak.float() - target).square().flatten(1).mean(1)  # (B,)
         if variance is None:
             return Loss(total, mse, None)
         v = schedule.as_v(x, value.detach(), t)  # (B, C, H, W): this term does not train the mean

@@ -53,12 +53,16 @@ class MiddleCost:
         """Whether the number of iterations can be chosen at sampling time."""
         return len(self.iterations) > 1
 
-    def weak_iterations(self, depth: int, *, cold: bool) -> int:
+    def weak_iterations(self, depth: int, *, cold: float) -> float:
         """Count the iterations that a weaker answer of this depth takes besides those of the answer itself.
 
         A stack passes the weaker answer on its way; a solve that starts cold shares its first iterate.
+
+        Args:
+            depth: Depth of the weaker answer.
+            cold: Whether the solve starts cold, or the share of solves that do.
         """
-        return depth - (cold and depth > 0) if self.adjustable else 0
+        return depth - cold * (depth > 0) if self.adjustable else 0
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class ModelCost:
         """Count the MACs of one evaluation per sample with `iterations` iterations, which may be a fractional mean."""
         return sum(self.macs.values()) + self.middle.prepare + iterations * self.middle.iterate
 
-    def weak_passes(self, iterations: int) -> int:
+    def weak_passes(self, iterations: float) -> float:
         """Count the block passes of a weaker answer that takes `iterations` iterations of its own."""
         return self.post + iterations * self.middle.passes
 
@@ -141,9 +145,18 @@ class ModelCost:
         """Count the MACs of a weaker answer that takes `iterations` iterations of its own, per sample."""
         return self.answer + iterations * self.middle.iterate
 
-    def training_macs(self, iterations: float, no_grad_iterations: float) -> float:
-        """Count the MACs of a training step per sample; a backward pass costs as much as two forward passes."""
-        return 3 * self.evaluation_macs(iterations) - 2 * no_grad_iterations * self.middle.iterate
+    def training_macs(
+        self, iterations: float, no_grad_iterations: float, *, weak_iterations: float | None = None
+    ) -> float:
+        """Count the MACs of a training step per sample; a backward pass costs as much as two forward passes.
+
+        Args:
+            iterations: Number of iterations.
+            no_grad_iterations: How many of them are without gradient.
+            weak_iterations: Iterations of a weaker answer that is trained too, besides these; None if there is none.
+        """
+        macs = 3 * self.evaluation_macs(iterations) - 2 * no_grad_iterations * self.middle.iterate
+        return macs if weak_iterations is None else macs + 3 * self.weak_macs(weak_iterations)
 
 
 def model_cost(shape: TransformerConfig) -> ModelCost:

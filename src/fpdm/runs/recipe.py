@@ -16,6 +16,7 @@ from fpdm.data.config import DataConfig
 from fpdm.diffusion.schedule import Schedule
 from fpdm.files import read_json
 from fpdm.models.config import TransformerConfig
+from fpdm.models.cost import model_cost
 from fpdm.runs.train_config import TrainConfig, WarmStart
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Recipe(Record):
         images: `Dataset.sha256` of the images, found when they are loaded; empty if it is not known.
 
     Raises:
-        ValueError: The weighting of the loss does not fit what the network predicts.
+        ValueError: The weighting of the loss does not fit what the network predicts, or `weak_weight` a model without a
+            middle.
     """
 
     name: Annotated[str, MinLen(1), "a text that is not empty"]
@@ -51,6 +53,11 @@ class Recipe(Record):
 
     def __post_init__(self) -> None:
         self.train.make_objective().check(self.schedule)
+        if self.train.weak_weight and not model_cost(self.model).middle.weak_depths:
+            raise ValueError(
+                f"weak_weight is {self.train.weak_weight}, but a model without a middle has no weaker answer; leave it "
+                "out"
+            )
 
     def fitted(self, data: Examples, images: str = "") -> Recipe:
         """Return the recipe with the image size, channels, classes and autoencoder of the data.

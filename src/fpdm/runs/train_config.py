@@ -85,6 +85,9 @@ class TrainConfig:
         grad_into_start: Let the gradient flow into the start if no iteration is without gradient. Not possible with
             "implicit".
         weighting: Weighting of the loss over timesteps: "uniform", "min_snr" or "authors".
+        weak_weight: Weight of the loss of a weaker answer, which self-guidance steers away from: that of the first
+            iterate of a fixed point (of the start, with the linear injection), or of a stack whose middle is skipped.
+            0 does not train it; a fixed point's first iterate is then an answer of "stochastic" only.
         mixed_precision: Precision of the network during training: "no" (float32), "bf16" or "fp16".
         activation_checkpointing: What the backward pass recomputes instead of storing it: "blocks" (the pre and post
             blocks), "iterations" (those with gradient), "all" or "none". The step is the same with less memory and more
@@ -122,6 +125,7 @@ class TrainConfig:
     grad_weights: tuple[NonNegativeNumber, ...] = ()
     grad_into_start: bool = False
     weighting: Weighting = "uniform"
+    weak_weight: NonNegativeNumber = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     activation_checkpointing: Recomputed = "none"
     seed: Seed = 0
@@ -198,7 +202,7 @@ class TrainConfig:
 
     def make_objective(self) -> Objective:
         """Create the objective."""
-        return Objective(self.weighting)
+        return Objective(self.weighting, weak=self.weak_weight)
 
     def share_done(self, progress: Progress) -> float:
         """Return the share of the training that is done, by the nearest limit; 1 or more at the end."""

@@ -124,13 +124,13 @@ class WeakAnswers:
 
     def passes(self, timesteps: Sequence[float]) -> int:
         """Count their block passes in the first steps of a sample, which are at these timesteps."""
-        return sum(self.cost.weak_passes(own) for own in self._iterations(timesteps))
+        return int(sum(self.cost.weak_passes(own) for own in self._iterations(timesteps)))
 
     def macs(self, timesteps: Sequence[float]) -> float:
         """Count their MACs in the first steps of a sample, which are at these timesteps."""
         return sum(self.cost.weak_macs(own) for own in self._iterations(timesteps))
 
-    def _iterations(self, timesteps: Sequence[float]) -> list[int]:
+    def _iterations(self, timesteps: Sequence[float]) -> list[float]:
         """Return the iterations of each weaker answer besides those of the answer itself."""
         low, high = self.between or (-math.inf, math.inf)
         return [

@@ -204,7 +204,12 @@ def dry_run(recipe: Recipe) -> DryRun:
     held = backward_memory(trainer.model, recipe.schedule, trainer.objective, trainer.gradient)
     cost = trainer.cost
     draw = mean_draw(trainer.gradient, cost.middle)
-    step_macs = recipe.train.batch_size * cost.training_macs(draw.iterations, draw.no_grad_iterations)
+    weak = None
+    if trainer.weak_depth is not None:
+        weak = cost.middle.weak_iterations(trainer.weak_depth, cold=draw.all_grad)
+    step_macs = recipe.train.batch_size * cost.training_macs(
+        draw.iterations, draw.no_grad_iterations, weak_iterations=weak
+    )
     rate = sum(step.macs for step in timed) / sum(step.seconds for step in timed)  # MAC/s of one process
 
     def memory(images: int) -> Memory:

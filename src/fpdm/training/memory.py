@@ -169,10 +169,17 @@ def training_memory(
 
 
 class MeanDraw(NamedTuple):
-    """Iterations of a training step, averaged over the draws of n and m."""
+    """Iterations of a training step, averaged over the draws of n and m.
+
+    Attributes:
+        iterations: All of them.
+        no_grad_iterations: Those without gradient.
+        all_grad: Share of the steps without any of the latter.
+    """
 
     iterations: float
     no_grad_iterations: float
+    all_grad: float
 
 
 def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
@@ -182,7 +189,7 @@ def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
         ValueError: The gradient iterates to a tolerance, so that the number is unknown in advance.
     """
     if not middle.adjustable:
-        return MeanDraw(middle.iterations.start, 0.0)
+        return MeanDraw(middle.iterations.start, 0.0, 1.0)
     if not isinstance(gradient, JacobianFree):
         raise ValueError(f"{type(gradient).__name__} iterates to a tolerance; its iterations are not known in advance")
     n, m = (
@@ -192,7 +199,8 @@ def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
             (gradient.with_grad, gradient.with_grad_weights),
         )
     )
-    return MeanDraw(n + m, n)
+    all_grad = _distribution(gradient.no_grad, gradient.no_grad_weights).get(0, 0.0)
+    return MeanDraw(n + m, n, all_grad)
 
 
 def check_fits(recipe: Recipe, samples: int, *, device: str = "cpu", processes: int = 1) -> None:
@@ -236,8 +244,9 @@ def _loss(
     )  # (B, C, H, W) each
     t, y = (torch.zeros(batch, dtype=torch.long, device=device) for _ in range(2))  # (B,) each
     x = schedule.add_noise(x0, eps, t)  # (B, C, H, W)
-    prediction = model(x, t, y, solver=solver)
-    return objective.loss(schedule, prediction.value, prediction.variance, x, x0, eps, t).total.mean()
+    depth = model.cost().middle.weak_depth if objective.weak else None
+    p = model(x, t, y, solver=solver, weak_depth=depth)
+    return objective.loss(schedule, p.value, p.variance, x, x0, eps, t, weak=p.weak).total.mean()
 
 
 def _draws(gradient: Gradient) -> list[_Draw]:

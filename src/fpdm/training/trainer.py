@@ -82,6 +82,7 @@ class Trainer(Trainable):
             self.recipe = recipe = warm_start(self.model, recipe)
         self.model.checkpoint_activations(config.activation_checkpointing)
         self.cost = self.model.cost()
+        self.weak_depth = self.cost.middle.weak_depth if self.objective.weak else None
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -148,7 +149,10 @@ class Trainer(Trainable):
         ]
         norm = self._update(config.rate(progress))
         iterations = _mean(part.iterations for part in parts)
-        macs = self.cost.training_macs(iterations, _mean(part.no_grad_iterations for part in parts))
+        no_grad, weak = _mean(part.no_grad_iterations for part in parts), None
+        if self.weak_depth is not None:
+            weak = self.cost.middle.weak_iterations(self.weak_depth, cold=not no_grad)
+        macs = self.cost.training_macs(iterations, no_grad, weak_iterations=weak)
         known = [float(part.residual) for part in parts if part.residual is not None]
         loss, mse, residual = self._over_processes(
             _mean(float(part.loss) for part in parts),
@@ -220,8 +224,10 @@ class Trainer(Trainable):
         # The processes exchange their gradients once a step, with the last micro-batch.
         with nullcontext() if last else self.accelerator.no_sync(self.net):
             with self.accelerator.autocast():
-                prediction = self.net(x, t, y, solver=solver)
-            loss = self.objective.loss(self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t)
+                prediction = self.net(x, t, y, solver=solver, weak_depth=self.weak_depth)
+            loss = self.objective.loss(
+                self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t, weak=prediction.weak
+            )
             self.accelerator.backward(loss.total.mean() / config.accumulate)
         solution = prediction.solution
         return MicroBatch(
