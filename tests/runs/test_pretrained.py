@@ -126,3 +126,17 @@ def test_a_model_without_data_has_the_recipe_of_its_shape() -> None:
     latent = replace(pipelines.SHAPE, in_channels=4, num_classes=0)
     recipe = recipe_without_data("x", latent, Schedule(), AutoencoderConfig("stabilityai/sd-vae-ft-ema"))
     assert (recipe.data.size, recipe.data.channels, recipe.data.conditional) == (64, 3, False)
+
+
+def test_the_model_that_comes_with_the_package_draws_clothes() -> None:
+    model = load_model("fpdm-fashion")
+    card = (pretrained.SHIPPED / "fpdm-fashion" / "README.md").read_text(encoding="utf-8")
+    assert f"{model.model.cost().total_parameters:,} parameters" in card
+    assert model.image_shape == (1, 28, 28)
+    assert model.autoencoder.sha256 == model.recipe.autoencoder.sha256
+    drawn = model.sampler(Plan(140), seed=0)(range(20), [*range(10)] * 2).pixels  # (20, 1, 28, 28)
+    corners, centre = drawn[..., :2, :2].float().mean(), drawn[..., 10:18, 10:18].float().mean()
+    assert corners < 5 < 60 < centre  # clothes on black, and not noise
+    trousers, bags = drawn[[1, 11]], drawn[[8, 18]]  # (2, 1, 28, 28) each
+    wide = [(one[..., 14:20, :] > 60).float().mean() for one in (trousers, bags)]
+    assert wide[0] < wide[1]  # the classes are the data set's
