@@ -58,6 +58,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("size", 0, "size is 0; expected a number above 0"),
     ("size", True, "size is True; expected a number above 0"),
     ("size", "1", "size is '1'; expected a number above 0"),
+    ("size", 1e300, "size is 1e+300; expected a number above 0 and below 1e+30"),
+    ("weights", (1.0, 1e30), "weights is 1e+30; expected a number of at least 0 and below 1e+30"),
     ("size", math.nan, "size is nan; expected a finite number"),
     ("size", math.inf, "size is inf; expected a finite number"),
     ("share", 1.0, "share is 1.0; expected a number of at least 0 and below 1"),

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fpdm.files import (
     check_writable,
     lock,
     open_regular,
+    read_bytes,
     read_dataclass,
     read_json,
     read_text,
@@ -224,6 +226,14 @@ def test_a_file_of_holes_is_not_read(tmp_path: Path, reader: str, content: bytes
         READERS[reader](path)
     os.truncate(path, 2**29)  # a small one does no harm
     assert check_regular(path) == 2**29
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that cannot be read at its start")
+@pytest.mark.parametrize("reader", [lambda path: read_bytes(path, 10), sha256_of])
+def test_errors_of_reading_name_the_file(reader: Callable[[Path], object]) -> None:
+    with pytest.raises(OSError, match="Input/output error") as error:
+        reader(Path("/proc/self/mem"))
+    assert error.value.filename == "/proc/self/mem"
 
 
 def test_files_can_be_made_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

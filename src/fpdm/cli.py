@@ -223,6 +223,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         _tell(f"{os.fsdecode(error.filename)}: {error.strerror}")
         return MISTAKE
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.ENOMEM:
+        _tell(f"the system says: {error.strerror}")
+        return FAILED
     short = ("out of memory", "not enough memory", "allocate memory")  # CUDA and MPS, the CPU, the system
     if isinstance(error, MemoryError) or any(word in message.lower() for word in short):
         _tell(f"out of memory: use a smaller batch or a smaller model{f' ({message})' if message else ''}")

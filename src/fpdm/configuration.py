@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 # Pydantic would turn an integer into a float, and the file would be written otherwise than it was read.
 Number = Annotated[float, AllowInfNan(False), WrapValidator(lambda value, check: (check(value), value)[1])]
-PositiveNumber = Annotated[Number, Gt(0)]
-NonNegativeNumber = Annotated[Number, Ge(0)]
+PositiveNumber = Annotated[Number, Gt(0), Lt(1e30)]  # PyTorch's float32 ends at 3e38
+NonNegativeNumber = Annotated[Number, Ge(0), Lt(1e30)]
 Share = Annotated[Number, Ge(0), Lt(1)]
 # No library of ours takes longer integers, and PyTorch's own errors would be about something else.
 PositiveInt = Annotated[int, Ge(1), Lt(2**63)]
@@ -269,7 +269,7 @@ def bare(hint: Any) -> Any:
 
 
 def _expected(hint: Any, *, large: bool = False) -> str:
-    """Say in words which values an annotation allows; where PyTorch's integers end is said of `large` ones only."""
+    """Say in words which values an annotation allows; where PyTorch's numbers end is said of `large` ones only."""
     kind, metadata = _split(hint)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     for one in metadata:
@@ -282,7 +282,7 @@ def _expected(hint: Any, *, large: bool = False) -> str:
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
     bounds = {Ge: ("of at least", "ge"), Gt: ("above", "gt"), Le: ("up to", "le"), Lt: ("below", "lt")}
     found = {type(one): getattr(one, bounds[type(one)][1]) for one in metadata if type(one) in bounds}
-    if found.get(Lt) == 2**63 and not large:
+    if found.get(Lt) in (2**63, 1e30) and not large:
         del found[Lt]
     said = [f"{bounds[one][0]} {'2^63' if bound == 2**63 else bound}" for one, bound in found.items()]
     return " ".join([words.get(kind, "another type"), " and ".join(said)]).rstrip()

@@ -93,7 +93,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         OSError: There is no such file, or it cannot be read.
         ValueError: It is not a regular file, or is larger.
     """
-    with open_regular(path) as stream:
+    with open_regular(path) as stream, _named(path):
         content = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else None
     if content is None or len(content) > limit:
         raise ValueError(f"{path} is larger than {limit // 2**20} MiB; expected a small file")
@@ -215,10 +215,20 @@ def sha256_of(path: Path) -> str:
         ValueError: It is not a regular file.
     """
     digest = hashlib.sha256()
-    with open_regular(path) as stream:
+    with open_regular(path) as stream, _named(path):
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give the system's errors of reading an open file, of a broken disk or network, the name that they lack."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextmanager

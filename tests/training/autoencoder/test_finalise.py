@@ -18,6 +18,7 @@ from fpdm.data.config import DataConfig
 from fpdm.data.images import to_float
 from fpdm.data.loading import load_dataset
 from fpdm.data.splits import Splits
+from fpdm.errors import RunError
 from fpdm.evaluation.evaluator import Evaluator
 from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
 from fpdm.training.autoencoder.finalise import AutoencoderReport, finalise, measure_latents, reconstruction_error
@@ -140,3 +141,13 @@ def test_a_finished_one_is_not_judged_again_unless_it_is_damaged(made: Made, mon
     with pytest.raises(AssertionError, match="judged again"):
         finalise(again, SPLITS)
     assert AutoencoderConfig(str(out), report.sha256).load().sha256 == report.sha256  # saved anew
+
+
+def test_an_autoencoder_that_diverged_is_not_saved(tmp_path: Path) -> None:
+    trainer = trained(tmp_path)
+    with torch.no_grad():
+        for parameter in (*trainer.model.parameters(), *trainer.ema.shadow_params):
+            parameter.mul_(1e30)
+    with pytest.raises(RunError, match=r"standard deviation (nan|inf): the training diverged"):
+        finalise(trainer, SPLITS)
+    assert not (tmp_path / "config.json").exists()

@@ -22,6 +22,7 @@ from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.data.splits import Splits
 from fpdm.drawing.sheets import Row, Sheet, draw_sheet
 from fpdm.drawing.text import fenced, markdown
+from fpdm.errors import RunError
 from fpdm.evaluation.evaluator import Evaluator, with_labels
 from fpdm.files import read_json, write_atomically
 from fpdm.runs.progress import Progress
@@ -156,6 +157,9 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
         trainer: The trainer at the end of its training.
         splits: The images; the first split was trained on.
         command: The command line.
+
+    Raises:
+        RunError: The training diverged.
     """
     found = _read(trainer)
     if found is not None:
@@ -163,6 +167,11 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
     out, model = trainer.out, trainer.averaged()
     raw = VAE.of(model, source=str(out), pad=trainer.recipe.shape.pad)
     latents = measure_latents(raw, splits.train)
+    if not 0 < latents.std < math.inf:
+        raise RunError(
+            f"the latents have standard deviation {latents.std}: the training diverged; start again in another folder, "
+            "with a lower --learning-rate"
+        )
     model.register_to_config(scaling_factor=1.0 / latents.std, shift_factor=latents.mean)  # type: ignore[operator]
     _save_pretrained(model, trainer.recipe.shape.pad, out)
     autoencoder = AutoencoderConfig(str(out)).load(trainer.device)
