@@ -213,6 +213,7 @@ OF_NO_MODULE = {
     "test_architecture.py": "rules for all modules",
     "test_benchmarks.py": "benchmarks/ lies outside the package",
     "test_docstrings.py": "rules for all modules",
+    "test_examples.py": "examples/ lies outside the package",
     "test_documentation.py": "README.md and docs/",
     "test_import_time.py": "rules for all modules",
     "evaluation/test_torch_fidelity.py": "all distances against another implementation",

@@ -65,7 +65,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     recipe = make_recipe("digits", "fpdm", steps=2, batch_size=4)
     Trainer(recipe, load("digits", "train"), Path("quickstart/fpdm")).train()
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from diffusers import DDPMScheduler, DiffusionPipeline, PNDMScheduler, UniPCMultistepScheduler
 from diffusers.callbacks import PipelineCallback
 from PIL import Image
@@ -266,6 +267,19 @@ def test_compiled_networks_sample_save_and_load(tmp_path: Path) -> None:
     np.testing.assert_allclose(images(pipe), exact, atol=1e-5)
     pipe.save_pretrained(tmp_path / "saved")
     np.testing.assert_allclose(images(loaded(tmp_path / "saved")), exact, atol=1e-5)
+
+
+def test_networks_may_be_elsewhere_while_they_do_not_run(tmp_path: Path) -> None:
+    """As with `enable_model_cpu_offload`: here they run on the CPU and are on no device at all at other times."""
+    exact = images(pipelines.latents(tmp_path / "vae"))
+    pipe = pipelines.latents(tmp_path / "vae")
+    for network in (pipe.transformer, pipe.vae):
+        add_hook_to_module(network, AlignDevicesHook(execution_device="cpu", offload=True, place_submodules=True))
+    assert pipe.transformer.device.type == pipe.vae.device.type == "meta"
+    np.testing.assert_array_equal(images(pipe), exact)
+    assert pipe.transformer.device.type == "meta"
+    with pytest.raises(ValueError, match="expected enable_model_cpu_offload"):
+        pipe.enable_sequential_cpu_offload()
 
 
 # What is saved and loaded

@@ -407,6 +407,19 @@ class FPDMPipeline(DiffusionPipeline):
                 subfolder=subfolder,
             )
 
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:  # type: ignore[override]
+        """Refuse: a fixed point would load its one block again in every iteration.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "sequential CPU offload would load the one block of a fixed point again in every iteration; expected "
+            "enable_model_cpu_offload, which moves the whole network"
+        )
+
     @property
     def _classes(self) -> tuple[str, ...]:
         return class_names(self.config["id2label"], self.transformer.shape.num_classes)
