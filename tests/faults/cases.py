@@ -356,7 +356,9 @@ WORDS = [
     Case(f"{SAMPLE} --num-samples 5", "did you mean --num-images "),
     Case(f"{SAMPLE} --steps 5", "did you mean --budget "),
     Case(f"{SAMPLE} --cfg-scale 5", "did you mean --guidance "),
-    Case(f"{SAMPLE} --scheduler ddim", "did you mean --sampler "),
+    Case(f"{SAMPLE} --sampling-method ddim", "did you mean --sampler "),
+    Case(f"{SAMPLE} --scheduler pndm", "PNDMScheduler does not end in pure noise"),
+    Case(f"{SAMPLE} --scheduler eulr", r"did you mean Euler\w+\?"),
     Case(f"{SAMPLE} --seed -1", "seed is -1"),
     Case(f"{SAMPLE} --seed 9223372036854775808", "seed is 9223372036854775808"),
     Case(f"{SAMPLE} --batch-size 0", "batch_size is 0"),
@@ -433,7 +435,7 @@ NAMES = [
     Case(f"import {LONG}.pt --out out", "name too long|does not exist"),
     Case(f"prepare @images --autoencoder {LONG} --size 8 --out out", "name too long|autoencoder|n…n"),
     Case("sample 'a\x1b[31mb' --out out", r"a\\x1b\[31mb"),
-    Case("sample 'a\nb' --out out", "no run with a checkpoint in a"),
+    Case("sample 'a\nb' --out out", r"there is no model 'a\\nb'"),
     Case("train --data 'a\x00b' --out out", "null|a.x00b"),
     Case("sample 'a\x00b' --out out", "null|a.x00b"),
     Case("sample @run --budget 8 --out 'a\x00b'", "null|a.x00b"),
@@ -575,7 +577,9 @@ def _values(change: Callable[[Any], Any]) -> Callable[[str], Setup]:
 
 
 RUNS = [
-    Case("sample none --budget 8 --out out", "no run with a checkpoint in none"),
+    Case("sample none --budget 8 --out out", "there is no model 'none'"),
+    Case("sample '' --budget 8 --out out", "there is no model ''"),
+    Case("sample ./a/b --budget 8 --out out", "there is no model './a/b'"),
     Case("sample file --budget 8 --out out", "no run with a checkpoint in file|file", setup=_FILE),
     Case("sample @images --budget 8 --out out", "no run with a checkpoint"),
     Case("sample @ae --budget 8 --out out", "no run with a checkpoint"),
