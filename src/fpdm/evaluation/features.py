@@ -53,13 +53,18 @@ class OfAnExtractor(Protocol):
         ...
 
 
+def same_extractor(a: str, b: str) -> bool:
+    """Whether two `Extractor.identity` are of the same weights; a file's name is none of its content."""
+    return a.rpartition(", ")[2] == b.rpartition(", ")[2]
+
+
 def check_comparable(a: OfAnExtractor, b: OfAnExtractor) -> None:
     """Check that two sets of features come from the same extractor.
 
     Raises:
         ValueError: Their extractors or numbers of dimensions differ.
     """
-    if a.extractor != b.extractor:
+    if not same_extractor(a.extractor, b.extractor):
         raise ValueError(
             f"features of {a.extractor!r} cannot be compared with those of {b.extractor!r}; use one extractor for both"
         )

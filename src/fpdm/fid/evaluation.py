@@ -203,7 +203,7 @@ def evaluate(
             if not overwrite:
                 _check_result(out, protocol)
         state.wait_for_everyone()
-        check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
+        made_with = check_claim(out, made_with)  # so that no process has other weights, of a run that goes on
         finished = _finished(out, protocol, settings)
         state.wait_for_everyone()
         fingerprint = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
@@ -306,8 +306,7 @@ def _compare_sizes(protocol: Protocol) -> None:
 def _check_result(out: Path, protocol: Protocol) -> None:
     """Raise if the folder has the result of another evaluation; a damaged one counts as none."""
     try:
-        before = _protocol_values(read_json(out / RESULT))
-        changed = [key for key, value in json.loads(json.dumps(asdict(protocol))).items() if before[key] != value]
+        changed = _changes(read_json(out / RESULT), protocol)
     except (OSError, ValueError, TypeError, KeyError):
         return
     if changed:
@@ -315,6 +314,16 @@ def _check_result(out: Path, protocol: Protocol) -> None:
             f"{out} has the result of an evaluation with another {' and '.join(changed[:3])}; choose another folder, "
             "or replace it with --overwrite"
         )
+
+
+_NAMES = {"run", "extractor", "reference"}  # the hashes of which are in the protocol too
+
+
+def _changes(result: dict[str, Any], protocol: Protocol) -> list[str]:
+    """Return in what the protocol of a result is another, apart from names."""
+    before = _protocol_values(result)
+    now = json.loads(json.dumps(asdict(protocol)))
+    return [key for key, value in now.items() if key not in _NAMES and before[key] != value]
 
 
 def _protocol_values(result: dict[str, Any]) -> dict[str, Any]:
@@ -330,7 +339,7 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
         return None
     try:
         values = read_json(path)
-        if _protocol_values(values) != json.loads(json.dumps(asdict(protocol))):
+        if _changes(values, protocol):
             return None
         return Evaluation(**{**values, "protocol": protocol, "out": out})
     except (ValueError, TypeError, KeyError):

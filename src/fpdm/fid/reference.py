@@ -21,7 +21,7 @@ from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Joined, Skipped, unusable, write_skipped
 from fpdm.data.splits import counted
-from fpdm.evaluation.features import Features
+from fpdm.evaluation.features import Features, same_extractor
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import pretrained_extractor
 from fpdm.fid.feature_shards import FeatureShards, ShardImages, extract_features, shard_size
@@ -115,7 +115,7 @@ def make_reference(
         extractor = pretrained_extractor(
             settings.extractor, weights=Path(settings.weights) if settings.weights else None, device=device
         )
-    fingerprint = hashlib.sha256(f"{source.fingerprint} {extractor.identity}".encode()).hexdigest()
+    fingerprint = _fingerprint(source, extractor.identity, out)
     folder = out.with_name(f"{out.name}.pieces")
     size = shard_size(settings.piece_size, (source.channels, source.size, source.size))
     shards = FeatureShards(folder / "features", source.count, size, fingerprint, extractor.identity)
@@ -137,6 +137,15 @@ def make_reference(
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
     return found if state.is_main_process else None
+
+
+def _fingerprint(source: _Images, extractor: str, out: Path) -> str:
+    """Hash the images and the extractor, by the name that it had when the existing file was made, if there is one."""
+    with contextlib.suppress(ValueError):  # there is none, or it is damaged
+        before = read_reference(out).origin
+        if before is not None and same_extractor(before.extractor, extractor):
+            extractor = before.extractor
+    return hashlib.sha256(f"{source.fingerprint} {extractor}".encode()).hexdigest()
 
 
 def _check_file(out: Path, images: str, fingerprint: str, overwrite: bool, *, listed: bool) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fpdm.configuration import parse_json
-from fpdm.evaluation.features import Features
+from fpdm.evaluation.features import Features, same_extractor
 from fpdm.evaluation.frechet import GaussianStatistics
 from fpdm.evaluation.pretrained import PUBLISHED, PretrainedExtractor
 from fpdm.fid.npz import ImageArchive, array_digest, open_npz
@@ -106,7 +106,7 @@ class ReferenceStatistics:
                 f"given are others (their sha256 does not begin with {PUBLISHED})",
                 stacklevel=2,
             )
-        if self.origin is not None and self.origin.extractor != extractor.identity:
+        if self.origin is not None and not same_extractor(self.origin.extractor, extractor.identity):
             raise ValueError(
                 f"{self.path} has statistics of {self.origin.extractor}, but the extractor is {extractor.identity}; "
                 "make a reference for it by fpdm reference, or use the other extractor"

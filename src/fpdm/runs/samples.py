@@ -162,21 +162,27 @@ def claim(out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> No
     Raises:
         ValueError: The folder has images of other settings.
     """
-    path = out / SAMPLING
-    if not overwrite and any(one.is_file() and not one.name.startswith(".") and one != path for one in out.rglob("*")):
+    path, images = out / SAMPLING, (one for one in out.rglob("*") if one.is_file() and not one.name.startswith("."))
+    if not overwrite and path.exists() and any(one != path for one in images):
         check_claim(out, settings)
-    write_atomically(path, json.dumps(settings, indent=1))
+    else:
+        write_atomically(path, json.dumps(settings, indent=1))
 
 
-def check_claim(out: Path, settings: dict[str, Any]) -> None:
+def check_claim(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Check that a folder does not have other settings.
+
+    Names may be others where hashes say that it is the same run and the same extractor.
+
+    Returns:
+        The folder's settings; if it has none, those given.
 
     Raises:
         ValueError: It does, or they cannot be read.
     """
     path = out / SAMPLING
     if not path.exists():
-        return
+        return settings
     try:
         old = read_json(path)
     except ValueError:
@@ -184,12 +190,21 @@ def check_claim(out: Path, settings: dict[str, Any]) -> None:
     if not isinstance(old, dict):
         raise ValueError(f"{path} holds no settings of samples; choose another folder")
     keys = [*settings, *(key for key in _OPTIONAL if key in old and key not in settings)]
-    changed = [key for key in keys if old.get(key) != settings.get(key)]
+    changed = [key for key in keys if _content(old, key) != _content(settings, key)]
     if changed:
         raise ValueError(
             f"{out} holds samples made with another {' and '.join(changed[:3])}; choose another folder, or replace "
             "them with --overwrite"
         )
+    return old
+
+
+def _content(settings: dict[str, Any], key: str) -> Any:
+    """Return a setting without names."""
+    value = settings.get(key)
+    if key == "run" and "weights_sha256" in settings:
+        return None
+    return value.rpartition(", ")[2] if key == "extractor" and isinstance(value, str) else value  # "name, hash"
 
 
 def _path(out: Path, index: int) -> Path:
