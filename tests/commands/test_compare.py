@@ -61,7 +61,7 @@ def test_everything_is_passed_on(
     monkeypatch.setattr("fpdm.compare.comparison.compare", compare)
     out = str(tmp_path / "c")
     words = ["compare", "a", "b", "--out", out, "--data", "moved", "--data-root", "d", "--num-images", "40"]
-    words += ["--autoencoder", "vae", "--overwrite"]
+    words += ["--latents", "l", "m", "--autoencoder", "vae", "--overwrite"]
     assert cli.main(words) == 0
     assert capsys.readouterr().out == "a table\n"
     assert calls == [
@@ -70,6 +70,7 @@ def test_everything_is_passed_on(
             {
                 "data": "moved",
                 "data_root": Path("d"),
+                "latents": (Path("l"), Path("m")),
                 "autoencoder": "vae",
                 "command": f"fpdm {' '.join(words)}",
                 "overwrite": True,

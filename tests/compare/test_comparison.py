@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fpdm.compare import comparison as compare_module
 from fpdm.compare import results_cache as rows_module
@@ -291,3 +292,47 @@ def test_other_images_than_the_run_was_trained_on_are_refused(runs: list[Path], 
         compare([recorded], tmp_path / "out", QUICK)
     (recorded / "data.json").write_text(json.dumps(asdict(record)))
     compare([recorded], tmp_path / "out", replace(QUICK, budgets=(8,), iterations=(1,), reuse="always"))
+
+
+class _CheckedError(Exception):
+    """All that compare checks before it measures is as it should be."""
+
+
+def test_images_are_known_by_their_hash_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def checked(*_: object) -> None:
+        raise _CheckedError
+
+    monkeypatch.setattr(compare_module, "check_measurable", checked)
+    photos, job = tmp_path / "photos", tmp_path / "job"
+    for place in range(16):
+        path = photos / "ab"[place % 2] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (15 * place, 0, 0)).save(path)
+    shutil.copytree(photos, job)
+    folders = [tmp_path / name for name in ("here", "there", "unconditional")]
+    for folder, images in zip(folders, (photos, job, photos), strict=True):
+        config = DataConfig(str(images), size=8, conditional=folder.name != "unconditional")
+        data = load_dataset(config)
+        plan = make_recipe("folder", "fpdm", data=config, steps=1, batch_size=2, sample_every=0)
+        plan = replace(plan, model=replace(plan.model, width=16, heads=2, patch_size=4))
+        plan = replace(plan, name=folder.name).fitted(data.splits.train, data.sha256)
+        Trainer(plan, data.splits.train, folder).train()
+
+    def compared(**how: str) -> None:
+        with pytest.raises(_CheckedError):
+            compare(folders, tmp_path / "out", QUICK, **how)  # type: ignore[arg-type]
+
+    compared()
+    photos.rename(tmp_path / "moved")
+    compared()  # by the images of the second
+    job.rename(tmp_path / "other")
+    with pytest.raises(ValueError, match=f"are not in {photos} or {job}; say where they are with --data"):
+        compare(folders, tmp_path / "out", QUICK)
+    compared(data=str(tmp_path / "moved"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "other" / "a" / "8.png")
+    with pytest.raises(
+        ValueError, match=r"was trained on other images than .*other has now \(sha256 \w{12}, now \w{12}"
+    ):
+        compare(folders, tmp_path / "out", QUICK, data=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="unconditional was trained on other images"):
+        compare([folders[2], folders[0]], tmp_path / "out", QUICK, data=str(tmp_path / "other"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +192,33 @@ def test_a_finished_evaluation_is_shown_and_not_made_again(
 ) -> None:
     monkeypatch.setattr(module, "extract_features", lambda *_, **__: pytest.fail("drawn again"))
     assert evaluate(run, PLAN, root / "ref.npz", root / "whole", settings(root, npz=True)) == whole
+
+
+def test_a_renamed_run_reference_or_extractor_is_the_same(
+    root: Path, run: Run, whole: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole.out, tmp_path / "out")
+    reference, network = tmp_path / "moved.npz", tmp_path / "moved.pt"
+    shutil.copy(root / "ref.npz", reference)
+    shutil.copy(root / "small.pt", network)
+    renamed = replace(run, recipe=replace(run.recipe, name="other"))
+    given = settings(root, npz=True, extractor=str(network))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "extract_features", lambda *_, **__: pytest.fail("drawn again"))
+        found = evaluate(renamed, PLAN, reference, tmp_path / "out", given)
+        assert found is not None
+        assert (found.distance, found.protocol.reference) == (whole.distance, "moved.npz")
+    # An unfinished one goes on with what was drawn under the other names.
+    evaluate(run, PLAN, root / "ref.npz", tmp_path / "kept", settings(root, keep=True))
+    (tmp_path / "kept" / RESULT).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "labels_of", lambda *_: pytest.fail("drawn again"))
+        again = evaluate(renamed, PLAN, reference, tmp_path / "kept", replace(given, npz=False))
+    assert again is not None
+    assert again.distance == whole.distance
+    saved(Small(), network)  # other weights
+    with pytest.raises(ValueError, match=r"but the extractor is moved\.pt"):
+        evaluate(renamed, PLAN, reference, tmp_path / "out", given)
 
 
 def test_kept_features_serve_another_reference(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from PIL import Image
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import VAE
+from fpdm.compare import comparison as compare_module
 from fpdm.compare.comparison import compare
 from fpdm.compare.settings import Settings
-from fpdm.data.config import DataConfig
+from fpdm.data.config import CacheSettings, DataConfig
 from fpdm.data.loading import load_dataset
 from fpdm.data.prepare import prepare
 from fpdm.runs.recipe import Recipe
@@ -118,3 +121,38 @@ def test_runs_on_latents_and_on_pixels_compare_on_the_images(
     assert latent.macs > run.autoencoder.decoding_macs((4, 4, 4)) > 0
     again = compare([root / "run", tmp_path / "pixels"], tmp_path / "out", settings)
     assert again.rows == found.rows
+
+
+class _CheckedError(Exception):
+    """All that compare checks before it measures is as it should be."""
+
+
+def test_a_cache_that_moved_is_told_from_others_by_its_hash(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked(*_: object) -> None:
+        raise _CheckedError
+
+    monkeypatch.setattr(compare_module, "check_measurable", checked)
+    cache, there = shutil.copytree(root / "cache", tmp_path / "cache"), tmp_path / "there"
+    data = load_dataset(DataConfig(str(cache)))
+    plan = replace(Recipe.read(root / "run" / "recipe.json"), data=DataConfig(str(cache)), images=data.sha256)
+    Trainer(plan, data.splits.train, tmp_path / "run").train()
+    cache.rename(there)
+    autoencoder = AutoencoderConfig(str(root / "autoencoder")).load()
+    assert isinstance(autoencoder, VAE)
+    prepare(DataConfig("digits"), autoencoder, tmp_path / "other", replace(CacheSettings(), flip=True))
+    runs = [tmp_path / "run"]
+    for latents in ([], [tmp_path / "other"], [tmp_path / "none"]):
+        looked = " or ".join(map(str, [cache, *latents]))
+        with pytest.raises(ValueError, match=f"are not in {re.escape(looked)}; say where they are with --latents"):
+            compare(runs, tmp_path / "out", Settings((8,)), latents=latents)
+    for latents in ([there], [tmp_path / "other", there]):
+        with pytest.raises(_CheckedError):
+            compare(runs, tmp_path / "out", Settings((8,)), latents=latents)
+    # Another cache where this one was.
+    (tmp_path / "other").rename(cache)
+    with pytest.raises(ValueError, match="say where they are with --latents"):
+        compare(runs, tmp_path / "out", Settings((8,)))
+    with pytest.raises(_CheckedError):
+        compare(runs, tmp_path / "out", Settings((8,)), latents=[there])

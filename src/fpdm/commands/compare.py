@@ -33,6 +33,7 @@ def compare(
     out: Path,
     data: str = "",
     data_root: Path | None = None,
+    latents: tuple[Path, ...] = (),
     autoencoder: str = "",
     redraw: Path | None = None,
     overwrite: bool = False,
@@ -46,6 +47,8 @@ def compare(
         out: Folder for the report, its pictures and compare.json.
         data: Path of the images, if they are no longer where the runs recorded them.
         data_root: Folder with the files of a data set that is given by name.
+        latents: Paths of latent caches that are no longer where the runs recorded them. A run takes the one that it was
+            trained on.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the runs recorded it.
         redraw: Folder of a finished comparison, whose report is written again from its compare.json and pictures. Needs
             no runs.
@@ -70,6 +73,7 @@ def compare(
         comparison,
         data=data,
         data_root=data_root,
+        latents=latents,
         autoencoder=autoencoder,
         command=line,
         overwrite=overwrite,

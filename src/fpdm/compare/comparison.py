@@ -25,7 +25,7 @@ from fpdm.compare.settings import COMPARISON, SHOWN, Settings
 from fpdm.data.config import UNKNOWN, DataConfig
 from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
-from fpdm.data.loading import Dataset, load_dataset, load_images
+from fpdm.data.loading import Dataset, latents_sha256, load_dataset, load_images, without_classes
 from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import scan
 from fpdm.errors import printable
@@ -44,6 +44,7 @@ def compare(
     *,
     data: str = "",
     data_root: Path | None = None,
+    latents: Sequence[Path] = (),
     autoencoder: str = "",
     command: str = "",
     overwrite: bool = False,
@@ -59,6 +60,7 @@ def compare(
         settings: How to compare the runs.
         data: Path of the images, if they are no longer where the runs recorded them.
         data_root: Folder with the data set's own files.
+        latents: Paths of latent caches that are no longer where the runs recorded them.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
         command: The command line, for the report.
         overwrite: Replace the report of another comparison; what is measured already and still fits is used.
@@ -67,15 +69,13 @@ def compare(
         ValueError: The runs were trained on different data, the images are not those that a run was trained on, a
             budget is below one step of a model, or the folder has other files or another comparison.
     """
-    runs = _load_runs(folders, autoencoder)
+    runs = _load_runs(folders, autoencoder, latents)
     for one in runs:  # raises before anything long starts
         for budget in settings.budgets:
             for sampler in settings.samplers:
                 settings.choices.check(one.run, budget, sampler, settings.guidance)
     conditional = any(one.run.recipe.data.conditional for one in runs)
-    known = [_images_of(one.run) for one in runs]
-    config = next((one for one in known if one.source != UNKNOWN), known[0])
-    config = replace(config, source=data or config.source, conditional=conditional)
+    config = replace(_find_images([_images_of(one.run) for one in runs], data), conditional=conditional)
     dataset = load_images(config, root=data_root)
     for one in runs:
         _check_images(one, config, dataset)
@@ -180,12 +180,12 @@ def _tupled(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _load_runs(folders: Sequence[Path], autoencoder: str) -> list[NamedRun]:
-    runs = [load_run(folder, autoencoder=autoencoder) for folder in folders]
+def _load_runs(folders: Sequence[Path], autoencoder: str, latents: Sequence[Path]) -> list[NamedRun]:
+    runs = [_with_latents(load_run(folder, autoencoder=autoencoder), folder, latents) for folder in folders]
     sources = {
-        f"{data.source}, {data.channels} x {data.size} x {data.size}" if data.is_folder else data.source
-        for data in map(_images_of, runs)
-        if data.source != UNKNOWN
+        _describe(data, run.recipe.data.is_cache or bool(_data_sha256(run, folder)))
+        for folder, run in zip(folders, runs, strict=True)
+        if (data := _images_of(run)).source != UNKNOWN
     }
     if len(sources) > 1:
         raise ValueError(f"the runs were trained on different data ({'; '.join(sorted(sources))}); expected the same")
@@ -212,16 +212,57 @@ def _images_of(run: Run) -> DataConfig:
         raise ValueError(
             f"{run.recipe.name} was imported, and the latents to measure its loss on are not known; use fpdm evaluate"
         )
-    if not data.is_cache:
-        raise ValueError(
-            f"the cache of latents {data.source} that {run.recipe.name} was trained on is gone; put it back"
-        )
     return read_manifest(data.source).data
+
+
+def _describe(data: DataConfig, known: bool) -> str:
+    """Describe images. Where they are does not matter if their content is known, which `_check_images` compares."""
+    if not data.is_folder:
+        return data.source
+    return f"{'a folder' if known else data.source}, {data.channels} x {data.size} x {data.size}"
+
+
+def _data_sha256(run: Run, folder: Path) -> str:
+    """Return the hash of the images or latents that a run was trained on; empty if it is not known."""
+    card = None if run.recipe.images else read_data_card(folder)
+    return run.recipe.images or (card.sha256 if card is not None else "")
+
+
+def _with_latents(run: Run, folder: Path, given: Sequence[Path]) -> Run:
+    """Return a run with the place where the cache of its latents is now; a run of images is returned as it is."""
+    data = run.recipe.data
+    if not run.recipe.autoencoder.source or data.source == UNKNOWN:
+        return run
+    sha256, places = _data_sha256(run, folder), list(dict.fromkeys([data.source, *map(str, given)]))
+    damaged = ""
+    for one in (replace(data, source=place) for place in places):
+        try:
+            if one.is_cache and (not sha256 or latents_sha256(one) == sha256):
+                return replace(run, recipe=replace(run.recipe, data=one))
+        except ValueError as error:
+            damaged = f"{error}; "
+    what = f" (sha256 {sha256[:12]})" if sha256 else ""
+    raise ValueError(
+        f"{damaged}the latents that {run.recipe.name} was trained on{what} are not in {' or '.join(places)}; "
+        "say where they are with --latents"
+    )
+
+
+def _find_images(known: Sequence[DataConfig], given: str) -> DataConfig:
+    """Return the images that runs were trained on, in the given place or else the first where there is anything."""
+    config = next((one for one in known if one.source != UNKNOWN), known[0])
+    if given:
+        return replace(config, source=given)
+    places = [one for one in known if one.folder is None or one.folder.exists()]
+    if config.source != UNKNOWN and not places:
+        where = " or ".join(dict.fromkeys(one.source for one in known if one.source != UNKNOWN))
+        raise ValueError(f"the images that the runs were trained on are not in {where}; say where they are with --data")
+    return next((one for one in places if one.source != UNKNOWN), config)
 
 
 def _check_images(one: NamedRun, config: DataConfig, dataset: Dataset[ImageSet]) -> None:
     """Raise if a run was trained on other images; warn if it was trained on those that it is measured against."""
-    data, record = one.run.recipe.data, read_data_card(one.folder)
+    data = one.run.recipe.data
     if data.is_cache:
         manifest = read_manifest(data.source)
         if not manifest.has_usual_splits:
@@ -231,15 +272,22 @@ def _check_images(one: NamedRun, config: DataConfig, dataset: Dataset[ImageSet])
                 RuntimeWarning,
                 stacklevel=3,
             )
-        elif dataset.summary is not None and scan(dataset.summary.folder).fingerprint() != manifest.listing:
+        if (
+            manifest.kind == "folder"
+            and dataset.summary is not None
+            and scan(dataset.summary.folder).fingerprint() != manifest.listing
+        ):
             raise ValueError(
                 f"{one.folder} was trained on latents of other images than {dataset.summary.folder} has now; put them "
                 "back, or say where they are with --data"
             )
-    elif record is not None and data.conditional == config.conditional and record.sha256 != dataset.sha256:
+        return
+    sha256 = _data_sha256(one.run, one.folder)
+    now = dataset if data.conditional == config.conditional else without_classes(dataset)
+    if data.source != UNKNOWN and sha256 and now.sha256 != sha256:
         raise ValueError(
-            f"{one.folder} was trained on other images than {config.source} has now ({record.to_text()}, then); "
-            "put them back, or say where they are with --data"
+            f"{one.folder} was trained on other images than {config.source} has now (sha256 {sha256[:12]}, now "
+            f"{now.sha256[:12]}); put them back, or say where they are with --data"
         )
 
 

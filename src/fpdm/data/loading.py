@@ -73,7 +73,25 @@ def load_dataset(
     """
     if not config.is_cache:
         return load_images(config, root=root, strict=strict, workers=workers)
-    manifest, parts = open_cache(config.source)
+    return _load_cache(config)
+
+
+def latents_sha256(config: DataConfig) -> str:
+    """Return `Dataset.sha256` of a cache, which its manifest alone decides.
+
+    Raises:
+        ValueError: There is no finished cache, or none that fits the configuration.
+    """
+    return _load_cache(config, verify=False).sha256
+
+
+def without_classes(dataset: Dataset[E]) -> Dataset[E]:
+    """Return the same images without their classes."""
+    return _unconditional(dataset.splits, dataset.summary)
+
+
+def _load_cache(config: DataConfig, *, verify: bool = True) -> Dataset[Any]:
+    manifest, parts = open_cache(config.source, verify=verify)
     if not len(parts["train"]):
         raise ValueError(f"the cache {config.source} has no images to train on")
     if config.flip and not manifest.settings.flip:

@@ -310,8 +310,9 @@ def _check_result(out: Path, protocol: Protocol) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         return
     if changed:
+        names = [key.removesuffix("_sha256") for key in changed[:3]]
         raise ValueError(
-            f"{out} has the result of an evaluation with another {' and '.join(changed[:3])}; choose another folder, "
+            f"{out} has the result of an evaluation with another {' and '.join(names)}; choose another folder, "
             "or replace it with --overwrite"
         )
 
