@@ -24,7 +24,7 @@ def untouched(world: Path) -> dict[str, str]:
 
 
 PENDING = ("cache.json shape", "cache.json classes", "cache.json one class", "cache.json images", "cache.json mean")
-PENDING += ("cache.json std", "shift a text", "pipe: prepare shards")
+PENDING += ("cache.json std", "shift a text")
 
 
 def _params() -> Iterator[Any]:

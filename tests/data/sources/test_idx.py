@@ -1,10 +1,12 @@
 """IDX files against files written byte by byte."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
 
+from fpdm.data.sources import idx as module
 from fpdm.data.sources.idx import read_idx
 from tests.data.sources.idx_files import idx
 
@@ -41,3 +43,14 @@ def test_a_damaged_idx_file_is_named_with_its_damage(tmp_path, name, content, me
         path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path} .*{message}"):
         read_idx(path, 3)
+
+
+def test_an_idx_file_of_absurd_size_or_kind_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MOST", 100)
+    path = tmp_path / "f.gz"
+    path.write_bytes(gzip.compress(bytes(101)))
+    with pytest.raises(ValueError, match=r"f\.gz holds more than 100 bytes"):
+        read_idx(path, 3)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is a pipe; expected a file"):
+        read_idx(tmp_path / "pipe", 3)

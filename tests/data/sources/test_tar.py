@@ -138,7 +138,8 @@ def test_classes_are_numbers_or_words(tmp_path: Path, labels: list[str], names: 
 
 def test_labels_of_json_are_single_classes_wherever_they_begin(tmp_path: Path) -> None:
     labels = [b"[]", b'{"label": true}', b'{"label": 2}', b'{"label": 1.0, "id": 7}', b'{"label": [0, 1]}', b"{"]
-    source = labelled(tmp_path, {f"{i}.json": label for i, label in enumerate(labels)}, images=7)
+    members = {f"{i}.json": label for i, label in enumerate(labels)}
+    source = labelled(tmp_path, members, images=7)
     assert classes(source) == ["true", "2", "1"]
     none = "without a class, which others have"
     assert [(str(one.path), one.reason) for one in source.skipped] == [
@@ -147,6 +148,8 @@ def test_labels_of_json_are_single_classes_wherever_they_begin(tmp_path: Path) -
         ("0.tar/5.png", none),
         ("0.tar/6.png", none),
     ]
+    with pytest.raises(ValueError, match=r"4 of the 7 images in .* have no class, and would be left out"):
+        labelled(tmp_path, members | {"3.json": b"{}"}, images=7)
 
 
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
@@ -193,8 +196,9 @@ def test_folders_in_a_tar_are_classes_if_nothing_else_is(tmp_path: Path, root: s
     pack(tmp_path / "0.tar", {f"{root}{name}": png(PIXELS[i]) for i, name in enumerate(names)})
     pack(tmp_path / "1.tar", {f"{root}owl/0.png": png(PIXELS[3])})
     assert classes(opened(tmp_path)) == ["cat", "cat", "dog", "owl"]
-    pack(tmp_path / "1.tar", {f"{root}owl/0.png": png(PIXELS[3]), f"{root}owl/0.cls": b"4"})
-    assert classes(opened(tmp_path)) == ["4"]
+    for tar, name in (("0.tar", "cat/0"), ("1.tar", "owl/0")):
+        pack(tmp_path / tar, {f"{root}{name}.png": png(PIXELS[3]), f"{root}{name}.cls": b"4"})
+    assert classes(opened(tmp_path)) == ["4", "4"]
 
 
 def test_folders_in_a_tar_are_judged_as_those_of_images(tmp_path: Path) -> None:

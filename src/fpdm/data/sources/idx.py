@@ -10,10 +10,14 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from fpdm.files import open_regular
+
 _UINT8 = 0x08
+_MOST = 2**28  # bytes: four times those of 60,000 images of 32 x 32, so that what a .gz becomes stays small
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
@@ -30,9 +34,13 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
         ValueError: The file cannot be read, is of another format, or is shorter or longer than its header says.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_regular(path) as stream:
+            unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if path.suffix == ".gz" else stream
+            content = unpacked.read(_MOST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}; get it again") from error
+    if len(content) > _MOST:
+        raise ValueError(f"{path} holds more than {_MOST} bytes, which no file of MNIST's does; get it again")
     header = 4 + 4 * rank
     if len(content) < header:
         raise ValueError(

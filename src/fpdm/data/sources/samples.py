@@ -112,7 +112,7 @@ def samples(files: Iterable[File]) -> Iterator[Sample]:
             yield from _grouped(groups)
             groups, seen = {}, set()
         seen.add(file.name)
-        groups.setdefault(file.base, _Group()).add(file)
+        groups.setdefault(file.base, _Group()).add(file)  # which keeps no content
     yield from _grouped(groups)
 
 

@@ -69,25 +69,20 @@ class _Found:
         self.others: Counter[str] = Counter()
         for number, tar in enumerate(self.tars):
             try:
-                files, error = self._files(tar)
-                found = [*samples(files)]
+                for one in samples(self._files(tar)):
+                    if one.unused:
+                        self.skip(number, one, one.unused)
+                    else:
+                        self.samples.append((number, one))
             except ValueError as refused:
                 raise ValueError(f"{escaped(tar)}: {refused}") from refused
-            for one in found:
-                if one.unused:
-                    self.skip(number, one, one.unused)
-                else:
-                    self.samples.append((number, one))
-            if error:
-                self.skipped.append(Skipped(Path(tar.name), f"damaged, read up to there: {error}"))
 
     def skip(self, tar: int, sample: Sample, reason: str) -> None:
         """Note that an image is not used."""
         self.skipped.append(Skipped(Path(self.tars[tar].name, sample.image.name), reason))
 
-    def _files(self, tar: Path) -> tuple[list[File], str]:
-        """List the files of a tar, and what is wrong with it."""
-        files: list[File] = []
+    def _files(self, tar: Path) -> Iterator[File]:
+        """Yield the files of a tar, up to where it is damaged."""
         try:
             with open_regular(tar) as stream:
                 for member in _members(stream):
@@ -101,11 +96,11 @@ class _Found:
                     if not file.is_image:
                         self.others[file.ending or "without an ending"] += 1
                     if file.is_image or file.ending in LABEL_ENDINGS:
-                        files.append(file)
+                        yield file
         # What a header may hold makes the library raise nearly anything.
         except (OSError, tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-            return files, escaped(" ".join(str(error).split())) or type(error).__name__
-        return files, ""
+            text = escaped(" ".join(str(error).split())) or type(error).__name__
+            self.skipped.append(Skipped(Path(tar.name), f"damaged, read up to there: {text}"))
 
 
 def open_tar(path: Path) -> Source:
@@ -130,6 +125,12 @@ def open_tar(path: Path) -> Source:
         else:
             image = sample.image
             members.append(_Member(tar, image.start, image.bytes, image.name, label))
+    without = sum(label is None for label in labels) if labelled else 0
+    if 2 * without > len(labels):
+        raise ValueError(
+            f"{without} of the {len(labels)} images in {escaped(path)} have no class, and would be left out; expected "
+            "one for each, or for none"
+        )
     if not members:
         first = f"; the first: {found.skipped[0].to_text()}" if found.skipped else ""
         raise ValueError(
