@@ -19,7 +19,7 @@ def test_stochastic_has_to_beat_multi_step_and_both_one_step() -> None:
 
 
 def test_each_kind_draws_what_its_name_says() -> None:
-    def drawn(kind: str, n: int) -> tuple[set[int], set[int]]:
+    def drawn(kind: int, n: int) -> tuple[set[int], set[int]]:
         train = Table4().models[KINDS[kind], n].training
         N, M = train["no_grad_iters"], train["grad_iters"]
         no_grad = train.get("no_grad_weights", (1,) * (N + 1))

@@ -31,10 +31,12 @@ from fpdm.reproduce.limits import Limits
 from fpdm.reproduce.models import Training
 from fpdm.reproduce.pages import FLOORS, StudyRecord, read_floors, read_record, to_markdown
 from fpdm.reproduce.pictures import Figure1, Figure3, Figure5, Samples
+from fpdm.reproduce.report import FILE as REPORT
+from fpdm.reproduce.report import report
 from fpdm.reproduce.scale import REPRODUCTION, Scale
 from fpdm.reproduce.solvers import Solvers
 from fpdm.reproduce.study import Measured, Measurements, Page, Study, key_of
-from fpdm.reproduce.summary import summary
+from fpdm.reproduce.summary import read_answers, summary
 from fpdm.reproduce.table1 import Table1
 from fpdm.reproduce.table2 import Table2
 from fpdm.reproduce.table3 import Table3
@@ -255,6 +257,8 @@ def reproduce(
         run_jobs(bench, jobs, keep)
         pages = [book.write() for book in books]
         write_atomically(out / "README.md", summary(out, scale, [*STUDIES.values()]))
+        answers = read_answers(out, scale, [*STUDIES.values()])
+        write_atomically(out / REPORT, report(out, scale, answers))
     verdicts = [claim.verdict for page in pages for claim in page.claims]
     return Reproduced(out, tuple(one.name for one in chosen), {v: verdicts.count(v) for v in dict.fromkeys(verdicts)})
 

@@ -5,17 +5,58 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from fpdm.reproduce.pages import claims_table, read_floors, read_record, state
+from fpdm.reproduce.pages import StudyRecord, claims_table, read_floors, read_record, state
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import Claim, Measurements, Study
+from fpdm.reproduce.study import Measurements, Page, Study
 
-_WORDS = """\
+WORDS = """\
 *holds*: the paper's order is found and the 95 % intervals do not meet, or a number is reached. *holds in part*: the
 order is found, but the intervals meet, or it is found for a part only. *does not hold here*: otherwise. An interval
 covers the bootstrap over images of every training seed. Distances are Fréchet distances in the features of a small
 classifier that is trained on the same data, so they compare with each other and not with the paper's FID."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A study, and what came of it.
+
+    Attributes:
+        study: The study.
+        record: Its record; None if nothing is measured.
+        page: Its page, made from the record.
+    """
+
+    study: Study
+    record: StudyRecord | None
+    page: Page
+
+    @property
+    def state(self) -> str:
+        """A sentence on what is missing; empty if nothing is."""
+        return state(self.record) if self.record else "Not measured yet."
+
+
+def read_answers(out: Path, scale: Scale, studies: Sequence[Study]) -> list[Answer]:
+    """Read the records of studies and make their pages.
+
+    Raises:
+        ValueError: A record is damaged.
+    """
+    floors, answers = read_floors(out), []
+    for study in studies:
+        record = read_record(out, study)
+        found = Measurements(record.cells, record.findings, floors) if record else Measurements([], {})
+        answers.append(Answer(study, record, study.page(scale, found)))
+    return answers
+
+
+def counted(answers: Sequence[Answer]) -> str:
+    """Count the claims by verdict, in a sentence."""
+    counts = Counter(claim.verdict for one in answers for claim in one.page.claims)
+    return f"{counts.total()} claims: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
 
 
 def summary(out: Path, scale: Scale, studies: Sequence[Study], *, links: str = "") -> str:
@@ -30,29 +71,26 @@ def summary(out: Path, scale: Scale, studies: Sequence[Study], *, links: str = "
     Raises:
         ValueError: A record is damaged.
     """
-    floors, sections, answered = read_floors(out), [], list[Claim]()
-    for study in studies:
-        record = read_record(out, study)
-        found = Measurements(record.cells, record.findings, floors) if record else Measurements([], {})
-        claims = study.page(scale, found).claims
-        answered += claims
+    answers = read_answers(out, scale, studies)
+    sections = []
+    for one in answers:
+        study, record = one.study, one.record
         title = f"## [{study.title}]({links}{study.name}/README.md)" if record else f"## {study.title}"
-        sections += [title, state(record) if record else "Not measured yet.", claims_table(claims)]
-    counts = Counter(claim.verdict for claim in answered)
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        sections += [title, one.state, claims_table(one.page.claims)]
     quick = "**This is a trial of the code at the smallest size; its figures mean nothing.**"
     parts = [
         "# The paper, reproduced in miniature",
         quick if scale.name == "quick" else "",
-        f"{len(answered)} claims: {told}.",
-        _setting(scale),
-        _WORDS,
+        counted(answers),
+        setting(scale),
+        WORDS,
         *sections,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _setting(scale: Scale) -> str:
+def setting(scale: Scale) -> str:
+    """Say how everything was trained and measured."""
     data = "Fashion-MNIST as latents of 8 x 8 x 4" if scale.on_latents else "digits as pixels"
     return (
         f"All models: {data}, width {scale.width}, {scale.heads} heads, batches of {scale.batch_size}, "
