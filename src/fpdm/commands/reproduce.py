@@ -26,8 +26,8 @@ def reproduce(
     The same command continues an interrupted reproduction, and makes nothing twice.
 
     Args:
-        names: all, or some of table1, figure4, baselines, table4, figure6, table5, table3, figure7, appendixC, solvers
-            and limits.
+        names: all, or some of table1, table2, table3, table4, table5, figure1, figure3, figure4, figure5, figure6,
+            figure7, samples, baselines, appendixC, solvers and limits.
         out: Folder for tables, figures and the runs behind them.
         quick: Try the code in minutes, on tiny models of digits. The figures mean nothing.
         autoencoder: Folder of the autoencoder of the latents (default: train one first, 30 minutes).
