@@ -27,6 +27,7 @@ from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import RECIPES, make_recipe
 from fpdm.runs.run import load_run
 from fpdm.runs.train_config import TrainConfig, WarmStart
+from tests.autoencoders import tiny
 from tests.commands.parsed import option_names
 
 PARTS = {"data": DataConfig, "model": TransformerConfig, "train": TrainConfig, "schedule": Schedule, "start": WarmStart}
@@ -410,6 +411,52 @@ def test_the_same_images_in_another_place(
     error = capsys.readouterr().err.splitlines()[-1]
     assert re.search(r"have changed since: sha256 \w{12} -> \w{12};", error)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_latents_their_autoencoder_and_the_run_itself_may_move(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> list[str]:
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("fpdm: ")]
+
+    tiny(tmp_path / "vae", channels=3, scaling_factor=1.0)
+    tiny(tmp_path / "other-vae", channels=3, scaling_factor=2.0)
+    monkeypatch.chdir(tmp_path)
+    prepared = ("prepare", photos.name, "--size", 8, "--device", "cpu", "--holdout", 0)
+    assert fpdm(*prepared, "--autoencoder", "vae", "--out", "cache") == 0
+    sized = ("--patch-size", 2, *TINY[4:])
+    assert fpdm("train", "--data", "cache", "--out", "whole", *sized, "--steps", 4) == 0
+    assert fpdm("train", "--data", "cache", "--out", "run", *sized) == 0
+    # Everything is elsewhere, and so is whoever resumes it by relative paths.
+    (tmp_path / "job").mkdir()
+    for name in (photos.name, "vae", "cache", "run"):
+        (tmp_path / name).rename(tmp_path / "job" / f"new-{name}")
+    (tmp_path / "job" / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "job" / "here")
+    capsys.readouterr()
+    resumed = ("train", "../new-run/recipe.json", "--out", "../new-run", "--steps", 4)
+    assert fpdm(*resumed) == 2
+    assert re.search(r"the latents of \S+ are not in \S+cache; say where they are with --data$", said()[-1])
+    assert fpdm(*resumed, "--data", "../new-cache", "--autoencoder", tmp_path / "other-vae") == 2
+    assert re.search(r"other-vae has sha256 \w{12}; expected \w{12}", said()[-1])
+    assert fpdm(*resumed, "--data", "../new-cache", "--autoencoder", "../new-vae") == 0
+    places = {line.split(": ")[3] for line in said() if "the same content in another place" in line}
+    assert places == {"data.source", "autoencoder.source"}
+    assert _weights(tmp_path / "job" / "new-run") == _weights(tmp_path / "whole")
+    # The run knows where they are now: its samples need no hint, from any working directory.
+    monkeypatch.chdir(tmp_path)
+    sampled = ("--budget", 6, "--iterations", 1, "--num-images", 1)
+    assert fpdm("sample", "job/new-run", "--out", "samples", *sampled) == 0
+    assert fpdm("sample", "whole", "--out", "more", *sampled) == 2
+    assert "if it has moved, say where it is with --autoencoder" in said()[-1]
+    assert fpdm("sample", "whole", "--out", "more", *sampled, "--autoencoder", "job/new-vae") == 0
+    assert (tmp_path / "more" / "000000.png").read_bytes() == (tmp_path / "samples" / "000000.png").read_bytes()
+    # The cache is finished, and stays as it is.
+    manifest = (tmp_path / "job" / "new-cache" / "cache.json").read_bytes()
+    moved = ("prepare", f"job/new-{photos.name}", *prepared[2:])
+    assert fpdm(*moved, "--autoencoder", "job/new-vae", "--out", "job/new-cache") == 0
+    assert sum("the same content in another place" in line for line in said()) == 2
+    assert (tmp_path / "job" / "new-cache" / "cache.json").read_bytes() == manifest
 
 
 def _weights(out: Path) -> dict[str, bytes]:
