@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SECONDS_EACH ?= 240
 OUT ?= quickstart
 
-.PHONY: quickstart test test-all lint bench clean docs/reproduction.md
+.PHONY: quickstart test test-all lint bench faults clean docs/reproduction.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike.
@@ -33,6 +33,11 @@ bench: $(VENV)/dev
 # The page of the recorded reproduction, from its figures. A test holds that they are the same.
 docs/reproduction.md: $(VENV)/runtime
 	$(BIN)/python -m fpdm.reproduce.summary results/reproduction > $@
+
+# Hours: 10,000 changed bytes, 100 kills, a long run with kills. MINUTES=25 makes what fits.
+MINUTES ?= 150
+faults: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --minutes $(MINUTES) --out results/reliability.json
 
 clean:
 	rm -rf $(VENV) $(OUT)

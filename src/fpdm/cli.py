@@ -150,6 +150,10 @@ def _run(words: list[str]) -> None:
             "\ud800" <= one <= "\udfff" for one in word
         ):  # bytes that Python could not decode
             raise ValueError(f"{word!r} is no text in UTF-8; give the file or folder another name, or a link to it")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError("the working folder is gone; change to another one") from None
     if not rest or rest[0] not in {*COMMANDS, "-h", "--help", "--version", "--install-completion"}:
         raise ValueError(_no_command(rest))
     if rest[0] in ("-h", "--help") and rest[1:] and rest[1] in COMMANDS:

@@ -157,7 +157,7 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
-_WITH_TIMES = ("report.html", "distance.png")  # of a comparison
+_WITH_TIMES = ("report.html", "distance.png", "README.md")  # and with the command line
 _OF_TIMES = ("seconds", "logs", "bytes", "sha256", "files")  # the last ones, of files that hold times
 
 

@@ -10,30 +10,18 @@ from typing import Any
 import pytest
 
 from tests.faults.cases import Case, every
-from tests.faults.world import called, fingerprint, limited, make_world, words_of
+from tests.faults.world import called, fingerprint, limited, words_of
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def untouched(world: Path) -> dict[str, str]:
     return fingerprint(world)
 
 
-PENDING = ("cache.json shape", "cache.json classes", "cache.json one class", "cache.json images", "cache.json mean")
-PENDING += ("cache.json std", "shift a text")
-
-
 def _params() -> Iterator[Any]:
     for number, case in enumerate(every()):
-        pending = any(case.name.startswith(name) for name in PENDING)
-        marks = [pytest.mark.xfail(reason="mended with the data's readers", run=False)] if pending else []
-        if case.setup is not None and number % 3:  # the quick tests have one of three of the longer ones
-            marks.append(pytest.mark.slow)
-        yield pytest.param(case, id=case.name, marks=marks)
+        longer = case.setup is not None and number % 3  # of which the quick tests have one of three
+        yield pytest.param(case, id=case.name, marks=[pytest.mark.slow] if longer else [])
 
 
 @pytest.mark.parametrize("case", [*_params()])

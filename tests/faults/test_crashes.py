@@ -10,7 +10,7 @@ import torch
 
 from fpdm.runs import checkpoint
 from tests.faults.crashes import Point, crash, operations, points, restored, result
-from tests.faults.world import COMMANDS, called, make_world, words_of
+from tests.faults.world import COMMANDS, called, words_of
 
 
 def state(step: int) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, str], dict[str, int]]:
@@ -69,16 +69,6 @@ def test_a_checkpoint_that_is_made_again_is_killed_at_any_operation(tmp_path: Pa
         assert found.state["value"] in (2, 3)
         save(root, 3)
         assert result(root) == after, point
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True)
-def cache_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def stopped(line: str, world: Path, folder: Path, every: int) -> list[Point]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,15 @@ def _normalisation(settings: Any, source: str) -> tuple[Tensor, Tensor]:
     scale, shift = settings.scaling_factor, getattr(settings, "shift_factor", None) or 0.0
     if not isinstance(scale, (int, float)) or not 0.0 < scale < float("inf"):
         raise ValueError(f"the autoencoder in {source} has scaling_factor {scale}; expected a number above 0")
+    if not isinstance(shift, (int, float)) or not math.isfinite(shift):
+        raise ValueError(f"the autoencoder in {source} has shift_factor {shift!r}; expected a number")
     mean, std = (getattr(settings, name, None) for name in ("latents_mean", "latents_std"))
+    for name, values in (("latents_mean", mean), ("latents_std", std)):
+        numbers = isinstance(values, (list, tuple)) and len(values) == settings.latent_channels
+        if values is not None and not (numbers and all(isinstance(one, (int, float)) for one in values)):
+            raise ValueError(
+                f"the autoencoder in {source} has {name} {values!r}; expected {settings.latent_channels} numbers"
+            )
     if mean is None or std is None:
         return torch.tensor(scale).view(1, 1, 1), torch.tensor(shift).view(1, 1, 1)
     return scale / torch.tensor(std).view(-1, 1, 1), torch.tensor(mean).view(-1, 1, 1)
