@@ -6,7 +6,7 @@ from fpdm.drawing.plots import Curves
 from fpdm.reproduce.bench import Cell
 from fpdm.reproduce.models import EVERYWHERE, FPDM, Model, Training, deep_dit, dit, shared
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import FLOORS, Claim, Measurements, Page, Study, Table, lowest, panels, texts, verdict
+from fpdm.reproduce.study import Claim, Measurements, Page, Study, Table, floor_label, lowest, panels, texts, verdict
 from fpdm.sampling.plan import Plan
 
 
@@ -29,7 +29,7 @@ class Baselines(Study):
         distances = {m.name: [found.distance(m, budget=b) for b in scale.budgets] for m in models}
         rows = [[name, _parameters(found, name), *texts(line)] for name, line in distances.items()]
         names, drawn = [*distances], panels(found, models, scale.budgets)
-        plots = {"baselines": Curves(drawn, names, names, "Fréchet distance", FLOORS)} if drawn else {}
+        plots = {"baselines": Curves(drawn, names, names, "Fréchet distance", floor_label(found))} if drawn else {}
         columns = ["model", "parameters", *(f"{budget} passes" for budget in scale.budgets)]
         table = Table("Fréchet distance with each model's best plan for DDIM", columns, rows)
         return Page([table], [self._claim(scale, found, budget) for budget in scale.budgets], plots)

@@ -6,7 +6,18 @@ from fpdm.drawing.plots import Curves
 from fpdm.reproduce.bench import Cell
 from fpdm.reproduce.models import EVERYWHERE, FPDM, deep_dit
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import FLOORS, Claim, Measurements, Page, Study, Table, chosen_cells, panels, texts, verdict
+from fpdm.reproduce.study import (
+    Claim,
+    Measurements,
+    Page,
+    Study,
+    Table,
+    chosen_cells,
+    floor_label,
+    panels,
+    texts,
+    verdict,
+)
 
 BUDGETS = (140, 280, 560, 1120, 2240)
 
@@ -29,7 +40,7 @@ class Limits(Study):
             [[name, *texts(line)] for name, line in lines.items()],
         )
         names, drawn = [*lines], panels(found, models, BUDGETS)
-        plots = {"limits": Curves(drawn, names, names, "Fréchet distance", FLOORS)} if drawn else {}
+        plots = {"limits": Curves(drawn, names, names, "Fréchet distance", floor_label(found))} if drawn else {}
         text, paper = "DiT is better from about 560 block passes on", "560 with DDIM, above 560 with DDPM"
         dit, fpdm = lines[models[0].name], lines[FPDM.name]
         if not (all(dit) and all(fpdm)):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fpdm.drawing.sheets import Sheet
 
 AXES = {"block passes per image": "budget", "MACs per image": "macs", "seconds per image": "seconds"}
-FLOORS = "real images, and encoded and decoded ones"
 Verdict = Literal["holds", "holds in part", "does not hold here", "not measured"]
 
 
@@ -225,6 +224,11 @@ def panels(
         shared = cost == "budget"
         drawn.append(Panel(label, curves, budgets if shared else (), title if shared else "", floors))
     return drawn
+
+
+def floor_label(found: Measurements) -> str:
+    """Name the dotted lines of `panels`."""
+    return "real images, and encoded and decoded ones" if found.floors else "real images"
 
 
 def chosen_cells(models: Iterable[Model], scale: Scale, budgets: Sequence[int]) -> list[Cell]:

@@ -8,7 +8,7 @@ from fpdm.drawing.plots import Curves
 from fpdm.reproduce.bench import Bench, Cell
 from fpdm.reproduce.models import EVERYWHERE, FPDM, Training, deep_dit
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import FLOORS, Claim, Measurements, Page, Study, Table, apart, panels, texts, verdict
+from fpdm.reproduce.study import Claim, Measurements, Page, Study, Table, apart, floor_label, panels, texts, verdict
 from fpdm.sampling.plan import Plan
 from fpdm.training.memory import training_memory
 
@@ -30,9 +30,9 @@ class Table1(Study):
         return [
             Cell(Training(model, seed), Plan(budget, sampler=sampler), scale.images, chosen=True)
             for seed in scale.seeds
-            for model in (deep_dit(scale), FPDM, EVERYWHERE)
             for sampler in SAMPLERS
             for budget in scale.budgets
+            for model in (deep_dit(scale), FPDM, EVERYWHERE)
         ]
 
     def examined(self, scale: Scale) -> list[Training]:
@@ -63,7 +63,7 @@ class Table1(Study):
                 distances = [found.distance(model, budget=budget, sampler=sampler) for budget in scale.budgets]
                 rows.append([model.name, sampler, *texts(distances)])
             if drawn := panels(found, models, scale.budgets, sampler=sampler, title=sampler.upper()):
-                plots[f"table1-{sampler}"] = Curves(drawn, names, names, "Fréchet distance", FLOORS)
+                plots[f"table1-{sampler}"] = Curves(drawn, names, names, "Fréchet distance", floor_label(found))
             claims += [
                 self._quality(scale, found, sampler, budget) for budget in scale.budgets if budget in PAPER[sampler]
             ]
