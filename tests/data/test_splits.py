@@ -89,5 +89,7 @@ def test_small_classes_are_no_matter_where_none_is_learned(counts):
     assert sorted(place for part in parts for place in places(part)) == list(range(len(data)))
     assert all(len(part) for part in parts)
     assert len(splits.train) >= len(data) // 2
+    assert len(splits.validation) >= 0.075 * len(data)
+    assert len(splits.test) >= 0.125 * len(data)
     with pytest.raises(ValueError, match=r"fewer than 3 images .* ant \(1\)|fewer than 3 images .* ant \(2\)"):
         split_folder(data, names=["ant", *map(str, range(1, len(counts)))])

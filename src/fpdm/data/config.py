@@ -12,6 +12,10 @@ from fpdm.configuration import NonNegativeInt, Pixels, PositiveInt, configuratio
 DATASETS = ("digits", "fashion-mnist")
 Crop = Literal["lanczos", "adm"]
 MANIFEST = "cache.json"
+SPLIT_SHARES = {"train": 0.60, "validation": 0.15, "test": 0.25}
+"""The share of each split in a folder's images."""
+LEAST_SHARE = 0.5
+"""The least part of its share that a split has; tiny classes would leave less."""
 UNKNOWN = "unknown"
 """The source of imported models, whose training images are not known."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.configuration import differences, flatten, parse_json
-from fpdm.data.config import MANIFEST, CacheSettings, DataConfig
+from fpdm.data.config import LEAST_SHARE, MANIFEST, SPLIT_SHARES, CacheSettings, DataConfig
 from fpdm.files import read_text
 from fpdm.outputs import OutputFolder
 
@@ -123,8 +123,12 @@ class Manifest(CachePlan):
     @property
     def has_usual_splits(self) -> bool:
         """Whether the cache is split as `load_images` splits its images, so that these can judge its models."""
-        held_out = [sum(shard.images for shard in self.splits.get(split, ())) for split in ("validation", "test")]
-        return self.kind == "named" or (self.kind == "folder" and self.settings.holdout is None and all(held_out))
+        if self.kind == "named":
+            return True
+        # Earlier versions left the images of tiny classes all in the train split; some images may have been unusable.
+        least = {split: LEAST_SHARE**2 * SPLIT_SHARES[split] * self.images for split in ("validation", "test")}
+        enough = [sum(shard.images for shard in self.splits.get(split, ())) >= n for split, n in least.items()]
+        return self.kind == "folder" and self.settings.holdout is None and all(enough)
 
 
 def read_manifest(folder: Path | str) -> Manifest:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
+from fpdm.data.config import LEAST_SHARE, SPLIT_SHARES
 from fpdm.data.dataset import Examples
 from fpdm.data.decode import escaped
 from fpdm.data.images import ImageSet
@@ -18,7 +19,6 @@ E = TypeVar("E", bound=Examples)
 SPLITS = ("train", "validation", "test")
 # What `stratified` chooses is a function of these and the labels alone.
 _SPLIT_SEED = 1797
-_SPLIT_SHARES = {"train": 0.60, "validation": 0.15}
 
 
 def stratified(labels: np.ndarray, split: str) -> list[int]:
@@ -34,8 +34,8 @@ def stratified(labels: np.ndarray, split: str) -> list[int]:
     for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)  # (n,)
         members = members[permutation(len(members), seed=_SPLIT_SEED, index=label)]  # (n,)
-        train = max(1, min(round(_SPLIT_SHARES["train"] * len(members)), len(members) - 2))
-        validation = train + max(1, round(_SPLIT_SHARES["validation"] * len(members)))
+        train = max(1, min(round(SPLIT_SHARES["train"] * len(members)), len(members) - 2))
+        validation = train + max(1, round(SPLIT_SHARES["validation"] * len(members)))
         start, stop = {"train": (0, train), "validation": (train, validation), "test": (validation, None)}[split]
         chosen += members[start:stop].tolist()
     return sorted(chosen)
@@ -44,13 +44,15 @@ def stratified(labels: np.ndarray, split: str) -> list[int]:
 def divided(labels: np.ndarray) -> dict[str, list[int]]:
     """Return the indices of each split as `stratified` chooses them.
 
-    If the classes are so small that a split would go without images, all are divided as one class.
+    If classes are so small that a split would have less than half of its share, all are divided as one class.
 
     Args:
         labels: (N,) integers from 0.
     """
     parts = {split: stratified(labels, split) for split in SPLITS}
-    return parts if all(parts.values()) else {split: stratified(np.zeros_like(labels), split) for split in SPLITS}
+    if all(len(parts[split]) >= LEAST_SHARE * SPLIT_SHARES[split] * len(labels) for split in SPLITS):
+        return parts
+    return {split: stratified(np.zeros_like(labels), split) for split in SPLITS}
 
 
 @dataclass(frozen=True, eq=False)
