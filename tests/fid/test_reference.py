@@ -173,6 +173,21 @@ def test_what_is_finished_is_not_made_again(
     check(out, load_folder(images, 8).data.images)
 
 
+def test_moved_images_and_a_renamed_extractor_are_the_same(folder: Path, small: str, tmp_path: Path) -> None:
+    settings, out = ReferenceSettings(size=8, extractor=small), tmp_path / "ref.npz"
+    make_reference(str(folder), out, settings)
+    content, network = out.read_bytes(), tmp_path / "other.pt"
+    there = str(shutil.copytree(folder, tmp_path / "there"))
+    shutil.copy(small, network)
+    found = make_reference(there, out, replace(settings, extractor=str(network)))
+    assert found is not None
+    assert not found.made
+    assert out.read_bytes() == content
+    saved(Small(1), network)
+    with pytest.raises(ValueError, match="exists already"):
+        make_reference(there, out, replace(settings, extractor=str(network)))
+
+
 def test_the_list_of_skipped_files_goes_with_its_reference(folder: Path, small: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(folder, images)
