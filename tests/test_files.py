@@ -228,6 +228,33 @@ def test_a_file_of_holes_is_not_read(tmp_path: Path, reader: str, content: bytes
     assert check_regular(path) == 2**29
 
 
+def test_without_a_home_the_user_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without a name
+    with pytest.raises(ValueError, match="no home folder for cached files; set XDG_CACHE_HOME"):
+        cache_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "fpdm"
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from fpdm.files import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    write_atomically(Path(sys.argv[1]), "x" * 101)
+except OSError as error:
+    print(error.filename)
+"""
+    path = tmp_path / "file"
+    said = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
+    assert said == f"{path}\n"
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that cannot be read at its start")
 @pytest.mark.parametrize("reader", [lambda path: read_bytes(path, 10), sha256_of])
 def test_errors_of_reading_name_the_file(reader: Callable[[Path], object]) -> None:

@@ -52,6 +52,8 @@ def test_disk_space_is_that_of_the_nearest_folder_that_exists(tmp_path: Path, mo
     with pytest.raises(ValueError, match=r"this takes at least 0\.000931 GiB on disk; .* has 0\.000931 GiB free"):
         check_disk(10**6 + 1, tmp_path / "new", "this")
     assert asked == [tmp_path] * 3
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: usage._replace(total=0, free=0))  # of some networks
+    check_disk(10**20, tmp_path, "this")
 
 
 def test_the_disk_is_asked_of_the_working_folder_for_a_relative_path(tmp_path: Path, monkeypatch) -> None:
@@ -188,7 +190,7 @@ def test_what_cannot_fit_is_refused_with_both_numbers_before_anything_is_made(
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setattr(memory, "free_memory", lambda device: 10 * 2**30)
-    monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: SimpleNamespace(free=100 * 2**30))
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: SimpleNamespace(total=2**40, free=100 * 2**30))
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
     assert main([*words.split(), "--out", f"{tmp_path}/out{'.npz' if words.startswith('reference') else ''}"]) == 2
     *warnings, said = capsys.readouterr().err.splitlines()

@@ -158,7 +158,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content, so that at any moment it has its old content or the new. Text is written as UTF-8."""
     temporary = _temporary(path.parent)
     try:
-        temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+        with _named(path):
+            temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -223,7 +224,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Give the system's errors of reading an open file, of a broken disk or network, the name that they lack."""
+    """Give the system's errors of reading and writing an open file, as of a full disk, the name that they lack."""
     try:
         yield
     except OSError as error:
@@ -274,5 +275,12 @@ def _lock_of(out: Path) -> FileLock:
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be made again: $XDG_CACHE_HOME/fpdm, by default ~/.cache/fpdm."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpdm"
+    """Return the folder for files that can be made again: $XDG_CACHE_HOME/fpdm, by default ~/.cache/fpdm.
+
+    Raises:
+        ValueError: The user has no home folder, as in some containers, and the variable is not set.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpdm"
+    except RuntimeError:
+        raise ValueError("this user has no home folder for cached files; set XDG_CACHE_HOME to a folder") from None

@@ -45,9 +45,9 @@ def check_disk(needed: float, folder: Path, what: str) -> None:
         ValueError: They do not fit.
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(nearest).free
-    if needed > free:
-        raise ValueError(f"{what} takes at least {_short(needed)} on disk; {nearest} has {_short(free)} free")
+    disk = shutil.disk_usage(nearest)
+    if disk.total and needed > disk.free:  # some file systems say nothing about themselves
+        raise ValueError(f"{what} takes at least {_short(needed)} on disk; {nearest} has {_short(disk.free)} free")
 
 
 def free_memory(device: str = "cpu") -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,25 @@ def test_an_imported_model_of_pixels_is_sampled_from(tmp_path: Path, capsys: pyt
         assert fpdm("sample", tmp_path / "model", "--out", tmp_path / sampler, *words) == 0
         with Image.open(tmp_path / sampler / "000001.png") as image:
             assert image.size == (8, 8)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of the size of files")
+def test_a_full_disk_leaves_nothing_of_an_import_and_the_next_completes(file: Path, tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from fpdm.cli import main
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.exit(main())
+"""
+    out = tmp_path / "model"
+    for limit in (1000, 10**7):
+        words = [sys.executable, "-c", code, str(limit), "import", str(file), "--out", str(out), "--heads", "3"]
+        ended = subprocess.run(words, capture_output=True, text=True, check=False)
+        if limit == 1000:
+            *_, said = ended.stderr.splitlines()
+            assert ended.returncode == 3
+            assert said.startswith(f"fpdm: cannot write {out}")
+            assert not out.exists()
+    assert ended.returncode == 0
+    assert load_run(out).recipe.model.heads == 3
