@@ -167,6 +167,6 @@ def _timeless(values: Any) -> Any:
         return {
             key: _timeless(value)
             for key, value in values.items()
-            if "second" not in key and not (timed and key in _OF_TIMES)
+            if "second" not in key and key not in ("out", "command") and not (timed and key in _OF_TIMES)
         }
     return [_timeless(one) for one in values] if isinstance(values, list) else values
