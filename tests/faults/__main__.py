@@ -95,7 +95,8 @@ def main() -> None:
         ("long_run", 0.4, of_long, 20),
     )
     record: dict[str, Any] = {
-        "command": f"python -m tests.faults --minutes {given.minutes:g} --changes {given.changes} --kills {given.kills}",
+        "command": f"python -m tests.faults --minutes {given.minutes:g}",
+        "planned": {"changes": given.changes, "kills": given.kills},
         "versions": {"fpdm": __version__, "python": platform.python_version(), "torch": torch.__version__},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one of them used",
         "cases": len([*every()]),
