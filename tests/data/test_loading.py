@@ -104,6 +104,7 @@ def test_classes_of_one_image_are_refused_only_where_they_are_learned(photos: Pa
     without = load_dataset(replace(config, conditional=False)).splits
     parts = load_images(config, learn_classes=False).splits
     assert torch.equal(without.train.images, parts.train.images)
+    assert parts.train.num_classes == 0
     assert len(parts.train) + len(parts.validation) + len(parts.test) == 10
     # A cache has no use for classes either, and all of these are trained on.
     made(photos, vae, tmp_path / "cache", replace(SMALL, holdout=None))

@@ -23,7 +23,7 @@ from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import scan
 from fpdm.data.sources.named import class_names, load
 from fpdm.data.sources.source import Skipped, unusable
-from fpdm.data.splits import SPLITS, Splits, check_trained, counted, split_folder
+from fpdm.data.splits import SPLITS, SmallClassesError, Splits, check_trained, counted, split_folder
 from fpdm.memory import check_memory
 
 E = TypeVar("E", bound=Examples)
@@ -124,7 +124,8 @@ def load_images(
         root: As in `load_dataset`.
         strict: As in `load_dataset`.
         workers: As in `load_dataset`.
-        learn_classes: Raise if a class is too small to be learned, should the configuration be conditional.
+        learn_classes: Raise if a class is too small to be learned, should the configuration be conditional; otherwise
+            such images are loaded without classes.
 
     Raises:
         ValueError: As `load`, `load_folder` and `split_folder` raise it, or a cache was made from tar shards or a hub
@@ -148,8 +149,13 @@ def load_images(
         )
         summary = loaded.summary
         classes, numbers = tuple(one.name for one in summary.classes), ()
-        learned = config.conditional and learn_classes
-        splits = split_folder(loaded.data, loaded.splits, names=classes, conditional=learned)
+        try:
+            splits = split_folder(loaded.data, loaded.splits, names=classes, conditional=config.conditional)
+        except SmallClassesError:
+            if learn_classes:
+                raise
+            splits = split_folder(loaded.data, loaded.splits, conditional=False)
+            config = replace(config, conditional=False)
     else:
         splits, summary = Splits(*(load(config.source, split, root=root) for split in SPLITS)), None
         classes = class_names(config.source)

@@ -64,6 +64,10 @@ class Splits(Generic[E]):
     test: E
 
 
+class SmallClassesError(ValueError):
+    """Raised for classes with too few images to be learned."""
+
+
 def split_folder(
     data: ImageSet,
     places: Mapping[str, Sequence[int]] | None = None,
@@ -80,8 +84,8 @@ def split_folder(
         conditional: Whether the classes are to be learned, so that none may be too small.
 
     Raises:
-        ValueError: There are fewer than 3 images, a class to be learned has fewer or none to train on, or a split is
-            empty.
+        ValueError: There are fewer than 3 images, or a split is empty.
+        SmallClassesError: A class to be learned has fewer than 3 images or none to train on.
     """
     labels = data.labels.numpy()  # (N,)
     places = places or divided(labels)
@@ -95,7 +99,7 @@ def split_folder(
         members = np.bincount(labels, minlength=data.num_classes)  # (K,)
         small = [f"{named[label]} ({members[label]})" for label in np.flatnonzero(members < len(SPLITS)).tolist()]
         if small:
-            raise ValueError(
+            raise SmallClassesError(
                 f"{data.name!r} has fewer than {len(SPLITS)} images of {counted(len(small), 'class')}: "
                 f"{listed(small)}; add images, remove the class, or give --no-conditional"
             )
@@ -121,7 +125,7 @@ def check_trained(labels: Tensor, names: Sequence[str], source: str) -> None:
     trained = labels.bincount(minlength=len(names)).tolist()  # K
     without = [name for name, images in zip(names, trained, strict=True) if not images]
     if without:
-        raise ValueError(
+        raise SmallClassesError(
             f"{source} has no image to train on of {counted(len(without), 'class')}: {listed(without)}; add images, "
             "remove the class, or give --no-conditional"
         )
