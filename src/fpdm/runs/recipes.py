@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -36,18 +37,18 @@ def fashion_mnist(model: str = "fpdm", data: DataConfig | None = None) -> Recipe
 
 
 def folder(model: str = "fpdm", data: DataConfig | None = None) -> Recipe:
-    """A folder of images or of latents, about 64 tokens whatever their size; the classes are known when it is read."""
+    """A folder of images or of latents, as near to 64 tokens as their size allows; the classes are known when it is read."""
     if data is None or not data.is_folder:
         raise ValueError("the recipe folder needs a folder of images; name it as the data")
     path = Path(os.path.realpath(data.source))
     channels, size, _ = read_manifest(path).shape if data.is_cache else (data.channels, data.size, data.size)
-    patches = [patch for patch in range(1, size + 1) if size % patch == 0]
+    patches = [patch for patch in range(1, size + 1) if size % patch == 0]  # of a prime side the whole image is one
     shape = replace(
         preset("fpdm-fashion"),
         image_size=size,
         in_channels=channels,
         num_classes=0,
-        patch_size=min(patches, key=lambda patch: abs(size // patch - 8)),
+        patch_size=min(patches, key=lambda patch: abs(math.log(size // patch / 8))),
     )
     train = TrainConfig(steps=10_000, **_SMALL_TRAINING)
     source = data.source if data.source == FOLDER else str(path)
