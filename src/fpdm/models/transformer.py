@@ -145,15 +145,17 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
 
         h = self.x_embedder(x.to(label.dtype)) + self.positions.to(label.dtype)  # (B, T, D)
         h = self.pre(h, self.pre.modulations(outer))  # (B, T, D)
-        modulations = self.post.modulations(outer)
+        # The post blocks' modulation comes after the middle, so that its gradients are made before those of the middle.
         if weak_depth is None:
             solution, weak = self.middle(h, everything, solver=solver, z0=z0), None
-            h = self.post(solution.z, modulations)  # (B, T, D)
+            h = self.post(solution.z, self.post.modulations(outer))  # (B, T, D)
             out = self._unpatchify(self.head(h, outer)).to(x.dtype)  # (B, C or 2C, H, W)
         else:
             solution, state = self.middle.with_weaker(h, everything, depth=weak_depth, solver=solver, z0=z0)
             both = torch.cat([solution.z, state])  # (2B, T, D): one batch is never slower than two
-            both = self.post(both, tuple(one.repeat(2) for one in modulations)).unflatten(0, (2, -1))  # (2, B, T, D)
+            both = self.post(both, tuple(one.repeat(2) for one in self.post.modulations(outer))).unflatten(
+                0, (2, -1)
+            )  # (2, B, T, D)
             out, weak = self._unpatchify(self.head(both, outer).flatten(0, 1)).to(x.dtype).chunk(2)
             weak = weak[:, : self.shape.in_channels]  # (B, C, H, W)
         if not self.shape.learn_variance:
