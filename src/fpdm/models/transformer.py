@@ -153,9 +153,8 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         else:
             solution, state = self.middle.with_weaker(h, everything, depth=weak_depth, solver=solver, z0=z0)
             both = torch.cat([solution.z, state])  # (2B, T, D): one batch is never slower than two
-            both = self.post(both, tuple(one.repeat(2) for one in self.post.modulations(outer))).unflatten(
-                0, (2, -1)
-            )  # (2, B, T, D)
+            both = self.post(both, tuple(one.repeat(2) for one in self.post.modulations(outer)))  # (2B, T, D)
+            both = both.unflatten(0, (2, -1))  # (2, B, T, D)
             out, weak = self._unpatchify(self.head(both, outer).flatten(0, 1)).to(x.dtype).chunk(2)
             weak = weak[:, : self.shape.in_channels]  # (B, C, H, W)
         if not self.shape.learn_variance:
