@@ -213,7 +213,7 @@ def test_help_is_the_same_where_python_drops_docstrings(capsys: pytest.CaptureFi
         (["describe", "fpdm-xl/2", "dit-xl/2"], "unexpected argument 'dit-xl/2'"),
         (["describe", "fpdm-xxl/2"], "there is no model 'fpdm-xxl/2'"),
         (["describe", "fpdm-xl/2", "--iterations", "0"], "iterations is 0"),
-        (["sample", "X/none", "--out", "X"], "no run with a checkpoint"),
+        (["sample", "X/none", "--out", "X"], "there is no model"),
         (["train", "fashion-mnist", "--out", "X", "--data-root", "X/none"], "none"),
     ],
 )
