@@ -99,7 +99,9 @@ def test_names_that_stand_for_nothing(name: str, model: str, says: str) -> None:
         make_recipe(name, model)
 
 
-@pytest.mark.parametrize(("size", "patch"), [(32, 4), (64, 8), (28, 4), (8, 1), (7, 1), (100, 10), (31, 1), (30, 3), (46, 2)])
+@pytest.mark.parametrize(
+    ("size", "patch"), [(32, 4), (64, 8), (28, 4), (8, 1), (7, 1), (100, 10), (31, 1), (30, 3), (46, 2)]
+)
 def test_the_folder_recipe_fits_any_size_with_about_64_tokens_and_never_one(size: int, patch: int) -> None:
     found = make_recipe("folder", data=DataConfig("photos", size=size, channels=1))
     assert found.model.patch_size == patch

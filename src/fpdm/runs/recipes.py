@@ -37,7 +37,7 @@ def fashion_mnist(model: str = "fpdm", data: DataConfig | None = None) -> Recipe
 
 
 def folder(model: str = "fpdm", data: DataConfig | None = None) -> Recipe:
-    """A folder of images or of latents, as near to 64 tokens as their size allows; the classes are known when it is read."""
+    """A folder of images or latents, as near to 64 tokens as their size allows; classes are known when it is read."""
     if data is None or not data.is_folder:
         raise ValueError("the recipe folder needs a folder of images; name it as the data")
     path = Path(os.path.realpath(data.source))
