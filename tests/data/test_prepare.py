@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import itertools
 import json
@@ -350,6 +351,23 @@ def test_no_byte_of_a_shards_record_changes_unnoticed(photographs: Path, vae: VA
     # Those of earlier versions had no hash of themselves.
     record.write_text(json.dumps({key: value for key, value in json.loads(whole).items() if key != "sha256"}))
     assert ShardRecord.read(record) == read
+
+
+def test_the_manifest_of_an_earlier_version_stays_as_it_is(tmp_path: Path) -> None:
+    """Runs that are not finished know their latents by its hash."""
+    tiny(tmp_path / "grey", scaling_factor=1.0)
+    grey = AutoencoderConfig(str(tmp_path / "grey"), pad=2).load()
+    assert isinstance(grey, VAE)
+    manifest = tmp_path / "cache" / "cache.json"
+    prepare(DataConfig("digits"), grey, tmp_path / "cache", batch_size=512)
+    values = json.loads(manifest.read_text())
+    before = json.dumps({key: value for key, value in values.items() if key not in ("sha256", "numbered")}, indent=1)
+    manifest.write_text(before)
+    found = prepare(DataConfig("digits"), grey, tmp_path / "cache", batch_size=512)
+    assert (found.encoded, manifest.read_text()) == (0, before)
+    assert found.manifest.sha256 == hashlib.sha256(before.encode()).hexdigest()
+    manifest.write_text(before.replace('"skipped": 0', '"skipped": 1'))
+    assert prepare(DataConfig("digits"), grey, tmp_path / "cache", batch_size=512).manifest.skipped == 0
 
 
 def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:

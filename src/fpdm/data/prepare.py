@@ -446,9 +446,13 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
 
 
 def _is_written(out: Path, manifest: Manifest) -> bool:
-    """Whether the folder has this manifest, by whose hash runs know the cache; earlier versions hashed otherwise."""
+    """Whether the folder has this manifest, by whose hash runs know the cache.
+
+    Earlier versions hashed otherwise and did not say whether labels are the data's own numbers. Such a manifest stays
+    as it is, because runs that are not finished know the cache by it.
+    """
     try:
-        return dataclasses.replace(read_manifest(out), sha256="") == manifest
+        return dataclasses.replace(read_manifest(out), sha256="", numbered=manifest.numbered) == manifest
     except ValueError:  # there is none, or it is damaged
         return False
 
