@@ -18,4 +18,4 @@ def test_a_training_killed_again_and_again_leaves_nothing(tmp_path: Path, monkey
     assert found.samples >= 1
     assert found.gaps == ()
     assert found.left == ()
-    assert found.open_files[0] == found.open_files[1]
+    assert found.open_files[1] <= found.open_files[0]  # some of the start's may be closed late
