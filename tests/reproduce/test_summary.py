@@ -8,7 +8,7 @@ from pathlib import Path
 from fpdm.files import write_atomically
 from fpdm.reproduce.pages import StudyRecord
 from fpdm.reproduce.scale import QUICK
-from fpdm.reproduce.summary import summary
+from fpdm.reproduce.summary import read_answers, summary
 from fpdm.reproduce.table2 import Table2
 from fpdm.reproduce.table3 import Table3
 from tests.reproduce.made import measured
@@ -21,7 +21,7 @@ def test_claims_are_answered_from_the_records_alone(tmp_path: Path) -> None:
     record = StudyRecord("table3", asdict(QUICK), found, 0, {}, {}, "fpdm reproduce table3")
     (tmp_path / "table3").mkdir()
     write_atomically(tmp_path / "table3" / "table3.json", record.to_json())
-    page = summary(tmp_path, QUICK, [study, Table2()], links="../r/")
+    page = summary(QUICK, read_answers(tmp_path, QUICK, [study, Table2()]), links="../r/")
     assert "4 claims: 1 holds, 3 not measured." in page
     assert "its figures mean nothing" in page
     assert "## [Table 3: iterations in training](../r/table3/README.md)\n\n| claim | paper | here | |" in page
@@ -35,5 +35,6 @@ def test_the_recorded_page_is_made_from_the_recorded_figures() -> None:
 
     root = Path(__file__).parents[2]
     page = (root / "docs" / "reproduction.md").read_text(encoding="utf-8")
-    made = summary(root / "results" / "reproduction", FULL, [*STUDIES.values()], links="../results/reproduction/")
+    answers = read_answers(root / "results" / "reproduction", FULL, [*STUDIES.values()])
+    made = summary(FULL, answers, links="../results/reproduction/")
     assert page == made, "write it anew: make docs/reproduction.md"

@@ -168,7 +168,8 @@ class Bench:
     @property
     def autoencoder(self) -> VAE:
         """The autoencoder of the latents."""
-        found = AutoencoderConfig(self._autoencoder or self._trained_autoencoder()).load(default_device())
+        self._autoencoder = self._autoencoder or self._trained_autoencoder()  # other processes are told
+        found = AutoencoderConfig(self._autoencoder).load(default_device())
         assert isinstance(found, VAE)
         return found
 

@@ -13,6 +13,7 @@ from fpdm.files import read_dataclass, read_json
 from fpdm.reproduce.study import Claim, Measured, Page, Study
 
 FLOORS = "floors.json"
+TRIAL = "This is a trial of the code at the smallest size; its figures mean nothing."
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,9 @@ def read_floors(out: Path) -> dict[int, float]:
 
 def to_markdown(study: Study, record: StudyRecord, page: Page) -> str:
     """Return a study's page in Markdown."""
-    quick = "**This is a trial of the code at the smallest size; its figures mean nothing.**"
     parts = [
         f"# {study.title}",
-        quick if record.scale["name"] == "quick" else "",
+        f"**{TRIAL}**" if record.scale["name"] == "quick" else "",
         state(record),
         claims_table(page.claims),
         *(table.to_markdown() for table in page.tables),

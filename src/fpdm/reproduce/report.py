@@ -10,6 +10,7 @@ from PIL import Image
 from fpdm.drawing.images import Png
 from fpdm.drawing.page import Block, Code, Figure, Gallery, Group, Page, Paragraph, Section, Strip, Table
 from fpdm.drawing.plots import render
+from fpdm.reproduce.pages import TRIAL
 from fpdm.reproduce.scale import Scale
 from fpdm.reproduce.study import Claim
 from fpdm.reproduce.summary import WORDS, Answer, counted, setting
@@ -25,7 +26,7 @@ def report(out: Path, scale: Scale, answers: Sequence[Answer]) -> str:
         scale: Its scale.
         answers: What came of the studies.
     """
-    quick = [Paragraph("This is a trial of the code at the smallest size; its figures mean nothing.", lead=True)]
+    quick = [Paragraph(TRIAL, lead=True)]
     first: list[Block] = [
         *(quick if scale.name == "quick" else []),
         Paragraph(counted(answers), lead=True),

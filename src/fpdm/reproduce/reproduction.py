@@ -256,8 +256,8 @@ def reproduce(
 
         run_jobs(bench, jobs, keep)
         pages = [book.write() for book in books]
-        write_atomically(out / "README.md", summary(out, scale, [*STUDIES.values()]))
         answers = read_answers(out, scale, [*STUDIES.values()])
+        write_atomically(out / "README.md", summary(scale, answers))
         write_atomically(out / REPORT, report(out, scale, answers))
     verdicts = [claim.verdict for page in pages for claim in page.claims]
     return Reproduced(out, tuple(one.name for one in chosen), {v: verdicts.count(v) for v in dict.fromkeys(verdicts)})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpdm.reproduce.pages import StudyRecord, claims_table, read_floors, read_record, state
+from fpdm.reproduce.pages import TRIAL, StudyRecord, claims_table, read_floors, read_record, state
 from fpdm.reproduce.scale import Scale
 from fpdm.reproduce.study import Measurements, Page, Study
 
@@ -59,28 +59,22 @@ def counted(answers: Sequence[Answer]) -> str:
     return f"{counts.total()} claims: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
 
 
-def summary(out: Path, scale: Scale, studies: Sequence[Study], *, links: str = "") -> str:
+def summary(scale: Scale, answers: Sequence[Answer], *, links: str = "") -> str:
     """Return the page in Markdown, made from the records of the studies alone.
 
     Args:
-        out: Folder of the reproduction.
-        scale: Its scale, which says what is missing.
-        studies: All studies.
-        links: The folder as seen from the page, with a slash at its end; empty for the folder itself.
-
-    Raises:
-        ValueError: A record is damaged.
+        scale: The scale of the reproduction.
+        answers: What came of its studies.
+        links: Its folder as seen from the page, with a slash at its end; empty for the folder itself.
     """
-    answers = read_answers(out, scale, studies)
     sections = []
     for one in answers:
         study, record = one.study, one.record
         title = f"## [{study.title}]({links}{study.name}/README.md)" if record else f"## {study.title}"
         sections += [title, one.state, claims_table(one.page.claims)]
-    quick = "**This is a trial of the code at the smallest size; its figures mean nothing.**"
     parts = [
         "# The paper, reproduced in miniature",
-        quick if scale.name == "quick" else "",
+        f"**{TRIAL}**" if scale.name == "quick" else "",
         counted(answers),
         setting(scale),
         WORDS,
@@ -107,4 +101,5 @@ if __name__ == "__main__":
     from fpdm.reproduce.scale import FULL
 
     folder = Path(sys.argv[1])
-    sys.stdout.write(summary(folder, FULL, [*STUDIES.values()], links=f"../{folder}/"))
+    found = read_answers(folder, FULL, [*STUDIES.values()])
+    sys.stdout.write(summary(FULL, found, links=f"../{folder}/"))

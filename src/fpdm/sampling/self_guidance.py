@@ -151,7 +151,7 @@ def affordable_steps(plan: Plan, cost: ModelCost, timesteps: Callable[[int], Seq
     Raises:
         ValueError: The plan does not fit the model, or its budget is below one step.
     """
-    steps = most = Budget.of(plan.budget, cost).steps(plan.iterations or None)
+    steps = Budget.of(plan.budget, cost).steps(plan.iterations or None)
     if (weak := WeakAnswers.of(plan, cost)) is None:
         return steps
     each = cost.passes(plan.iterations or cost.middle.iterations.start)
@@ -162,4 +162,4 @@ def affordable_steps(plan: Plan, cost: ModelCost, timesteps: Callable[[int], Seq
         raise ValueError(
             f"a budget of {plan.budget} block passes is below one step with self-guidance; expected at least {least}"
         )
-    return min(steps, most)
+    return steps
