@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fpdm.data.config import DataConfig
 from fpdm.models.cost import model_cost
-from fpdm.reproduce.models import EVERYWHERE, FPDM, Model, Training, ablation, deep_dit, dit, shared
+from fpdm.reproduce.models import EVERYWHERE, FPDM, Model, Training, ablation, deep_dit, dit, shared, stochastic
 from fpdm.reproduce.scale import FULL, QUICK
 
 DIGITS = DataConfig("digits")
@@ -22,9 +24,16 @@ def test_compute_width_decay_and_batch_are_the_same(model: Model) -> None:
 
 def test_the_exact_gradient_gets_as_many_steps_as_s_jfb() -> None:
     exact = ablation("exact", gradient="implicit", no_grad_iters=6, grad_iters=6).recipe(QUICK, 0, DIGITS)
-    stochastic = ablation("S-JFB", no_grad_iters=6, grad_iters=6).recipe(QUICK, 0, DIGITS)
-    step = QUICK.batch_size * model_cost(stochastic.model).training_macs(3 + 3.5, 3)
+    s_jfb = stochastic(6).recipe(QUICK, 0, DIGITS)
+    step = QUICK.batch_size * model_cost(s_jfb.model).training_macs(3 + 3.5, 3)
     assert (exact.train.steps, exact.train.macs) == (round(QUICK.ablation_macs / step), 0)
+
+
+def test_what_several_studies_show_is_what_the_recipe_has() -> None:
+    latents = DataConfig("fashion-mnist")
+    assert replace(stochastic(3), name="FPDM").recipe(FULL, 0, latents) == replace(FPDM, ablation=True).recipe(
+        FULL, 0, latents
+    )
 
 
 def test_folders_are_names_that_every_file_system_takes() -> None:

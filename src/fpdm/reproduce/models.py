@@ -126,6 +126,11 @@ def ablation(name: str, **training: object) -> Model:
     return Model(name, training=training, ablation=True)
 
 
+def stochastic(iterations: int) -> Model:
+    """Return an ablation of S-JFB with N = M, which several studies show."""
+    return ablation(f"S-JFB, N = M = {iterations}", no_grad_iters=iterations, grad_iters=iterations)
+
+
 def shared(blocks: int) -> Model:
     """Return a DiT whose middle is one block, applied a fixed number of times."""
     return Model(f"one block, {blocks} times", f"shared-{blocks}")

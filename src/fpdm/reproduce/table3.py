@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fpdm.drawing.plots import Curves, Panel
 from fpdm.reproduce.bench import Cell
-from fpdm.reproduce.models import ablation
+from fpdm.reproduce.models import stochastic
 from fpdm.reproduce.scale import Scale
 from fpdm.reproduce.study import (
     Claim,
@@ -24,7 +24,7 @@ from fpdm.reproduce.study import (
 
 BUDGET = 280
 PAPER = {3: 43.0, 6: 43.2, 12: 61.5, 24: 567.6}
-MODELS = {n: ablation(f"M = N = {n}", no_grad_iters=n, grad_iters=n) for n in PAPER}
+MODELS = {n: stochastic(n) for n in PAPER}
 
 
 class Table3(Study):

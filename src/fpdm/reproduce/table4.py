@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fpdm.reproduce.bench import Cell
-from fpdm.reproduce.models import Model, ablation
+from fpdm.reproduce.models import Model, ablation, stochastic
 from fpdm.reproduce.scale import Scale
 from fpdm.reproduce.study import Claim, Distances, Measurements, Page, Study, Table, chosen_cells, texts, verdict
 
@@ -45,7 +45,7 @@ class Table4(Study):
             )
             for kind, change in zip(KINDS, changes, strict=True):
                 if (kind, n) not in ((KINDS[3], 12), (KINDS[6], 12)):  # the same as another cell
-                    found[kind, n] = ablation(f"{kind}, N = {n}", **change)
+                    found[kind, n] = stochastic(n) if kind == KINDS[2] else ablation(f"{kind}, N = {n}", **change)
         return found
 
     def cells(self, scale: Scale) -> list[Cell]:
