@@ -26,7 +26,7 @@ def measured(cell: Cell, distance: float) -> Measured:
         steps=plan.budget // (2 + (plan.iterations or 5)),
         allocation=plan.allocation,
         reuse=plan.reuse,
-        guidance=1.0,
+        guidance=plan.guidance,
         candidates=1,
         passes=plan.budget,
         macs=1e6,
@@ -45,6 +45,8 @@ def measured(cell: Cell, distance: float) -> Measured:
         novelty=1.0,
         images=cell.images,
         seed=0,
+        self_guidance=plan.self_guidance,
+        weak_depth=1 if plan.self_guidance else None,
     )
     return Measured(key_of(cell, SCALE), result.model, cell.training.seed, cell.chosen, plan.solver, result)
 

@@ -27,7 +27,7 @@ def reproduce(
 
     Args:
         names: all, or some of table1, table2, table3, table4, table5, figure1, figure3, figure4, figure5, figure6,
-            figure7, samples, baselines, appendixC, solvers and limits.
+            figure7, samples, baselines, appendixC, solvers, limits and self-guidance.
         out: Folder for tables, figures and the runs behind them.
         quick: Try the code in minutes, on tiny models of digits. The figures mean nothing.
         autoencoder: Folder of the autoencoder of the latents (default: train one first, 30 minutes).

@@ -20,6 +20,7 @@ from fpdm.evaluation.evaluator import Evaluator, with_labels
 from fpdm.files import write_atomically
 from fpdm.models.cost import model_cost
 from fpdm.reproduce.children import fpdm_command, run_command
+from fpdm.reproduce.evaluator import TwoExtractors
 from fpdm.reproduce.models import Model, Training
 from fpdm.reproduce.scale import Scale
 from fpdm.runs import checkpoint
@@ -31,6 +32,8 @@ from fpdm.sampling.budget import Budget
 from fpdm.sampling.plan import Plan
 from fpdm.training.autoencoder.finalise import reconstructed
 
+WEIGHTS = (0.15, 0.4, 1.0, 2.0)  # of self-guidance
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -38,7 +41,8 @@ class Cell:
 
     Attributes:
         training: The training.
-        plan: How it is sampled. Where `chosen`, only its budget and sampler hold.
+        plan: How it is sampled. Where `chosen`, only its budget, sampler and guidance hold, and whether it has
+            self-guidance, whose weight is then chosen from `WEIGHTS`.
         images: Number of images.
         chosen: Whether iterations, reuse, grid and allocation are chosen on validation images.
     """
@@ -57,11 +61,20 @@ class Cell:
         """Sample the model and measure its images."""
         return bench.measure(self)
 
+    def settings(self, scale: Scale) -> Settings:
+        """Return how the plan is chosen, where it is, and what the images are measured with."""
+        return Settings(
+            num_images=(self.images,),
+            choosing_images=scale.choosing_images,
+            guidance=self.plan.guidance,
+            self_guidance=WEIGHTS if self.plan.self_guidance else (0.0,),
+        )
+
     def macs(self, bench: Bench) -> float:
         """Estimate the multiply-accumulates of the sampling."""
         images = self.images
         if self.chosen:
-            images += bench.scale.choosing_images * Settings().choices.trials
+            images += bench.scale.choosing_images * self.settings(bench.scale).choices.trials
         cost = model_cost(bench.recipe(self.training).model)
         iterations = Budget.of(self.plan.budget, cost).allowed.start
         return images * self.plan.budget * cost.evaluation_macs(iterations) / cost.passes(iterations)
@@ -79,7 +92,7 @@ class RealImages:
 
     def __init__(self, config: DataConfig, scale: Scale, results: Path, root: Path | None) -> None:
         self.config, self._scale, self._results, self._root = config, scale, results, root
-        self._caches: dict[int, ResultsCache] = {}
+        self._caches: dict[Settings, ResultsCache] = {}
 
     @cached_property
     def images(self) -> Dataset:
@@ -88,20 +101,21 @@ class RealImages:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """Measures samples against those images."""
-        return Evaluator(self.images.splits)
+        """Measures samples against those images, if they have classes with two extractors."""
+        splits = self.images.splits
+        return TwoExtractors(splits) if splits.train.num_classes else Evaluator(splits)
 
     @cached_property
     def held_out(self) -> Dataset:
         """The images or latents that the networks were trained on, and those kept from training."""
         return load_dataset(self.config, root=self._root)
 
-    def results(self, images: int) -> ResultsCache:
-        """Return the results that are measured with this many images."""
-        if images not in self._caches:
-            settings = Settings(num_images=(images,), choosing_images=self._scale.choosing_images)
-            self._caches[images] = ResultsCache(self._results, self.evaluator, self.images.sha256, settings)
-        return self._caches[images]
+    def results(self, cell: Cell) -> ResultsCache:
+        """Return the results that are measured as a cell is."""
+        settings = cell.settings(self._scale)
+        if settings not in self._caches:
+            self._caches[settings] = ResultsCache(self._results, self.evaluator, self.images.sha256, settings)
+        return self._caches[settings]
 
     def floor(self, autoencoder: VAE, images: int) -> float:
         """Return the Fréchet distance of training images that an autoencoder has encoded and decoded.
@@ -197,7 +211,7 @@ class Bench:
     def measure(self, cell: Cell) -> Result:
         """Sample a training and measure its images; a cell that was measured before is read from the folder."""
         named = NamedRun(cell.training.model.name, self.run_folder(cell.training), self.run(cell.training))
-        results = self.real(cell.training.model.data).results(cell.images)
+        results = self.real(cell.training.model.data).results(cell)
         if cell.chosen:
             return results.with_best_plan(named, cell.plan.budget, cell.plan.sampler).result
         return results.with_plan(named, cell.plan, cell.images).result

@@ -34,6 +34,7 @@ from fpdm.reproduce.pictures import Figure1, Figure3, Figure5, Samples
 from fpdm.reproduce.report import FILE as REPORT
 from fpdm.reproduce.report import report
 from fpdm.reproduce.scale import REPRODUCTION, Scale
+from fpdm.reproduce.self_guidance import SelfGuidance
 from fpdm.reproduce.solvers import Solvers
 from fpdm.reproduce.study import Measured, Measurements, Page, Study, key_of
 from fpdm.reproduce.summary import read_answers, summary
@@ -59,6 +60,7 @@ STUDIES: dict[str, Study] = {
         AppendixC(),
         Solvers(),
         Limits(),
+        SelfGuidance(),
         Figure1(),
         Figure3(),
         Samples(),

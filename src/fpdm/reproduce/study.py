@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -196,11 +196,6 @@ def key_of(cell: Cell, scale: Scale) -> str:
         "choosing_images": scale.choosing_images if cell.chosen else 0,
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _changes(plan: Plan) -> dict[str, Any]:
-    """The fields that are not their defaults, so that a field added later changes no key."""
-    return {one.name: value for one in fields(plan) if (value := getattr(plan, one.name)) != one.default}
 
 
 def panels(
