@@ -72,8 +72,8 @@ def dangers(tree: ast.AST) -> set[str]:
 
 
 ORDER = (
-    *("errors", "configuration", "randomness", "signals", "memory", "files", "tensors", "outputs", "hub", "devices"),
-    "processes",
+    *("errors", "progress_bar", "configuration", "randomness", "signals", "memory", "files", "tensors", "outputs"),
+    *("hub", "devices", "processes"),
     *("fixed_point", "models", "diffusion", "autoencoder", "data", "sampling", "drawing", "runs", "evaluation"),
     *("training", "fid", "compare", "reproduce", "importing", "pipeline", "commands", "cli", "__main__"),
 )

@@ -106,7 +106,7 @@ class ProgressBar:
     def detail(self) -> str:
         """Return the count and the note."""
         of = f"/{_number(self.total)}" if self.total else ""
-        count = f"{_number(self.done)}{of} {self.unit}" if self.unit else ""
+        count = f"{_number(self.done)}{of} {self.unit}".rstrip() if of or self.unit else ""
         return ", ".join(filter(None, (count, printable(self.note))))
 
     def to_text(self) -> str:
@@ -192,7 +192,7 @@ class _Display:
         self._parents: dict[int, ProgressBar] = {}  # of a bar, the one whose step it is
         self._live: Any = None
         self._begun = self._next = 0.0
-        self._printed = False
+        self._printed = ""
 
     def open(self, bar: ProgressBar) -> None:
         """Show a bar below those that are open."""
@@ -200,22 +200,25 @@ class _Display:
             self._parents[id(bar)] = self.bars[-1]
         self.bars.append(bar)
         if len(self.bars) == 1:
-            self._begun, self._next, self._printed = time.monotonic(), time.monotonic() + _FIRST, False
+            self._begun, self._next, self._printed = time.monotonic(), time.monotonic() + _FIRST, ""
             self._live = _live(self.bars)
 
     def close(self, bar: ProgressBar, *, leave: bool) -> None:
-        """Take a bar away again."""
-        if len(self.bars) > 1:
-            self.bars.remove(bar)
-            self._parents.pop(id(bar), None)
+        """Take a bar away again, and those within it, such as that of a loop that was left."""
+        if bar not in self.bars:
             return
-        live, self._live = self._live, None
-        if live is not None:
-            live.transient = not leave
-            live.stop()
-        self.bars.remove(bar)
-        if self._printed and live is None:
-            _print(bar.to_text())
+        place = self.bars.index(bar)
+        for one in self.bars[place:]:
+            self._parents.pop(id(one), None)
+        del self.bars[place + 1 :]
+        if place == 0:
+            live, self._live = self._live, None
+            if live is not None:
+                live.transient = not leave
+                live.stop()
+            elif self._printed:
+                self._print(bar.to_text())
+        del self.bars[place:]
 
     def show(self) -> None:
         """Follow a change: count it in the outer bars, and print a line if it is time for one."""
@@ -225,15 +228,15 @@ class _Display:
         now = time.monotonic()
         if self.bars and self._live is None and now >= self._next:
             self._next = now + min(max(_FIRST, _GROWTH * (now - self._begun)), _MOST)
-            self._printed = True
-            _print(" | ".join(bar.to_text() for bar in self.bars))
+            self._print(" | ".join(bar.to_text() for bar in self.bars))
+
+    def _print(self, text: str) -> None:
+        if text != self._printed:
+            print(text, file=sys.stderr, flush=True)
+        self._printed = text
 
 
 _display = _Display()
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _live(bars: list[ProgressBar]) -> Any:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fpdm import __version__
 from fpdm.compare.diagnostics import diagnose
@@ -28,10 +27,10 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, latents_sha256, load_dataset, load_images, without_classes
 from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import scan
-from fpdm.errors import printable
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
 from fpdm.memory import check_memory
+from fpdm.progress_bar import progress_bar
 from fpdm.runs.data_card import read_data_card
 from fpdm.runs.run import Run, load_run
 from fpdm.sampling.plan import Plan
@@ -100,21 +99,19 @@ def compare(
         sweep: list[Result] = []
         samples: dict[tuple[str, int, str], Tensor] = {}
         total = len(chosen) + len(swept)
-        with tqdm(total=total, desc="comparing", unit=" results", disable=None, dynamic_ncols=True) as bar:
+        with progress_bar("comparing", total, "results", leave=True) as bar:
             for one, budget, sampler in chosen:
-                bar.set_postfix_str(f"{printable(one.name)}, {budget} passes, {sampler}")
-                found = cache.with_best_plan(one, budget, sampler)
+                with bar.step(note=f"{one.name}, {budget} passes, {sampler}"):
+                    found = cache.with_best_plan(one, budget, sampler)
                 results.append(found.result)
                 samples[one.name, budget, sampler] = found.images
-                bar.update()
             plans = {(one.model, one.budget): one for one in results if one.sampler == settings.samplers[0]}
             for one, budget, iterations in swept:
-                bar.set_postfix_str(f"{printable(one.name)}, {budget} passes, {iterations} iterations")
                 best = plans[one.name, budget]
                 choices = {"sampler": best.sampler, "grid": best.grid, "reuse": best.reuse}
                 plan = Plan(budget, iterations, guidance=settings.guidance, **choices)
-                sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
-                bar.update()
+                with bar.step(note=f"{one.name}, {budget} passes, {iterations} iterations"):
+                    sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
         images = _images(results, samples, evaluator)
         comparison = Comparison(
             command,

@@ -25,6 +25,7 @@ from fpdm.data.sources.named import class_names, load
 from fpdm.data.sources.source import Skipped, unusable
 from fpdm.data.splits import SPLITS, SmallClassesError, Splits, check_trained, counted, split_folder
 from fpdm.memory import check_memory
+from fpdm.progress_bar import track
 
 E = TypeVar("E", bound=Examples)
 
@@ -250,7 +251,8 @@ def load_folder(
     bad: list[Skipped] = []
     with threads as pool:
         found = files.images().decode(0, len(files.paths), decoder, pool)
-        for place, (_, image) in enumerate(found):
+        shown = track(found, "reading images", len(files.paths), "images")
+        for place, (_, image) in enumerate(shown):
             if not isinstance(image, str):
                 pixels[len(kept)] = image.pixels  # (C, H, W)
                 kept.append(place)

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 import torch
-from tqdm.auto import tqdm
 
 from fpdm.autoencoder.vae import VAE
 from fpdm.configuration import moves, warn_of_moves
@@ -37,6 +36,7 @@ from fpdm.errors import Interrupted
 from fpdm.files import read_json, sha256_of, write_atomically
 from fpdm.memory import check_memory
 from fpdm.processes import PATIENCE, gather, processes
+from fpdm.progress_bar import ProgressBar, progress_bar
 from fpdm.signals import stop_signals
 
 SKIPPED = "skipped.txt"
@@ -305,14 +305,9 @@ class _Work:
         """Make the shards of this process that are not finished."""
         start = time.perf_counter()
         count = self.source.count()
-        bar = tqdm(
-            total=None if count is None else count // self.processes,
-            desc="encoding",
-            unit=" images",
-            dynamic_ncols=True,
-            disable=None if self.rank == 0 else True,
-        )
-        with bar, self.threads as pool:
+        total = None if count is None else count // self.processes
+        shown = progress_bar("encoding", total, "images", leave=True, shown=self.rank == 0)
+        with shown as bar, self.threads as pool:
             for split, part in self.source.parts.items():
                 for number in self._numbers(part):
                     record = ShardRecord.read(self.record(split, number))
@@ -323,7 +318,7 @@ class _Work:
                     elif self.strict and record.skipped:
                         raise unusable(self.plan.data.source, record.skipped[0])
                     else:
-                        bar.update(self.plan.settings.shard_size)
+                        bar.skip(self.plan.settings.shard_size)
         self.seconds = time.perf_counter() - start
 
     def record(self, split: str, number: int) -> Path:
@@ -336,7 +331,7 @@ class _Work:
             return itertools.count(self.rank, self.processes)
         return iter(range(self.rank, math.ceil(count / self.plan.settings.shard_size), self.processes))
 
-    def _make(self, split: str, part: Part, number: int, pool: ThreadPoolExecutor, bar: tqdm) -> bool:
+    def _make(self, split: str, part: Part, number: int, pool: ThreadPoolExecutor, bar: ProgressBar) -> bool:
         """Encode and write a shard; False if the source ends before it."""
         size = self.plan.settings.shard_size
         moments: list[np.ndarray] = []

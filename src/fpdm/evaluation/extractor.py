@@ -18,12 +18,12 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm import tqdm
 
 from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
 from fpdm.files import cache_folder, read_bytes, read_json, write_atomically
+from fpdm.progress_bar import track
 from fpdm.randomness import Stream, generator
 
 # Raise it when a network or its training changes, so that no cache of the old one is used.
@@ -165,9 +165,7 @@ def _fit(network: Network, train: ImageSet, settings: ExtractorSettings) -> None
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
-    for step in tqdm(
-        range(settings.steps), desc=f"{network.kind} for {train.name}", unit="step", leave=False, disable=None
-    ):
+    for step in track(range(settings.steps), f"training the {network.kind} for {train.name}", unit="steps"):
         chosen = _batch_indices(len(train), settings, step)
         images, labels = train.batch(chosen)  # (B, C, H, W), (B,)
         loss = network.loss(images, labels, generator(settings.seed, Stream.TRAIN, index=0, step=step))

@@ -21,13 +21,13 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fpdm.configuration import parse_json
 from fpdm.errors import Interrupted
 from fpdm.evaluation.features import Features
 from fpdm.files import check_regular, write_atomically
 from fpdm.processes import any_process, processes
+from fpdm.progress_bar import progress_bar
 from fpdm.signals import stop_signals
 
 _SHARD_BYTES = 2**28  # of images at once
@@ -199,22 +199,17 @@ def extract_features(
     state = processes()
     missing = shards.missing()
     state.wait_for_everyone()  # so that all processes divide the same list: none has made anything yet
-    bar = tqdm(
-        total=shards.count,
-        initial=shards.count - sum(map(len, missing)),
-        desc=what,
-        unit=" images",
-        dynamic_ncols=True,
-        disable=None if state.is_main_process else True,
-    )
-    with stop_signals() as received, bar:
+    found = shards.count - sum(map(len, missing))
+    bar = progress_bar(what, shards.count, "images", initial=found, leave=True, shown=state.is_main_process)
+    with stop_signals() as received, bar as shown:
         for shard in missing[state.process_index :: state.num_processes]:
             if received:
                 break
-            made = make_images(shard)
-            features = extractor.features(made.images, batch_size).values if len(made.images) else torch.empty(0, 0)
-            shards.save(shard, made, features)  # (B, F)
-            bar.update(max(shards.images_done() - bar.n, 0))
+            with shown.step(len(shard)):
+                made = make_images(shard)
+                features = extractor.features(made.images, batch_size).values if len(made.images) else torch.empty(0, 0)
+                shards.save(shard, made, features)  # (B, F)
+            shown.set(shards.images_done())  # those of the other processes too
         stopped = any_process(bool(received))  # every process waits for the others here
     if stopped:
         number = received[0] if received else signal.SIGTERM

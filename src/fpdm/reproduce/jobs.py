@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from tqdm.auto import tqdm
 
 from fpdm.errors import Interrupted, RunError
+from fpdm.progress_bar import progress_bar
 from fpdm.reproduce.bench import Bench
 from fpdm.reproduce.children import POLL, Children
 from fpdm.reproduce.models import Training
@@ -88,22 +88,23 @@ def run_jobs(bench: Bench, jobs: Sequence[Job], keep: Callable[[Job, Any], objec
 
 
 class _Bar:
-    """Progress in multiply-accumulates: those of the trainings as their logs have them, those of jobs as they end."""
+    """Progress by multiply-accumulates: those of the trainings as their logs have them, those of jobs as they end."""
 
     def __init__(self, bench: Bench, jobs: Sequence[Job], trainings: Sequence[Training]) -> None:
         self._bench, self._trainings = bench, [*trainings]  # the caller's shrinks
-        self._macs, self._jobs, self._ended = {id(job): job.macs(bench) for job in jobs}, len(jobs), 0
+        self._macs, self._ended = {id(job): job.macs(bench) for job in jobs}, 0
         self._measured = 0.0
-        total = sum(self._macs.values()) + sum(one.model.macs(bench.scale) for one in trainings)
-        self._bar = tqdm(total=total, desc="reproduce", unit="MAC", unit_scale=True, disable=None, dynamic_ncols=True)
-        self._bar.update(self._trained())
-        self._bar.unpause()
+        self._total = sum(self._macs.values()) + sum(one.model.macs(bench.scale) for one in trainings)
+        self._open = progress_bar("reproduce", len(jobs), "measurements", leave=True)
 
     def __enter__(self) -> _Bar:
+        self._bar = self._open.__enter__()
+        self.show()
+        self._bar.skip(0)  # what an earlier call has trained
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     def add(self, job: Job) -> None:
         """Count a job that has ended."""
@@ -112,8 +113,7 @@ class _Bar:
 
     def show(self) -> None:
         """Draw the bar."""
-        self._bar.set_postfix_str(f"{self._ended} of {self._jobs} measured", refresh=False)
-        self._bar.update(self._trained() + self._measured - self._bar.n)
+        self._bar.set(self._ended, (self._trained() + self._measured) / self._total)
 
     def _trained(self) -> float:
         return sum(map(self._bench.macs_done, self._trainings))

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
@@ -113,16 +112,13 @@ def _complete(
     """Draw the images that are missing, and the grid."""
     todo = [index for index in range(num_images) if not _whole(_path(out, index))]
     labels = balanced_labels(todo, run.model.shape.num_classes) if label is None else [label] * len(todo)
-    bar = tqdm(total=len(todo), desc="sampling", unit=" images", disable=None, dynamic_ncols=True)
 
     def save(indices: Sequence[int], pixels: torch.Tensor) -> None:
         grey = pixels.shape[1] == 1
         for index, image in zip(indices, to_array(pixels), strict=True):
             save_png(image[..., 0] if grey else image, _path(out, index))
-        bar.update(len(indices))
 
-    with bar:
-        cost = draw_images(sampler, todo, labels, batch_size=batch_size, keep=save)
+    cost = draw_images(sampler, todo, labels, batch_size=batch_size, keep=save)
     first = range(min(num_images, 64))
     save_png(tile(enlarged(torch.stack([_read(_path(out, index)) for index in first])), 8, gap=4), out / GRID)
     n = len(todo)

@@ -20,6 +20,7 @@ from fpdm.errors import RunError
 from fpdm.fixed_point.solve import Solver, mean_iterations
 from fpdm.fixed_point.solvers import Anderson, Picard
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.progress_bar import progress_bar, track
 from fpdm.randomness import Stream, normal
 from fpdm.sampling.allocation import ALLOCATIONS, Adaptive, Allocation, Probed, probe
 from fpdm.sampling.budget import Budget
@@ -152,7 +153,8 @@ class ImageSampler:
             RunError: The samples are not finite.
         """
         start = time.perf_counter()
-        *_, last = self.trajectory(indices, labels)
+        states = self.trajectory(indices, labels)
+        *_, last = track(states, f"batch of {len(indices)}", len(self.timesteps), "steps", inner=True)
         passes, macs = self.spent(last)
         pixels = to_uint8(self.decode(last.x)).cpu()  # (B, C, H, W)
         return Images(pixels, passes, macs, time.perf_counter() - start)
@@ -293,10 +295,12 @@ def draw_images(
         keep: Called with the indices of each batch and its pixels (B, C, H, W) uint8.
     """
     passes = macs = seconds = 0.0
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
-        batch = sampler(chosen, labels[start : start + batch_size])
-        passes, macs = passes + batch.passes * len(chosen), macs + batch.macs * len(chosen)
-        seconds += batch.seconds
-        keep(chosen, batch.pixels)
+    with progress_bar("sampling", len(indices), "images") as bar:
+        for start in range(0, len(indices), batch_size):
+            chosen = indices[start : start + batch_size]
+            with bar.step(len(chosen)):
+                batch = sampler(chosen, labels[start : start + batch_size])
+                passes, macs = passes + batch.passes * len(chosen), macs + batch.macs * len(chosen)
+                seconds += batch.seconds
+                keep(chosen, batch.pixels)
     return SamplingCost(len(indices), passes, macs, seconds)

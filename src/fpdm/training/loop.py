@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fpdm.configuration import warn_of_moves
-from fpdm.errors import CheckpointError, Interrupted, RunError, printable
+from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import check_writable, write_atomically
 from fpdm.outputs import OutputFolder
+from fpdm.progress_bar import ProgressBar, progress_bar
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, FOLDERS, LOGS, METRICS
 from fpdm.runs.metrics_log import LogState, append_row, check_log, json_safe, rewind_log
@@ -368,7 +368,7 @@ class TrainingLoop:
             raise ValueError(f"{self.out} holds a run of another recipe ({changed}); choose another folder")
         return changes.moved
 
-    def _log(self, bar: tqdm[Any]) -> None:
+    def _log(self, bar: ProgressBar) -> None:
         if self._logs(self.progress.step):
             steps = self.progress.step - self._logged.step
             figures = {
@@ -380,10 +380,10 @@ class TrainingLoop:
                 append_row(self.out / METRICS, {**asdict(self.progress), **figures})
                 for callback in self.callbacks:
                     callback.on_log(self.progress, figures)
-                bar.set_postfix_str(self._postfix(figures))
+                bar.note = self._note(figures)
             self._logged = self.progress
             self._window.clear()
-        bar.update(1)
+        bar.set(self.progress.step, self.limits.share_done(self.progress))
 
     def _logs(self, step: int) -> bool:
         return step % self.limits.log_every == 0
@@ -407,30 +407,22 @@ class TrainingLoop:
         return total.item()
 
     @contextmanager
-    def _showing(self) -> Iterator[tqdm[Any]]:
+    def _showing(self) -> Iterator[ProgressBar]:
         self._logged = self.progress
         for callback in self.callbacks:
             callback.on_train_begin(self.progress)
         try:
-            with tqdm(
-                total=self.limits.steps or None,
-                initial=self.progress.step,
-                desc=printable(self.name),
-                unit=" steps",
-                dynamic_ncols=True,
-                disable=None if self.is_main else True,  # None: only on a terminal
-            ) as bar:
+            steps = self.limits.steps or None
+            with progress_bar(self.name, steps, "steps", leave=True, shown=self.is_main) as bar:
+                bar.set(self.progress.step, self.limits.share_done(self.progress))
+                bar.skip(0)  # what an earlier call has trained
                 yield bar
         finally:
             for callback in self.callbacks:
                 callback.close()
 
-    def _postfix(self, figures: Mapping[str, float]) -> str:
-        words = [f"{name} {figures[name]:.3g}" for name in self.shown if np.isfinite(figures[name])]
-        done, steps = self.limits.share_done(self.progress), self.limits.steps
-        if done > (self.progress.step / steps if steps else 0.0):  # another limit is nearer than the bar's
-            words.append(f"{max(self.progress.seconds * (1 / done - 1), 0.0):.0f} s left")
-        return ", ".join(words)
+    def _note(self, figures: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {figures[name]:.3g}" for name in self.shown if np.isfinite(figures[name]))
 
     def _last_good(self) -> str:
         return f"last good checkpoint: {checkpoint.last_good(self.out / CHECKPOINTS)}"

@@ -15,6 +15,7 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.progress_bar import track
 from fpdm.randomness import Stream, normal
 
 
@@ -70,11 +71,11 @@ def evaluate_loss(
     device = next(model.parameters()).device
     places = indices(len(data), seed=seed, first=0, count=min(images, len(data)))
     sums = dict.fromkeys(timesteps, 0.0)
-    for start in range(0, len(places), batch_size):
-        batch = places[start : start + batch_size]
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    for batch in track(batches, "measuring the loss", unit="batches", inner=True):
         x0, y = (tensor.to(device) for tensor in data.batch(batch))  # (B, C, H, W), (B,)
         y = y if model.shape.num_classes else torch.zeros_like(y)  # (B,)
-        for timestep in sums:
+        for timestep in track(sums, "timesteps", inner=True):
             eps = normal(data.shape, seed=seed, stream=Stream.VALIDATION, indices=batch, step=timestep)
             eps = eps.to(device)  # (B, C, H, W)
             t = torch.full((len(batch),), timestep, device=device)  # (B,)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fpdm.autoencoder.config import OWN, AutoencoderConfig
 from fpdm.autoencoder.interface import Autoencoder
@@ -25,6 +24,7 @@ from fpdm.drawing.text import fenced, markdown
 from fpdm.errors import RunError
 from fpdm.evaluation.evaluator import Evaluator, with_labels
 from fpdm.files import read_json, write_atomically
+from fpdm.progress_bar import track
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
@@ -206,7 +206,7 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
 def measure_latents(autoencoder: Autoencoder, data: ImageSet) -> LatentStatistics:
     """Measure the latents' statistics over all images and positions."""
     n, first, second, spread = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
-    for start in tqdm(range(0, len(data), BATCH), desc="latents", unit="batch", leave=False, disable=None):
+    for start in track(range(0, len(data), BATCH), "measuring the latents", unit="batches"):
         images = to_float(data.images[start : start + BATCH])  # (B, C, H, W)
         posterior = autoencoder.encode(images)  # (B, c, h, w) each
         mean, std = posterior.mean.double().cpu(), posterior.std.double().cpu()  # (B, c, h, w) each
@@ -228,7 +228,7 @@ def reconstructed(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     """Encode images (N, C, H, W) uint8 to the means of their latents and decode these, (N, C, H, W) uint8."""
     parts = [
         to_uint8(autoencoder.decode(autoencoder.encode(to_float(part)).mean)).cpu()
-        for part in tqdm(images.split(BATCH), desc="reconstructing", unit="batch", leave=False, disable=None)
+        for part in track(images.split(BATCH), "reconstructing", unit="batches")
     ]  # of (B, C, H, W)
     return torch.cat(parts)  # (N, C, H, W)
 
