@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -75,11 +76,11 @@ def test_help_imports_no_command(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_every_command_has_help_with_its_examples(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert run(name, "--help") == 0
     captured = capsys.readouterr()
     assert f"Usage: fpdm {name} " in captured.out
-    assert captured.out.endswith(f"\nExample:\n\n{cli.COMMANDS[name].example}\n")
+    assert captured.out.endswith(f"\n{cli.COMMANDS[name].epilogue()}\n")  # not wrapped, so that it can be copied
     assert "--json" in captured.out
     assert "\x1b" not in captured.out
     assert not captured.err
@@ -87,9 +88,28 @@ def test_every_command_has_help_with_its_example(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_example_can_be_read(name: str) -> None:
-    _, command, *words = cli.COMMANDS[name].example.split()
-    assert command == name
-    assert values(name, *words)
+    examples = cli.COMMANDS[name].examples
+    assert len(examples) > 1
+    for line in examples.values():
+        words = shlex.split(line.replace("\\\n", ""))
+        command, *options = words[words.index("fpdm") + 1 :]
+        assert command == name
+        assert values(name, *options)
+        assert all(len(part) <= 80 for part in line.splitlines())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_begins_with_the_options_that_people_need_most(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert run(name, "--help") == 0
+    text = capsys.readouterr().out
+    main = text[text.index("─ Main options ") :].partition("╰")[0]
+    listed = re.findall(r"^│ [ *]*(--[a-z-]+)", main, re.MULTILINE)
+    module = sys.modules[cli.application()[name].default_command.__module__]  # type: ignore[union-attr]
+    assert listed == [f"--{one.rstrip('_').replace('_', '-')}" for one in module.MAIN_OPTIONS]
+    assert len(listed) == 6 or name == "describe"
+    groups = re.findall("─ ([A-Z][a-z ]+) ─", text)
+    assert groups[:2] == ["Arguments", "Main options"]
+    assert groups[-1] == "Other options"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -63,14 +63,18 @@ def test_what_was_done_before_says_nothing_of_the_time_left(
 
 
 def test_a_bar_within_a_step_moves_the_outer_bars(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar("comparing", 2, "results") as outer, outer.step(note="fpdm"):
-        with progress_bar("sampling", 64, "images") as middle, middle.step(64):
-            steps = track(range(4), "batch", unit="steps")
-            next(steps)
-            next(steps)
-            now[0] += 10.0
-            next(steps)
-            assert (outer.share, middle.share) == (0.25, 0.5)
+    with (
+        progress_bar("comparing", 2, "results") as outer,
+        outer.step(note="fpdm"),
+        progress_bar("sampling", 64, "images") as middle,
+        middle.step(64),
+    ):
+        steps = track(range(4), "batch", unit="steps")
+        next(steps)
+        next(steps)
+        now[0] += 10.0
+        next(steps)
+        assert (outer.share, middle.share) == (0.25, 0.5)
     line = capsys.readouterr().err.splitlines()[0]
     assert line == (
         "comparing: 25%, 00:30 left, 0/2 results, fpdm | sampling: 50%, 00:10 left, 0/64 images | "

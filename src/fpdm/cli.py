@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from fpdm import __version__
@@ -25,48 +25,127 @@ LINE = 200  # characters of a message, at most
 
 
 class Entry(NamedTuple):
-    """Summary of a command, and an example of its use."""
+    """Summary of a command, and examples of its use: what each does, and its command line."""
 
     summary: str
-    example: str
+    examples: Mapping[str, str]
+
+    def epilogue(self) -> str:
+        """Return the end of the command's help."""
+        return "Examples:\n\n" + "\n\n".join(f"# {what}\n{line}" for what, line in self.examples.items())
 
 
 COMMANDS = {
     "prepare": Entry(
         "Encode images into a latent cache to train on; resumable and parallel.",
-        "fpdm prepare photographs --autoencoder stabilityai/sd-vae-ft-ema --out latents",
+        {
+            "A folder of photographs, encoded by the autoencoder of Stable Diffusion": (
+                "fpdm prepare photographs --autoencoder stabilityai/sd-vae-ft-ema --out latents"
+            ),
+            "Fashion-MNIST, by an autoencoder of your own": (
+                "fpdm prepare fashion-mnist --autoencoder autoencoder --out latents"
+            ),
+            "ImageNet in tar shards, on four GPUs": (
+                "accelerate launch --num_processes 4 -m fpdm prepare imagenet-shards \\\n"
+                "    --autoencoder stabilityai/sd-vae-ft-ema --size 256 --out latents"
+            ),
+        },
     ),
     "train": Entry(
-        "Train a model; the same command resumes an interrupted run.", "fpdm train digits --out run --seconds 120"
+        "Train a model; the same command resumes an interrupted run.",
+        {
+            "Two minutes on handwritten digits": "fpdm train digits --out run --seconds 120",
+            "Your own images, one folder per class if there are classes": (
+                "fpdm train --data photographs --size 64 --seconds 3600 --out run"
+            ),
+            "The baseline, a DiT of 28 blocks, on the same images": "fpdm train digits --model dit --out run/dit",
+            "What a run would need, before it starts": "fpdm train imagenet-256 --dry-run",
+            "On the latents that fpdm prepare has written": "fpdm train --data latents --out run",
+        },
     ),
     "train-autoencoder": Entry(
         "Train a small autoencoder for latent diffusion, where no published one suits.",
-        "fpdm train-autoencoder fashion-mnist --pad 2 --out autoencoder --seconds 1800",
+        {
+            "Half an hour on Fashion-MNIST": (
+                "fpdm train-autoencoder fashion-mnist --pad 2 --out autoencoder --seconds 1800"
+            ),
+            "Your own images of 64 x 64 pixels": (
+                "fpdm train-autoencoder photographs --size 64 --out autoencoder --seconds 3600"
+            ),
+        },
     ),
     "import": Entry(
         "Import a DiT or FPDM checkpoint: DiT's own, the FPDM authors' or diffusers'.",
-        "fpdm import DiT-XL-2-256x256.pt --out dit-xl",
+        {
+            "The DiT-XL/2 of its authors": "fpdm import DiT-XL-2-256x256.pt --out dit-xl",
+            "The same, from the hub": "fpdm import facebook/DiT-XL-2-256 --out dit-xl",
+            "A training checkpoint of the FPDM authors' code, with its raw weights": (
+                "fpdm import 0100000.pt --weights model --out fpdm-authors"
+            ),
+        },
     ),
     "sample": Entry(
         "Generate images with a trained model under a budget of block passes.",
-        "fpdm sample run --budget 140 --out images",
+        {
+            "64 images, of every class in turn": "fpdm sample run --budget 140 --out images",
+            "The model that comes with the package": "fpdm sample fpdm-fashion --out images",
+            "16 images of one class, with classifier-free guidance": (
+                "fpdm sample run --class 7 --num-images 16 --guidance 2 --budget 280 --out sevens"
+            ),
+            "Few iterations early and many late, with a sampler of second order": (
+                "fpdm sample run --allocation increasing --sampler dpmsolver++ --out images"
+            ),
+        },
     ),
     "compare": Entry(
         "Compare runs at the same budgets, from the same noise, and report which is better.",
-        "fpdm compare run/fpdm run/dit --budgets 140 280 560 --out report",
+        {
+            "An FPDM and a DiT at three budgets": ("fpdm compare run/fpdm run/dit --budgets 140 280 560 --out report"),
+            "With two samplers, on more images": (
+                "fpdm compare run/fpdm run/dit --samplers ddim dpmsolver++ \\\n"
+                "    --num-images 5000 --out report"
+            ),
+            "The page of a finished comparison again": "fpdm compare --redraw report",
+        },
     ),
     "reference": Entry(
         "Compute reference statistics from images, for fpdm evaluate.",
-        "fpdm reference photographs --size 256 --out reference.npz",
+        {
+            "Of a folder of images": "fpdm reference photographs --size 256 --out reference.npz",
+            "Of the test images of Fashion-MNIST": (
+                "fpdm reference fashion-mnist --split test --size 28 --channels 1 --out reference.npz"
+            ),
+        },
     ),
     "evaluate": Entry(
         "Measure the FID of a run against reference statistics.",
-        "fpdm evaluate run --reference reference.npz --budget 560 --out fid",
+        {
+            "FID of 50,000 images": "fpdm evaluate run --reference reference.npz --budget 560 --out fid",
+            "A first idea, of 5,000 images": (
+                "fpdm evaluate run --reference reference.npz --num-images 5000 --out fid-5k"
+            ),
+            "On four GPUs": (
+                "accelerate launch --num_processes 4 -m fpdm evaluate run \\\n"
+                "    --reference reference.npz --out fid"
+            ),
+        },
     ),
     "reproduce": Entry(
-        "Reproduce the paper's tables and figures at a small size.", "fpdm reproduce table1 --out reproduction"
+        "Reproduce the paper's tables and figures at a small size.",
+        {
+            "One table": "fpdm reproduce table1 --out reproduction",
+            "Everything": "fpdm reproduce all --out reproduction",
+            "A trial of the code in minutes": "fpdm reproduce table1 figure5 --quick --out trial",
+        },
     ),
-    "describe": Entry("Show a model's parameters, MACs and block passes by part.", "fpdm describe fpdm-xl/2"),
+    "describe": Entry(
+        "Show a model's parameters, MACs and block passes by part.",
+        {
+            "The FPDM of the paper": "fpdm describe fpdm-xl/2",
+            "Its baseline": "fpdm describe dit-xl/2",
+            "With more iterations at each timestep": "fpdm describe fpdm-xl/2 --iterations 26",
+        },
+    ),
 }
 
 
@@ -180,23 +259,20 @@ def application() -> Any:
     from cyclopts import App, Group
     from rich.console import Console
 
-    examples = "\n".join(entry.example for entry in COMMANDS.values())
+    examples = "\n".join(next(iter(entry.examples.values())) for entry in COMMANDS.values())
     app = App(
         name="fpdm",
         help="Fixed Point Diffusion Models: train them, sample them under a budget, compare them with DiT.",
         help_epilogue=f"Examples:\n\n{examples}\n\nfpdm COMMAND --help explains every option.",
         help_format="plaintext",
         group_arguments=Group("Arguments", sort_key=-2),
-        group_parameters=Group("Options", sort_key=-1),
         version=f"fpdm {__version__}",
         console=Console(),
     )
     for position, (name, entry) in enumerate(COMMANDS.items()):
         function = f"{name.replace('-', '_')}{'_' if keyword.iskeyword(name) else ''}"
         path = f"fpdm.commands.{function}:{function}"
-        app.command(
-            path, name=name, help=entry.summary, sort_key=position, help_epilogue=f"Example:\n\n{entry.example}"
-        )
+        app.command(path, name=name, help=entry.summary, sort_key=position, help_epilogue=entry.epilogue())
     app.register_install_completion_command(help="Complete commands and options in your shell from now on.")
     return app
 

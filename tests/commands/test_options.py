@@ -44,6 +44,7 @@ class Oven:
 
 
 OVEN = Oven(serial=8)
+MAIN_OPTIONS = ("heat", "minutes")
 
 
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,7 +253,8 @@ def test_help_explains_every_option_by_group(capsys: pytest.CaptureFixture[str])
     assert text.endswith("\nfpdm bake pie --out table\n")
     assert "They come out warm." in text
     text = " ".join(text[text.index("╭") :].replace("│", " ").split())
-    order = ["─ Arguments", "DISHES", "─ Options", "--class", "--json", "─ Oven", "--heat"]
+    order = ["─ Arguments", "DISHES", "─ Main options", "--heat", "--minutes", "─ Oven", "--racks", "─ Other options"]
+    order += ["--out", "--class", "--json"]
     assert [*map(text.index, order)] == sorted(map(text.index, order))
     for expected in (
         "What to bake. [required]",

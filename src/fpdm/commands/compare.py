@@ -10,6 +10,7 @@ from fpdm.commands.options import Fields, Result
 from fpdm.compare.settings import COMPARISON, Settings
 from fpdm.runs.layout import folders_of
 
+MAIN_OPTIONS = ("out", "budgets", "num_images", "samplers", "guidance", "data")
 _SETTINGS = Settings()
 _AS_IN_SAMPLE = Fields(
     also={

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fpdm.commands.options import Result
 from fpdm.configuration import PositiveInt
 
+MAIN_OPTIONS = ("iterations",)
+
 
 def describe(model: str, *, iterations: PositiveInt = 5) -> Result:
     """Show a model's parameters, MACs and block passes by part.

@@ -10,6 +10,7 @@ from fpdm.fid.settings import EVALUATION, EvaluationSettings
 from fpdm.runs.layout import folders_of
 from fpdm.sampling.plan import Plan
 
+MAIN_OPTIONS = ("out", "reference", "budget", "num_images", "guidance", "extractor")
 PLAN = Plan(budget=560)
 _SETTINGS = EvaluationSettings()
 

@@ -9,6 +9,8 @@ from fpdm.commands.options import Result
 from fpdm.configuration import PositiveInt
 from fpdm.runs.layout import IMPORTED
 
+MAIN_OPTIONS = ("out", "weights", "autoencoder", "prediction", "zero_terminal_snr", "timestep_everywhere")
+
 
 def import_(
     checkpoint: str,

@@ -32,6 +32,8 @@ QUIET: Any = {"print_error": False, "exit_on_error": False}
 MANNERS: Any = {"show_default": False, "consume_multiple": True, "negative_iterable": (), "allow_repeating": True}
 EXPECTED = {int: "an integer", float: "a number", tuple[int, ...]: "integers", tuple[float, ...]: "numbers"}
 COMMON = {"json": "Print the result as JSON, and nothing else, on stdout.", "debug": "Show the traceback of an error."}
+MAIN = Group("Main options", sort_key=0)
+OTHERS = Group("Other options", sort_key=1000)
 
 # What DiT, diffusers, EDM and others call it. Of a command that has several of ours, the first counts.
 OTHER_WORDS = {
@@ -112,25 +114,27 @@ class Fields(NamedTuple):
 def add_options(app: App, words: Sequence[str], line: str) -> None:
     """Give the command that `words` begin with its options, and `line` to its parameter `line` if it has one.
 
-    If the command's module has a function `defaults`, it maps the given options to defaults that depend on them.
+    If the command's module has a function `defaults`, it maps the given options to defaults that depend on them. Its
+    `MAIN_OPTIONS` are the options that its help shows first.
     """
     called, rest = app[words[0]], [word for word in words if word not in app.help_flags]
     command: Any = called.default_command
     called.help = _documentation(command).split("\n\nArgs:")[0]
-    values, defaults = {"line": line}, getattr(sys.modules[command.__module__], "defaults", None)
+    module = sys.modules[command.__module__]
+    values, defaults, first = {"line": line}, getattr(module, "defaults", None), getattr(module, "MAIN_OPTIONS", ())
     if defaults is not None:
         required = [name for name, one in inspect.signature(command).parameters.items() if one.default is one.empty]
-        called.default_command, given = _flat(command, {**dict.fromkeys(required), **defaults({})}), {}
+        called.default_command, given = _flat(command, {**dict.fromkeys(required), **defaults({})}, first), {}
         try:
             given = app.parse_args(rest, **QUIET)[1].arguments
         except CycloptsError:
             if len(rest) == len(words):  # else help is printed in spite of the mistake
                 raise
         values |= defaults(given)
-    called.default_command = _flat(command, values)
+    called.default_command = _flat(command, values, first)
 
 
-def _flat(command: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:
+def _flat(command: Callable[..., Any], values: Mapping[str, Any], first: Sequence[str]) -> Callable[..., Any]:
     """Replace each configuration among the parameters by its fields, and add the options of all commands."""
     own, helps = inspect.signature(command, eval_str=True).parameters, _descriptions(command)
     defaults = {name: values.get(name, one.default) for name, one in own.items()}
@@ -139,15 +143,18 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..
         if fields := _fields(one.annotation):
             kind = typing.get_args(one.annotation)[0]
             hints, inner = typing.get_type_hints(kind), _descriptions(kind)
-            group = Group(name.replace("_", " ").capitalize(), help=helps[name], sort_key=len(groups))
+            group = Group(name.replace("_", " ").capitalize(), help=helps[name], sort_key=1 + len(groups))
             groups[name] = [field.name for field in dataclasses.fields(kind) if field.name not in fields.without]
             for key in groups[name]:
                 default = getattr(defaults[name], key, one.empty)
-                options.append(_option(key, hints[key], default, inner[key], group, fields.also.get(key, "")))
+                where = MAIN if key in first else group
+                options.append(_option(key, hints[key], default, inner[key], where, fields.also.get(key, "")))
         elif name != "line":
-            group = "Options" if one.kind is one.KEYWORD_ONLY else "Arguments"
-            options.append(_option(name, one.annotation, defaults[name], helps[name], group))
-    options += [_option(name, bool, False, text, "Options") for name, text in COMMON.items()]
+            where = "Arguments" if one.kind is not one.KEYWORD_ONLY else MAIN if name in first else OTHERS
+            options.append(_option(name, one.annotation, defaults[name], helps[name], where))
+    options += [_option(name, bool, False, text, OTHERS) for name, text in COMMON.items()]
+    places = {name: place for place, name in enumerate(first)}
+    options.sort(key=lambda one: (one.kind, places.get(one.name, len(places))))
 
     def run(*args: Any, **given: Any) -> Any:
         given.update(zip(own, args, strict=False))

@@ -13,6 +13,7 @@ from fpdm.configuration import BatchSize, Workers
 from fpdm.data.config import CacheSettings, DataConfig, HubSettings
 from fpdm.data.manifest import CACHE
 
+MAIN_OPTIONS = ("out", "autoencoder", "size", "crop", "batch_size", "workers")
 _IMAGES, _CACHE, _HUB = DataConfig("digits", size=256, crop="adm"), CacheSettings(), HubSettings()
 
 

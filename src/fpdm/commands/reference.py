@@ -9,6 +9,7 @@ from fpdm.commands.options import Fields, Result
 from fpdm.fid.settings import ReferenceSettings
 from fpdm.outputs import check_file
 
+MAIN_OPTIONS = ("out", "size", "channels", "split", "extractor", "overwrite")
 _SETTINGS = ReferenceSettings()
 
 

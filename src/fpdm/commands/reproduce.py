@@ -9,6 +9,8 @@ from fpdm.commands.options import Result
 from fpdm.configuration import Workers
 from fpdm.reproduce.scale import FULL, QUICK, REPRODUCTION
 
+MAIN_OPTIONS = ("out", "quick", "pictures", "autoencoder", "data_root", "workers")
+
 
 def reproduce(
     names: tuple[str, ...],

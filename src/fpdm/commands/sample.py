@@ -11,6 +11,7 @@ from fpdm.configuration import BatchSize, NoiseSeed, PositiveInt
 from fpdm.runs.layout import SAMPLED, folders_of
 from fpdm.sampling.plan import DEFAULT_BUDGET, Plan
 
+MAIN_OPTIONS = ("out", "budget", "num_images", "class_", "guidance", "seed")
 PLAN = Plan(budget=DEFAULT_BUDGET)
 
 

@@ -24,6 +24,7 @@ from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import CACHE, FOLDER, RECIPES, make_recipe
 from fpdm.runs.train_config import TrainConfig, WarmStart
 
+MAIN_OPTIONS = ("out", "data", "model", "seconds", "size", "batch_size")
 PLACEHOLDERS = (FOLDER, CACHE)  # shown by the help; training requires --data
 
 

@@ -14,6 +14,7 @@ from fpdm.configuration import Workers
 from fpdm.data.config import DataConfig
 from fpdm.training.autoencoder.config import AUTOENCODER, AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
 
+MAIN_OPTIONS = ("out", "seconds", "size", "channels", "latent_channels", "batch_size")
 _NETWORK, _TRAINING, _IMAGES = AutoencoderShape(), AutoencoderTrainConfig(), DataConfig("digits")
 
 
