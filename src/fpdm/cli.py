@@ -102,8 +102,7 @@ COMMANDS = {
         {
             "An FPDM and a DiT at three budgets": ("fpdm compare run/fpdm run/dit --budgets 140 280 560 --out report"),
             "With two samplers, on more images": (
-                "fpdm compare run/fpdm run/dit --samplers ddim dpmsolver++ \\\n"
-                "    --num-images 5000 --out report"
+                "fpdm compare run/fpdm run/dit --samplers ddim dpmsolver++ \\\n    --num-images 5000 --out report"
             ),
             "The page of a finished comparison again": "fpdm compare --redraw report",
         },
@@ -112,9 +111,7 @@ COMMANDS = {
         "Compute reference statistics from images, for fpdm evaluate.",
         {
             "Of a folder of images": "fpdm reference photographs --size 256 --out reference.npz",
-            "Of the test images of Fashion-MNIST": (
-                "fpdm reference fashion-mnist --split test --size 28 --channels 1 --out reference.npz"
-            ),
+            "Of the test images of Fashion-MNIST": ("fpdm reference fashion-mnist --split test --out reference.npz"),
         },
     ),
     "evaluate": Entry(
@@ -125,8 +122,7 @@ COMMANDS = {
                 "fpdm evaluate run --reference reference.npz --num-images 5000 --out fid-5k"
             ),
             "On four GPUs": (
-                "accelerate launch --num_processes 4 -m fpdm evaluate run \\\n"
-                "    --reference reference.npz --out fid"
+                "accelerate launch --num_processes 4 -m fpdm evaluate run \\\n    --reference reference.npz --out fid"
             ),
         },
     ),
