@@ -284,16 +284,19 @@ def test_a_training_limited_by_the_clock_goes_by_the_main_processs(
     assert not [*tmp_path.iterdir()]  # the main process writes
 
 
-def test_the_bar_shows_finite_metrics_and_the_time_left_where_the_steps_do_not_say(tmp_path: Path) -> None:
-    found = loop(tmp_path, steps=0, seconds=100.0)
-    found.progress = Progress(step=7, seconds=20.0)
-    assert found._postfix({"loss": 0.12345}) == "loss 0.123, 80 s left"
-    assert found._postfix({"loss": math.nan}) == "80 s left"
-    found = loop(tmp_path, steps=10, macs=10.0)
-    found.progress = Progress(step=7, seconds=20.0, macs=5.0)
-    assert found._postfix({"loss": 0.5}) == "loss 0.5"
-    found.progress = Progress(step=7, seconds=20.0, macs=8.0)
-    assert found._postfix({"loss": 0.5}) == "loss 0.5, 5 s left"
+def test_the_bar_goes_by_the_nearest_limit_and_shows_finite_metrics(tmp_path: Path) -> None:
+    for limits, share in (
+        ({"steps": 0, "seconds": 100.0}, 0.2),
+        ({"steps": 10}, 0.7),
+        ({"steps": 10, "macs": 10.0}, 0.8),
+    ):
+        found = loop(tmp_path, **limits)
+        found.progress = Progress(step=7, seconds=20.0, macs=8.0)
+        with found._showing() as bar:
+            assert bar.share == pytest.approx(share)
+            assert bar.seconds_left is None  # what is done says nothing about this call
+    assert found._note({"loss": 0.12345}) == "loss 0.123"
+    assert found._note({"loss": math.nan}) == ""
 
 
 def test_whatever_will_be_written_to_is_tried_before_the_first_step(tmp_path: Path) -> None:
