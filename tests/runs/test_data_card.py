@@ -117,6 +117,20 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"), [('"bee"', '"wasp"'), ('"train": 4', '"train": 5'), ('"checksum": "', '"checksum": "a')]
+)
+def test_a_changed_record_is_noticed(tmp_path: Path, old: str, new: str) -> None:
+    record = keep(tmp_path, recipe(), dataset(0, 1, 2, 2))
+    text = (tmp_path / "data.json").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "data.json").write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=r"data\.json is damaged: its checksum .*; delete it"):
+        read_data_card(tmp_path)
+    (tmp_path / "data.json").write_text(text.replace('"digits"', '"elsewhere"'))  # images may move
+    assert read_data_card(tmp_path) == dataclasses.replace(record, source="elsewhere")
+
+
+@pytest.mark.parametrize(
     ("name", "classes", "number", "says"),
     [
         ("red dgo", ("cat", "red dog"), 2, "one of cat, red dog; did you mean red dog?"),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from fpdm.configuration import from_values
 from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset
 from fpdm.data.sources.source import write_skipped
 from fpdm.drawing.images import enlarged, save_png, tile
-from fpdm.files import read_dataclass, write_atomically
+from fpdm.files import read_json, write_atomically
 from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, RUN, SKIPPED
 from fpdm.runs.recipe import Recipe, differences
 
+_CHECKSUM = "checksum"
 _COLUMNS, _MAX_WIDTH = 8, 2048  # of the contact sheet: images, pixels
 
 
@@ -48,6 +51,14 @@ class DataCard:
         sizes = len(splits.train), len(splits.validation), len(splits.test)
         return cls(source, *sizes, dataset.classes, dataset.sha256, dataset.numbers)
 
+    def to_json(self) -> str:
+        """Return the content of `data.json`: the fields, and a hash of them that `read_data_card` checks."""
+        return json.dumps({**asdict(self), _CHECKSUM: self.checksum()}, indent=1)
+
+    def checksum(self) -> str:
+        """Return a hash of all fields but the source, which may move."""
+        return hashlib.sha256(json.dumps(asdict(replace(self, source="")), sort_keys=True).encode()).hexdigest()
+
     def to_text(self) -> str:
         """Return the sizes of the splits in words."""
         return f"{self.train} images to train on, {self.validation} to validate, {self.test} to test"
@@ -63,7 +74,12 @@ def read_data_card(run: Path) -> DataCard | None:
     if not path.exists():
         return None
     try:
-        return read_dataclass(path, DataCard)
+        values = read_json(path)
+        checksum = values.pop(_CHECKSUM, None)  # earlier versions wrote none
+        card = from_values(DataCard, values, str(path))
+        if checksum not in (None, card.checksum()):
+            raise ValueError(f"{path} is damaged: its {_CHECKSUM} is not that of what it says")
+        return card
     except ValueError as error:
         raise ValueError(f"{error}; delete it, and training writes a new one") from error
 
@@ -110,14 +126,14 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         if (run / RECIPE).exists():
             before = read_data_card(run)
             if before is not None and _holds(run, recipe) and before.source != record.source:  # they have moved
-                write_atomically(run / DATA, json.dumps(asdict(replace(before, source=record.source)), indent=1))
+                write_atomically(run / DATA, replace(before, source=record.source).to_json())
             if before is not None or not _holds(run, recipe):
                 return
         if dataset.summary is not None and dataset.summary.skipped:
             write_skipped(dataset.summary.skipped, run / SKIPPED)
         if isinstance(dataset.splits.train, ImageSet):
             save_png(contact_sheet(dataset.splits.train), run / DATA_PICTURE)
-        write_atomically(run / DATA, json.dumps(asdict(record), indent=1))
+        write_atomically(run / DATA, record.to_json())
 
 
 def with_images(recipe: Recipe, run: Path) -> Recipe:
