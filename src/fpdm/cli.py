@@ -135,11 +135,12 @@ COMMANDS = {
         },
     ),
     "describe": Entry(
-        "Show a model's parameters, MACs and block passes by part.",
+        "Show a model's cost by part, what it was trained on, and the plans that it takes.",
         {
             "The FPDM of the paper": "fpdm describe fpdm-xl/2",
             "Its baseline": "fpdm describe dit-xl/2",
             "With more iterations at each timestep": "fpdm describe fpdm-xl/2 --iterations 26",
+            "A run of yours, and what it was trained on": "fpdm describe run",
         },
     ),
 }

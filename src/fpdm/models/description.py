@@ -78,7 +78,20 @@ def describe(name: str, iterations: int = 5) -> Description:
     Raises:
         ValueError: The preset is unknown, or `iterations` is below 1.
     """
-    shape = preset(name)
+    return describe_shape(name, preset(name), iterations)
+
+
+def describe_shape(name: str, shape: TransformerConfig, iterations: int) -> Description:
+    """Describe an architecture.
+
+    Args:
+        name: Name of the model.
+        shape: Its architecture.
+        iterations: Number of iterations, if the model lets it be chosen.
+
+    Raises:
+        ValueError: `iterations` is below 1.
+    """
     cost = model_cost(shape)
     allowed = cost.middle.iterations
     if iterations not in allowed:

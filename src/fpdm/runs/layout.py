@@ -25,6 +25,9 @@ MODEL_INDEX, PIPELINE_CODE = "model_index.json", "pipeline.py"
 TRANSFORMER, SCHEDULER, VAE = "transformer", "scheduler", "vae"
 SCHEDULER_CONFIG, CONFIG = f"{SCHEDULER}/scheduler_config.json", "config.json"
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Folder with one folder in the hub's layout for each model that comes with the package."""
+
 
 def folders_of(run: Path) -> dict[str, Path]:
     """Return the folders that a training writes below its own, in which no other command may write."""

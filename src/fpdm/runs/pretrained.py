@@ -11,15 +11,12 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import did_you_mean
 from fpdm.hub import download, is_hub_id
 from fpdm.models.config import TransformerConfig
-from fpdm.runs.layout import CHECKPOINTS, MODEL_INDEX, SCHEDULER, TRANSFORMER, VAE
+from fpdm.runs.layout import CHECKPOINTS, MODEL_INDEX, SCHEDULER, SHIPPED, TRANSFORMER, VAE
 from fpdm.runs.pipeline_files import read_index, read_network
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import Run, load_run
 from fpdm.runs.train_config import TrainConfig
-
-SHIPPED = Path(__file__).parents[1] / "shipped"
-"""Folder with one folder in the hub's layout for each model that comes with the package."""
 
 
 def load_model(name: str | Path, *, autoencoder: str = "") -> Run:
