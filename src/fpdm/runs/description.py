@@ -11,6 +11,7 @@ from fpdm.data.config import UNKNOWN
 from fpdm.data.splits import counted
 from fpdm.models.description import Description, describe_shape
 from fpdm.runs.data_card import DataCard, read_data_card
+from fpdm.runs.layout import README
 from fpdm.runs.run import Run
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.plan import DEFAULT_BUDGET, DEFAULT_ITERATIONS
@@ -69,7 +70,7 @@ class RunDescription:
                 "allocations": middle.adjustable,
                 "reuse": middle.adjustable,
                 "guidance": bool(recipe.model.num_classes) and not (trained and not config.label_dropout),
-                "self_guidance": [*middle.weak_depths][:2],
+                "self_guidance": bool(middle.weak_depths),
             },
         }
 
@@ -91,6 +92,8 @@ class RunDescription:
         count = recipe.model.num_classes
         shown = f": {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
         source = data["source"] or "images that are not recorded"
+        if data["source"] is None and run.folder is not None and (run.folder / README).exists():
+            source += f"; see {run.folder / README}"
         if data["train_images"] is not None:
             source = f"{counted(data['train_images'], 'image')} of {source}"
         schedule = recipe.schedule
@@ -109,12 +112,12 @@ class RunDescription:
             ("trained on", [source]),
             ("trained for", trained),
             ("predicts", [f"{schedule.prediction}, over {schedule.num_timesteps:,} timesteps, {ends}"]),
-            ("plans", [self._plans(cost.middle.adjustable), *self._guidance(values["plans"], count)]),
+            ("plans", [self._plans(cost.middle.adjustable), *self._guidance(values["plans"])]),
         ]
 
     def _plans(self, adjustable: bool) -> str:
         cost = self.model.cost
-        least, budget = cost.passes(cost.middle.iterations.start), max(DEFAULT_BUDGET, cost.passes(1))
+        least, budget = cost.passes(cost.middle.iterations.start), max(DEFAULT_BUDGET, cost.passes(DEFAULT_ITERATIONS))
         if not adjustable:
             return f"--budget of {least} or more, {least} block passes per step"
         steps = Budget.of(budget, cost).steps(DEFAULT_ITERATIONS)
@@ -124,9 +127,9 @@ class RunDescription:
         )
 
     @staticmethod
-    def _guidance(plans: dict[str, Any], classes: int) -> list[str]:
-        words = ["--guidance" if plans["guidance"] else "no --guidance" if classes else ""]
-        return [word for word in (*words, "--self-guidance" if plans["self_guidance"] else "") if word]
+    def _guidance(plans: dict[str, Any]) -> list[str]:
+        words = ("--guidance" if plans["guidance"] else "", "--self-guidance" if plans["self_guidance"] else "")
+        return [word for word in words if word]
 
 
 def _shape(run: Run) -> tuple[int, int, int]:
