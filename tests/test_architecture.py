@@ -75,7 +75,7 @@ ORDER = (
     *("errors", "progress_bar", "configuration", "randomness", "signals", "memory", "files", "tensors", "outputs"),
     *("hub", "devices", "processes"),
     *("fixed_point", "models", "diffusion", "autoencoder", "data", "sampling", "drawing", "runs", "evaluation"),
-    *("training", "fid", "compare", "reproduce", "importing", "pipeline", "commands", "cli", "__main__"),
+    *("training", "fid", "compare", "reproduce", "importing", "export", "pipeline", "commands", "cli", "__main__"),
 )
 """Every module and package below `fpdm`; each may import those before it."""
 ON_THEIR_OWN = {
@@ -214,6 +214,7 @@ OF_NO_MODULE = {
     "test_architecture.py": "rules for all modules",
     "test_boards.py": "examples/ lies outside the package",
     "test_benchmarks.py": "benchmarks/ lies outside the package",
+    "test_browser_example.py": "examples/browser/ lies outside the package",
     "test_docstrings.py": "rules for all modules",
     "test_examples.py": "examples/ lies outside the package",
     "test_documentation.py": "README.md and docs/",

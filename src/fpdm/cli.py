@@ -143,6 +143,13 @@ COMMANDS = {
             "A run of yours, and what it was trained on": "fpdm describe run",
         },
     ),
+    "export": Entry(
+        "Export a model as ONNX graphs whose depth is still a choice, for any runtime.",
+        {
+            "The model that comes with the package": "fpdm export fpdm-fashion --budget 140 --out fashion-onnx",
+            "With weights of 8 bits, a third of the size": "fpdm export run --weights int8 --out run-onnx",
+        },
+    ),
 }
 
 

@@ -17,8 +17,29 @@ from fpdm.fixed_point.solve import Map, Solution
 from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomputed
 
 
+@dataclass(frozen=True)
+class Context:
+    """Values that are constant over the iterations of one timestep.
+
+    Attributes:
+        modulations: Modulation of each block that is iterated.
+        injected: Constant part of the injection, (B, T, K); None in a stack, which has none.
+    """
+
+    modulations: tuple[Modulation, ...]
+    injected: Tensor | None
+
+
 class Middle(nn.Module, abc.ABC):
     """The part of the transformer between the pre and the post blocks."""
+
+    @abc.abstractmethod
+    def prepare(self, x: Tensor, c: Tensor) -> Context:
+        """Compute what is constant over the iterations from `x` (B, T, D) and the conditioning `c` (B, D)."""
+
+    @abc.abstractmethod
+    def iterate(self, z: Tensor, context: Context) -> Tensor:
+        """Apply what is repeated once, (B, T, D) to (B, T, D): f of a fixed point, or all blocks of a stack."""
 
     @abc.abstractmethod
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
@@ -72,11 +93,17 @@ class BlockStack(Middle):
         super().__init__()
         self.blocks, self.repeats = blocks, repeats
 
+    def prepare(self, x: Tensor, c: Tensor) -> Context:
+        return Context(self.blocks.modulations(c), None)
+
+    def iterate(self, z: Tensor, context: Context) -> Tensor:
+        return self.blocks(z, context.modulations)  # (B, T, D)
+
     def forward(self, x: Tensor, c: Tensor, *, solver: FixedPointSolver, z0: Tensor | None = None) -> Solution:
         """Apply all blocks; `solver` and `z0` are ignored."""
-        modulations = self.blocks.modulations(c)
+        context = self.prepare(x, c)
         for _ in range(self.repeats):
-            x = self.blocks(x, modulations)  # (B, T, D)
+            x = self.iterate(x, context)  # (B, T, D)
         return Solution(x, len(self.blocks) * self.repeats)
 
     def with_weaker(
@@ -163,19 +190,6 @@ INJECTIONS: dict[str, type[MLPInjection] | type[LinearInjection]] = {"mlp": MLPI
 """Injections by name."""
 
 
-@dataclass(frozen=True)
-class Context:
-    """Values that are constant over the iterations of one timestep.
-
-    Attributes:
-        modulations: Modulation of each block of the cell.
-        injected: Constant part of the injection, (B, T, K).
-    """
-
-    modulations: tuple[Modulation, ...]
-    injected: Tensor
-
-
 class FixedPointLayer(Middle):
     """Fixed point of f(z) = cell(injection(z, x), c) (paper Eq. 3), which makes the model an FPDM.
 
@@ -189,11 +203,11 @@ class FixedPointLayer(Middle):
         self._recompute = False
 
     def prepare(self, x: Tensor, c: Tensor) -> Context:
-        """Compute what is constant over the iterations from `x` (B, T, D) and the conditioning `c` (B, D)."""
         return Context(self.cell.modulations(c), self.injection.prepare(x))
 
     def iterate(self, z: Tensor, context: Context) -> Tensor:
         """Apply f once, (B, T, D) to (B, T, D). This is the hot function, and the unit to compile."""
+        assert context.injected is not None
         # Under autocast the injection returns a lower precision, but the residual stream stays in z's, as in a DiT.
         injected = self.injection(z, context.injected).to(z.dtype)  # (B, T, D)
         return self.cell(injected, context.modulations)  # (B, T, D)

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -39,6 +39,20 @@ class Prediction:
     variance: Tensor | None
     solution: Solution
     weak: Tensor | None = None
+
+
+class Start(NamedTuple):
+    """What the middle starts from.
+
+    Attributes:
+        h: Output of the pre blocks, (B, T, D).
+        everything: Conditioning of the middle on label and timestep, (B, D).
+        outer: Conditioning of the blocks outside the middle and of the head, (B, D).
+    """
+
+    h: Tensor
+    everything: Tensor
+    outer: Tensor
 
 
 ITERATIONS = 5  # of a call without a solver, if nothing says how many the model was trained with
@@ -139,17 +153,11 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             solver = functools.partial(solve, solver=Picard(), stop=Stop(self.config["iterations"]))
         if y is None:
             y = torch.full((x.shape[0],), self.shape.num_classes, device=x.device)  # (B,)
-        label = self.y_embedder(y)  # (B, D)
-        everything = label + self.t_embedder(t)  # (B, D)
-        outer = everything if self.shape.timestep_everywhere else label  # (B, D)
-
-        h = self.x_embedder(x.to(label.dtype)) + self.positions.to(label.dtype)  # (B, T, D)
-        h = self.pre(h, self.pre.modulations(outer))  # (B, T, D)
+        h, everything, outer = self.start(x, t, y)
         # The post blocks' modulation comes after the middle, so that its gradients are made before those of the middle.
         if weak_depth is None:
             solution, weak = self.middle(h, everything, solver=solver, z0=z0), None
-            h = self.post(solution.z, self.post.modulations(outer))  # (B, T, D)
-            out = self._unpatchify(self.head(h, outer)).to(x.dtype)  # (B, C or 2C, H, W)
+            out = self.finish(solution.z, outer).to(x.dtype)  # (B, C or 2C, H, W)
         else:
             solution, state = self.middle.with_weaker(h, everything, depth=weak_depth, solver=solver, z0=z0)
             both = torch.cat([solution.z, state])  # (2B, T, D): one batch is never slower than two
@@ -161,6 +169,19 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             return Prediction(out, None, solution, weak)
         value, variance = out.chunk(2, dim=1)  # (B, C, H, W) each
         return Prediction(value, variance, solution, weak)
+
+    def start(self, x: Tensor, t: Tensor, y: Tensor) -> Start:
+        """Apply all that is before the middle to images (B, C, H, W), timesteps (B,) and labels (B,)."""
+        label = self.y_embedder(y)  # (B, D)
+        everything = label + self.t_embedder(t)  # (B, D)
+        outer = everything if self.shape.timestep_everywhere else label  # (B, D)
+        h = self.x_embedder(x.to(label.dtype)) + self.positions.to(label.dtype)  # (B, T, D)
+        return Start(self.pre(h, self.pre.modulations(outer)), everything, outer)
+
+    def finish(self, z: Tensor, outer: Tensor) -> Tensor:
+        """Apply all that is after the middle to `z` (B, T, D): post blocks and head, to (B, C or 2C, H, W)."""
+        h = self.post(z, self.post.modulations(outer))  # (B, T, D)
+        return self._unpatchify(self.head(h, outer))  # (B, C or 2C, H, W)
 
     def _unpatchify(self, patches: Tensor) -> Tensor:
         p, side = self.shape.patch_size, self.shape.side

@@ -39,3 +39,5 @@ RUN = OutputFolder(
 )
 IMPORTED = OutputFolder("import", RECIPE, frozenset({"model", "train"}))
 SAMPLED = OutputFolder("sample", SAMPLING, frozenset({"plan", "seed", "class"}), frozenset({SAMPLING}))
+EXPORT = "model.json"
+EXPORTED = OutputFolder("export", EXPORT, frozenset({"graphs", "schedule", "plan"}))

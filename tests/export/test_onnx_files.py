@@ -1,0 +1,57 @@
+"""ONNX files are small, name what they take, and say nothing of the machine that wrote them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fpdm.autoencoder.interface import Pixels
+from fpdm.export.graphs import graphs_of
+from fpdm.export.onnx_files import Session, check_installed, write_graph
+from tests.pipelines import network
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"needs onnxruntime, which is not installed: pip install 'fpdm\[onnx\]'"):
+        check_installed()
+
+
+@pytest.mark.slow
+def test_a_graph_takes_any_batch_and_any_number_of_tokens(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    graph = graphs_of(network(), Pixels())[1]
+    path = write_graph(graph, tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["iterate.onnx"]
+    assert str(Path(__file__).parents[2]).encode() not in path.read_bytes()
+    assert b"site-packages" not in path.read_bytes()
+    session = Session(path)
+    assert (session.inputs, session.outputs) == (graph.inputs, graph.outputs)
+    for batch, tokens in ((1, 4), (8, 9)):
+        z, m, u = torch.randn(batch, tokens, 16), torch.randn(batch, 6, 16), torch.randn(batch, tokens, 32)
+        found = session({"z": z.numpy(), "modulations": m.numpy(), "injected": u.numpy()})["z_next"]
+        with torch.no_grad():
+            np.testing.assert_allclose(found, graph.module(z, m, u), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_near(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from fpdm.runs.pretrained import load_model
+
+    graph = graphs_of(load_model("fpdm-fashion").model, Pixels())[1]
+    sizes, found = {}, {}
+    known = {name: one.numpy() for name, one in zip(graph.inputs, graph.example, strict=True)}
+    for weights in ("float32", "int8"):
+        folder = tmp_path / weights
+        folder.mkdir()
+        path = write_graph(graph, folder, weights)
+        assert [*folder.iterdir()] == [path]
+        sizes[weights], found[weights] = path.stat().st_size, Session(path)(known)["z_next"]
+    assert sizes["int8"] < sizes["float32"] / 3
+    difference = np.abs(found["int8"] - found["float32"]).mean() / np.abs(found["float32"]).mean()
+    assert 1e-4 < difference < 0.05  # another network, but a near one
