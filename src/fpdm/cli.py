@@ -134,6 +134,18 @@ COMMANDS = {
             "A trial of the code in minutes": "fpdm reproduce table1 figure5 --quick --out trial",
         },
     ),
+    "inspect": Entry(
+        "Show what a model predicts over timesteps and iterations, where it converges, and what its images resemble.",
+        {
+            "Eight images, of all classes in turn": "fpdm inspect run --out inspection",
+            "The model that comes with the package, beside its training images": (
+                "fpdm inspect fpdm-fashion --data fashion-mnist --out inspection"
+            ),
+            "30 iterations of each solve, from a cold start": (
+                "fpdm inspect run --columns 30 --no-reuse --out inspection"
+            ),
+        },
+    ),
     "describe": Entry(
         "Show a model's cost by part, what it was trained on, and the plans that it takes.",
         {

@@ -9,6 +9,7 @@ from fpdm.commands.options import Fields, Result
 from fpdm.runs.layout import EXPORTED, folders_of
 from fpdm.sampling.plan import DEFAULT_BUDGET, Plan
 
+MAIN_OPTIONS = ("out", "format_", "weights", "budget", "autoencoder", "overwrite")
 PLAN = Plan(budget=DEFAULT_BUDGET)
 
 

@@ -335,12 +335,21 @@ class Dots(Plot):
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Positive values (rows, columns); NaN or 0 leaves a cell empty."""
+    """Positive values (rows, columns); NaN or 0 leaves a cell empty.
+
+    Attributes:
+        title: Text above the map.
+        rows: Labels of the rows.
+        columns: Labels of the columns.
+        values: The values.
+        marks: A number of columns for each row, after which a line is drawn; none for no line.
+    """
 
     title: str
     rows: Sequence[str]
     columns: Sequence[str]
     values: Sequence[Sequence[float]]
+    marks: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -367,6 +376,11 @@ class HeatMaps(Plot):
             axes.set_facecolor(look.theme.shade)
             image = axes.imshow(np.asarray(one.values, float), norm=norm, cmap="viridis", aspect="auto")
             axes.set_title(plain(shortened(one.title, 36)), fontsize=9.5, color=look.theme.text)
+            if one.marks:
+                edges = [-0.5 + row for row in range(len(one.marks) + 1)]
+                where = [min(mark, len(one.columns)) - 0.5 for mark in (*one.marks, one.marks[-1])]
+                axes.step(where, edges, where="pre", color="white", linewidth=2.0)
+                axes.set_ylim(len(one.rows) - 0.5, -0.5)
             _places(axes.xaxis, one.columns, 10)
             _places(axes.yaxis, one.rows, 10)
             axes.set_xlabel(self.column_label if i + columns >= len(self.maps) else "")

@@ -31,10 +31,12 @@ class Sheet:
     Attributes:
         title: Text above the rows.
         rows: The rows.
+        headings: Text above each column; none for no headings.
     """
 
     title: str
     rows: Sequence[Row]
+    headings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         assert len({len(row.images) for row in self.rows}) == 1
@@ -47,11 +49,14 @@ class Sheet:
 
 def draw_sheet(sheet: Sheet) -> Png:
     """Draw a sheet as one picture, black on white, with images enlarged smoothly."""
-    dpi, gap, left, top = 150, 4, 290, 75
+    dpi, gap, left, top = 150, 4, 290, 100 if sheet.headings else 75
     side = max(8, min(1200 // sheet.columns - gap, 240))
     width, height = max(left + sheet.columns * (side + gap), 900), top + len(sheet.rows) * (side + gap)
     figure = Figure(figsize=(width / dpi, height / dpi))
     figure.text(0.5, 1 - 35 / height, plain(sheet.title), fontsize=11, ha="center", va="center")
+    for column, heading in enumerate(sheet.headings):
+        x = left + column * (side + gap) + side / 2
+        figure.text(x / width, 1 - (top - 18) / height, plain(heading), fontsize=8.5, ha="center", va="center")
     tops = [top + i * (side + gap) for i in range(len(sheet.rows))]
     for y, row in zip(tops, sheet.rows, strict=True):
         caption = "\n".join(plain(shortened(line, 26)) for line in row.caption.splitlines())

@@ -39,6 +39,27 @@ def nearest(query: Features, training: Features) -> Nearest:
     return Nearest(torch.cat([f.indices for f in found]), torch.cat([f.values for f in found]))
 
 
+def nearest_in_pixels(images: Tensor, training: Tensor) -> Nearest:
+    """Find the nearest training image (M, C, H, W) uint8 to each image (N, C, H, W) uint8 by pixels from 0 to 1.
+
+    Raises:
+        ValueError: A set is empty, or the shapes differ.
+    """
+    if images.shape[1:] != training.shape[1:] or not len(images) or not len(training):
+        raise ValueError(
+            f"images are {tuple(images.shape)} and training images {tuple(training.shape)}; expected at least one of "
+            "each, of the same shape"
+        )
+    query = images.flatten(1).double() / 255.0  # (N, F)
+    found = [
+        torch.cdist(query, part.flatten(1).double() / 255.0, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+        for part in training.split(1024)
+    ]  # of (N,) each
+    distances, parts = torch.stack([one.values for one in found]).min(dim=0)  # (N,) each
+    indices = torch.stack([one.indices for one in found]).gather(0, parts[None])[0] + 1024 * parts  # (N,)
+    return Nearest(indices, distances)
+
+
 @functools.lru_cache(maxsize=1)
 def _median_of_test(real: RealFeatures) -> float:
     # Never 0, which the median is if most test images are copies of training images.

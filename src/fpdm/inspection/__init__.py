@@ -1,0 +1,1 @@
+"""A look into one model: what it predicts over timesteps and iterations, and what its images resemble."""
