@@ -375,7 +375,7 @@ class HeatMaps(Plot):
             axes.grid(False)
             axes.set_facecolor(look.theme.shade)
             image = axes.imshow(np.asarray(one.values, float), norm=norm, cmap="viridis", aspect="auto")
-            axes.set_title(plain(shortened(one.title, 36)), fontsize=9.5, color=look.theme.text)
+            axes.set_title(plain(shortened(one.title, 36 if columns > 1 else 80)), fontsize=9.5, color=look.theme.text)
             if one.marks:
                 edges = [-0.5 + row for row in range(len(one.marks) + 1)]
                 where = [min(mark, len(one.columns)) - 0.5 for mark in (*one.marks, one.marks[-1])]
@@ -398,6 +398,8 @@ class HeatMaps(Plot):
         )
         long = bar.ax.yaxis if look.wide else bar.ax.xaxis
         _logarithmic(long, seen)
+        if max(seen, default=99) <= 20 and all(value == int(value) for value in seen):
+            long.set_major_locator(FixedLocator(sorted({*seen})))
         long.label.set_color(look.theme.muted)
         bar.ax.tick_params(colors=look.theme.muted, labelsize=8.5)
         bar.outline.set_edgecolor(look.theme.line)  # type: ignore[operator]  # a patch, whatever the stubs say

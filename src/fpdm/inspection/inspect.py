@@ -16,6 +16,7 @@ from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.images import ImageSet
 from fpdm.data.labels import balanced_labels
 from fpdm.data.loading import load_images
+from fpdm.drawing.text import shortened
 from fpdm.evaluation.extractor import train_extractor
 from fpdm.evaluation.nearest import Nearest, nearest, nearest_in_pixels
 from fpdm.files import read_json, write_atomically
@@ -201,7 +202,8 @@ def _write(
     """Write the pictures and the record."""
     names = run.classes.names
     captions = [names[label] if names else f"image {place}" for place, label in enumerate(labels)]
-    rows = asked["settings"]["rows"]
+    title, rows = shortened(run.recipe.name, 24), asked["settings"]["rows"]
+    starts = "each solve from the previous one" if plan.reuse else "cold starts"
     files, facts = dict[str, str](), list[str]()
     for name in pictures.FILES:
         (out / name).unlink(missing_ok=True)
@@ -210,7 +212,11 @@ def _write(
         write_atomically(out / name, picture)
         files[name] = what
 
-    save(pictures.PREVIEWS, pictures.previews(sampling, captions, rows), "predicted clean images over the timesteps")
+    save(
+        pictures.PREVIEWS,
+        pictures.previews(title, sampling, captions, rows),
+        "predicted clean images over the timesteps",
+    )
     save(pictures.FILM, pictures.film(sampling), "the same as a film")
     record: dict[str, Any] = {
         **asked,
@@ -226,11 +232,11 @@ def _write(
     )
     if solves is not None:
         what = f"predicted clean image after each {unit} of the solve, at {len(solves.timesteps)} timesteps"
-        save(pictures.SOLVES, pictures.solves(solves, captions[0], unit), what)
+        save(pictures.SOLVES, pictures.solves(title, solves, captions[solves.shown], unit), what)
     if solves is not None and solves.residuals:
         save(
             pictures.RESIDUALS,
-            pictures.residuals(solves),
+            pictures.residuals(title, solves, starts),
             "relative change by timestep and iteration; the plan stops at the white line",
         )
         record["residuals"] = {

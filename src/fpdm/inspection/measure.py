@@ -48,13 +48,15 @@ class Solves:
     Attributes:
         timesteps: The timesteps of these steps, noisiest first.
         iterations: Numbers of iterations after which the model was asked.
-        previews: Clean images of the first image by step and number of iterations, R rows of (K, C, H, W) uint8.
+        shown: Place of the image that changes most within its solves.
+        previews: Its predicted clean images by step and number of iterations, R rows of (K, C, H, W) uint8.
         residuals: Mean relative change by step and iteration, R rows of K numbers; none for a stack.
         spent: Iterations that the plan spends in each of these steps, on average.
     """
 
     timesteps: tuple[float, ...]
     iterations: tuple[int, ...]
+    shown: int
     previews: Sequence[Tensor]
     residuals: Sequence[Sequence[float]]
     spent: tuple[float, ...]
@@ -110,8 +112,8 @@ def inspect_sampling(
                 before = total
                 previews.append(to_uint8(sampler.decode(state.x0)).cpu())  # (N, C, H, W)
                 if state.index in looked:
-                    images, residuals = _look(sampler, run, x, state, labels, z0, depths)
-                    found.append((state.timestep, images, residuals, spent[-1].mean().item()))
+                    predicted, residuals = _look(sampler, run, x, state, labels, z0, depths)
+                    found.append((state.timestep, predicted, residuals, spent[-1].mean().item()))
                 x = state.x  # (N, c, h, w)
                 z0 = state.solution.z if plan.reuse else None  # (N, T, D), with guidance (2N, T, D)
     images = to_uint8(sampler.decode(states[-1].x)).cpu()  # (N, C, H, W)
@@ -119,9 +121,13 @@ def inspect_sampling(
     sampling = Sampling(sampler.timesteps, torch.stack(spent), previews, images, passes)
     if not found:
         return sampling, None
-    timesteps, shown, residual, used = zip(*found, strict=True)
+    timesteps, predicted, residual, used = zip(*found, strict=True)
+    changes = sum((row[0] - row[-1]).flatten(1).norm(dim=1) for row in predicted)  # (N,)
+    assert isinstance(changes, Tensor)
+    shown = int(changes.argmax())
+    previews = [to_uint8(sampler.decode(row[:, shown].to(sampler.device))).cpu() for row in predicted]
     residual = residual if run.model.cost().middle.adjustable else ()
-    return sampling, Solves(timesteps, tuple(depths), shown, residual, used)
+    return sampling, Solves(timesteps, tuple(depths), shown, previews, residual, used)
 
 
 def inspect_adaptive(run: Run, plan: Plan, labels: Sequence[int], *, seed: int) -> Sampling:
@@ -153,7 +159,7 @@ def _look(
     z0: Tensor | None,
     depths: Sequence[int],
 ) -> tuple[Tensor, list[float]]:
-    """Return the first image's predictions after each number of iterations, (K, C, H, W) uint8, and the residuals."""
+    """Return the predictions of x0 after each number of iterations, (K, N, c, h, w), and the mean residuals."""
     classes, middle = run.model.shape.num_classes, run.model.cost().middle
     y = torch.tensor(list(labels), device=x.device) if classes else None  # (N,)
     t = torch.full((len(x),), state.timestep, device=x.device)  # (N,)
@@ -167,10 +173,10 @@ def _look(
         assert value is not None
         clip = sampler.autoencoder.clip
         known = Denoised.from_v(run.recipe.schedule, x, value, t, clip=clip)
-        shown.append(known.x0[:1])  # (1, c, h, w)
+        shown.append(known.x0.cpu())  # (N, c, h, w)
         if prediction.solution.residual is not None:
             residuals.append(prediction.solution.residual.mean().item())
-    return to_uint8(sampler.decode(torch.cat(shown))).cpu(), residuals
+    return torch.stack(shown), residuals  # (K, N, c, h, w)
 
 
 def _per_image(spent: int | Tensor, count: int) -> Tensor:

@@ -21,32 +21,32 @@ FILES = (PREVIEWS, FILM, SOLVES, RESIDUALS, ALLOCATION, NEAREST)
 _FRAMES, _COLUMNS = 32, 12  # of the film; of a sheet
 
 
-def previews(sampling: Sampling, captions: Sequence[str], rows: int) -> bytes:
+def previews(name: str, sampling: Sampling, captions: Sequence[str], rows: int) -> bytes:
     """Draw the predicted clean images: a row for each of some timesteps, a column for each image."""
     shown = len(captions[:_COLUMNS])
     picked = [
         Row(f"t = {sampling.timesteps[place]:g}", sampling.previews[place][:shown])
         for place in spread(len(sampling.timesteps), rows)
     ]
-    title = "Predicted clean image x0 (columns: images; rows: timesteps)"
+    title = f"{name}: predicted clean images x0 by timestep (downwards)"
     return draw_sheet(Sheet(title, [*picked, Row("sample", sampling.images[:shown])], _short(captions[:shown]))).data
 
 
-def solves(found: Solves, caption: str, unit: str) -> bytes:
-    """Draw the first image's predictions: a row for each of some timesteps, a column for each iteration or block."""
+def solves(name: str, found: Solves, caption: str, unit: str) -> bytes:
+    """Draw the predictions of one image: a row for each of some timesteps, a column for each iteration or block."""
     columns = spread(len(found.iterations), _COLUMNS)
     rows = [
         Row(f"t = {timestep:g}", images[columns])
         for timestep, images in zip(found.timesteps, found.previews, strict=True)
     ]
-    title = f"Predicted clean image x0 of {caption} after each {unit} of the middle (rows: timesteps)"
+    title = f"{name}, {caption}: x0 by timestep (downwards) and {unit} (to the right)"
     return draw_sheet(Sheet(title, rows, [str(found.iterations[column]) for column in columns])).data
 
 
-def residuals(found: Solves) -> bytes:
+def residuals(name: str, found: Solves, starts: str) -> bytes:
     """Draw the relative changes: timesteps downwards, iterations to the right, colours on a logarithmic scale."""
     drawn = HeatMap(
-        "mean over the images",
+        f"{name}, {starts}; the plan stops at the white line",
         [f"{timestep:g}" for timestep in found.timesteps],
         [str(count) for count in found.iterations],
         found.residuals,
