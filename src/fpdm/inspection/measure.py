@@ -22,7 +22,7 @@ from fpdm.sampling.steps import Denoised
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """What the steps of a sampling gave.
+    """Record of a sampling by its steps.
 
     Attributes:
         timesteps: The timestep of each step, noisiest first.
@@ -41,7 +41,7 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Solves:
-    """What each iteration of some steps gave, from the same noisy images and the same start as in the sampling.
+    """Record of the iterations of some steps, from the same noisy images and the same start as in the sampling.
 
     Of a model with a stack in its middle, blocks take the place of iterations.
 

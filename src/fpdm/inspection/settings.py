@@ -15,7 +15,7 @@ INSPECTED = OutputFolder("inspect", RECORD, frozenset({"run", "plan", "settings"
 
 @configuration
 class InspectionSettings:
-    """What is looked at.
+    """Extent of an inspection.
 
     Attributes:
         num_images: Number of images to sample and to look at.
