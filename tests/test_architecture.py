@@ -229,6 +229,7 @@ OF_NO_MODULE = {
     "faults/test_surroundings.py": "full disks, vanished folders and bare environments",
     "faults/test_cases.py": "mistakes and damaged files of all commands",
     "models/test_activation_checkpointing.py": "blocks, middle and transformer together",
+    "models/test_compiled.py": "block, middle and transformer together",
     "models/test_weak_answers.py": "middle, transformer and cost together",
     "runs/test_full_size.py": "four commands one after the other",
     "runs/test_latent_runs.py": "a run on latents from images to samples",

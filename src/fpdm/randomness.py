@@ -50,7 +50,12 @@ def permutation(n: int, *, seed: int, index: int) -> np.ndarray:
 
 
 def normal(
-    shape: Sequence[int], *, seed: int | Sequence[int], stream: Stream, indices: Sequence[int], step: int = 0
+    shape: Sequence[int],
+    *,
+    seed: int | Sequence[int],
+    stream: Stream,
+    indices: Sequence[int],
+    step: int | Sequence[int] = 0,
 ) -> Tensor:
     """Draw standard normal noise; each sample's noise depends only on its own seed and index.
 
@@ -59,14 +64,15 @@ def normal(
         seed: Seed of the run, or B seeds, one for each sample.
         stream: Purpose of the noise.
         indices: B global sample indices.
-        step: Step that the noise is for; 0 is the initial noise.
+        step: Step that the noise is for, or B steps; 0 is the initial noise.
 
     Returns:
         (B, C, H, W) float32.
     """
     seeds = [seed] * len(indices) if isinstance(seed, int) else seed
+    steps = [step] * len(indices) if isinstance(step, int) else step
     draws = [
-        generator(own, stream, index, step).standard_normal(shape, dtype=np.float32)
-        for own, index in zip(seeds, indices, strict=True)
+        generator(own, stream, index, at).standard_normal(shape, dtype=np.float32)
+        for own, index, at in zip(seeds, indices, steps, strict=True)
     ]
     return torch.from_numpy(np.stack(draws))  # (B, C, H, W)

@@ -197,3 +197,17 @@ def test_initial_distributions() -> None:
             bound = (6 / sum(matrix.shape)) ** 0.5
             assert matrix.abs().max().item() <= bound, name
             assert matrix.std().item() == pytest.approx(bound / 3**0.5, rel=0.05), name
+
+
+def test_weights_that_are_taken_are_copies_in_float32() -> None:
+    whole = random_model(FPDM, torch.float32)
+    weights = {name: value.half() for name, value in whole.state_dict().items()}
+    model = DiffusionTransformer.without_weights(FPDM)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    model.take_weights(weights)
+    assert torch.equal(model.positions, whole.positions)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad
+        assert torch.equal(parameter, weights[name].float())
+    weights["head.linear.bias"].add_(1)
+    assert not torch.equal(dict(model.named_parameters())["head.linear.bias"], weights["head.linear.bias"].float())

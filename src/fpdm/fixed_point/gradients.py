@@ -112,7 +112,8 @@ class JacobianFree(Gradient):
         z = z0  # (B, ...)
         if n or not self.into_start:
             with torch.no_grad():
-                z = solve(f, z0, solver=self.solver, stop=Stop(n)).z.detach()  # (B, ...)
+                # Detached, so that the first iteration is like the others for a compiler.
+                z = solve(f, z0.detach(), solver=self.solver, stop=Stop(n)).z  # (B, ...)
         _clear_autocast_cache()
         solution = solve(f, z, solver=self.solver, stop=Stop(m, measure=measure))
         _check_has_gradient(solution.z)

@@ -46,6 +46,15 @@ class Stop:
         elif not isinstance(self.max_iters, int) or self.max_iters < 0:
             raise ValueError(f"max_iters is {self.max_iters!r}; expected an integer of at least 0, or a tensor (B,)")
 
+    def ends(self, residual: Tensor, iters: Tensor) -> Tensor:
+        """Tell which samples stop after an iteration, (B,) bool.
+
+        Args:
+            residual: Relative change in that iteration, (B,). One that is NaN counts as not converged.
+            iters: Number of iterations so far, (B,).
+        """
+        return (residual <= self.tol) | (iters >= self.max_iters)  # (B,)
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -127,6 +136,7 @@ def solve(f: Map, z0: Tensor, *, solver: Solver, stop: Stop) -> Solution:
 def _solve_to_tolerance(f: Map, z0: Tensor, solver: Solver, stop: Stop) -> Solution:
     batch = z0.shape[0]
     limit = torch.as_tensor(stop.max_iters, device=z0.device).expand(batch)  # (B,)
+    stop = replace(stop, max_iters=limit)
     iters = torch.zeros(batch, dtype=torch.int64, device=z0.device)  # (B,)
     residual = torch.full((batch,), float("inf"), device=z0.device)  # (B,)
     z, state = z0, solver.init(z0)  # (B, ...)
@@ -136,6 +146,5 @@ def _solve_to_tolerance(f: Map, z0: Tensor, solver: Solver, stop: Stop) -> Solut
         residual = torch.where(active, relative_change(new, z), residual)  # (B,)
         z = torch.where(active.view(-1, *[1] * (z.ndim - 1)), new, z)  # (B, ...)
         iters = iters + active  # (B,)
-        # A NaN residual compares as False, so it counts as not converged.
-        active = active & ~(residual <= stop.tol) & (iters < limit)  # (B,)
+        active = active & ~stop.ends(residual, iters)  # (B,)
     return Solution(z, iters, residual)

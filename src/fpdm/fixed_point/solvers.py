@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,12 +32,18 @@ class Picard(Solver):
         return (fz if self.damping == 1.0 else z + self.damping * (fz - z)), state
 
 
-@dataclass(frozen=True)
-class AndersonState:
-    """The last iterates and their images, newest last: two tuples of at most `memory` tensors (B, N)."""
+class AndersonState(NamedTuple):
+    """The last images of iterates, newest last, and what the weights of the next combination are computed from.
 
-    iterates: tuple[Tensor, ...]
+    Attributes:
+        images: f(z) of the last k iterates z, k tensors (B, N).
+        residuals: f(z) - z of each, k tensors (B, N).
+        gram: Inner products of the residuals, (B, k, k).
+    """
+
     images: tuple[Tensor, ...]
+    residuals: tuple[Tensor, ...]
+    gram: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,35 +77,54 @@ class Anderson(Solver):
             raise ValueError(f"ridge is {self.ridge}; expected a finite number of at least 0")
 
     def init(self, z0: Tensor) -> AndersonState:
-        return AndersonState((), ())
+        wide = torch.promote_types(z0.dtype, torch.float32)
+        return AndersonState((), (), z0.new_empty(len(z0), 0, 0, dtype=wide))
 
     def step(self, z: Tensor, fz: Tensor, state: AndersonState) -> tuple[Tensor, AndersonState]:
         with torch.autocast(z.device.type, enabled=False):
             return self._step(z, fz, state)
 
     def _step(self, z: Tensor, fz: Tensor, state: AndersonState) -> tuple[Tensor, AndersonState]:
-        wide = torch.promote_types(z.dtype, torch.float32)
-        iterates = (*state.iterates, z.flatten(1).to(wide))[-self.memory :]  # k of (B, N)
-        images = (*state.images, fz.flatten(1).to(wide))[-self.memory :]  # k of (B, N)
-        x, y = torch.stack(iterates, 1), torch.stack(images, 1)  # (B, k, N)
-        weights = self._weights((y - x).detach())  # (B, k, 1)
-        # Terms of weight 0 are masked, not multiplied: 0 * inf is NaN.
-        mix = y if self.mixing == 1.0 else self.mixing * y + (1.0 - self.mixing) * x  # (B, k, N)
-        mix = torch.where(weights == 0.0, torch.zeros_like(mix), weights * mix).sum(1)  # (B, N)
-        return mix.to(z.dtype).view_as(z), AndersonState(iterates, images)
+        wide = state.gram.dtype
+        image = fz.flatten(1).to(wide)  # (B, N)
+        residual = image - z.flatten(1).to(wide)  # (B, N)
+        if self.mixing == 1.0:  # then no residual is part of an iterate
+            residual = residual.detach()  # (B, N)
+        images = (*state.images, image)[-self.memory :]  # k of (B, N)
+        residuals = (*state.residuals, residual)[-self.memory :]  # k of (B, N)
+        gram = self._gram(residuals, state.gram)  # (B, k, k)
+        weights, usable = self._weights(gram)  # (B, k), (B, 1)
+        plain = self._mixed(image, residual)  # (B, N)
+        mix = torch.zeros_like(image)  # (B, N)
+        for i, (old_image, old_residual) in enumerate(zip(images, residuals, strict=True)):
+            mix = torch.addcmul(mix, weights[:, i : i + 1], self._mixed(old_image, old_residual))  # (B, N)
+        # Masked, not multiplied by weights of 0: 0 * inf is NaN.
+        mix = torch.where(usable, mix, plain)  # (B, N)
+        return mix.to(z.dtype).view_as(z), AndersonState(images, residuals, gram)
 
-    def _weights(self, residuals: Tensor) -> Tensor:
-        """Map residuals (B, k, N) to weights (B, k, 1) that sum to 1 over k."""
-        batch, k, _ = residuals.shape
-        gram = residuals @ residuals.mT  # (B, k, k)
+    def _mixed(self, image: Tensor, residual: Tensor) -> Tensor:
+        """Return mixing f(z) + (1 - mixing) z, (B, N)."""
+        return image if self.mixing == 1.0 else image - (1.0 - self.mixing) * residual  # (B, N)
+
+    @staticmethod
+    def _gram(residuals: tuple[Tensor, ...], before: Tensor) -> Tensor:
+        """Add the newest of the residuals, k of (B, N), to the Gram matrix of those before it: (B, k, k)."""
+        newest = residuals[-1].detach()[:, None, :]  # (B, 1, N)
+        row = torch.cat([newest @ one.detach()[:, :, None] for one in residuals], 2)  # (B, 1, k)
+        kept = before[
+            :, before.shape[1] - len(residuals) + 1 :, before.shape[1] - len(residuals) + 1 :
+        ]  # (B, k-1, k-1)
+        return torch.cat([torch.cat([kept, row[:, :, :-1].mT], 2), row], 1)  # (B, k, k)
+
+    def _weights(self, gram: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a Gram matrix (B, k, k) to weights (B, k) that sum to 1, and whether there are any, (B, 1)."""
+        batch, k, _ = gram.shape
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).view(batch, 1, 1)  # (B, 1, 1)
         eye = torch.eye(k, dtype=gram.dtype, device=gram.device)  # (k, k)
         # Dividing by the scale avoids underflow and overflow as the residuals shrink.
         system = gram / scale + self.ridge * eye  # (B, k, k)
         # solve_ex reports a singular matrix without raising and without synchronising with the device.
         raw, info = torch.linalg.solve_ex(system, torch.ones_like(system[..., :1]))  # (B, k, 1), (B,)
-        weights = raw / raw.sum(1, keepdim=True)  # (B, k, 1)
-        usable = (info == 0) & weights.isfinite().all(1).squeeze(-1)  # (B,)
-        plain = torch.zeros_like(weights)  # (B, k, 1)
-        plain[:, -1] = 1.0
-        return torch.where(usable.view(batch, 1, 1), weights, plain)  # (B, k, 1)
+        weights = raw[..., 0] / raw[..., 0].sum(1, keepdim=True)  # (B, k)
+        usable = (info == 0)[:, None] & weights.isfinite().all(1, keepdim=True)  # (B, 1)
+        return torch.where(usable, weights, 0.0), usable  # (B, k), (B, 1): no NaN, not even in a backward pass

@@ -128,6 +128,11 @@ class Blocks(nn.ModuleList):
     def __iter__(self) -> Iterator[DiTBlock]:
         return super().__iter__()  # type: ignore[return-value]
 
+    def compile_each(self, backend: str) -> None:
+        """Compile the blocks, which share what is compiled for a shape."""
+        for block in self:
+            block.compile(backend=backend)
+
     def modulations(self, c: Tensor) -> tuple[Modulation, ...]:
         """Compute each block's modulation from the conditioning `c` (B, D)."""
         return tuple(block.modulation(c) for block in self)

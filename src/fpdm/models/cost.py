@@ -20,12 +20,14 @@ class Activations:
         block: Those that a block keeps for its backward pass.
         tokens: Those that it keeps if it is recomputed: its input.
         iteration: Those that an iteration of the middle keeps.
+        around: Those that exist besides a block's at the peak of an evaluation without gradients.
     """
 
     alive: int
     block: int
     tokens: int
     iteration: int
+    around: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,13 @@ class ModelCost:
     def sampling_memory(self, samples: int) -> int:
         """Return the bytes that an evaluation of this many samples takes at least, besides the weights."""
         return BYTES * samples * self.activations.alive
+
+    def peak_memory(self, samples: int) -> int:
+        """Return the bytes of the tensors, without weights, at the peak of an evaluation of this many samples.
+
+        The solution of the previous timestep is one of them, from which the solve starts.
+        """
+        return BYTES * samples * (self.activations.alive + self.activations.around)
 
     def training_memory(
         self, samples: int, iterations: int, *, half: bool = False, recomputed: str = "none", shards: int = 1
@@ -224,5 +233,13 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
             block=kept,
             tokens=T * D,
             iteration=shape.middle_blocks * kept + in_injection,
+            # The output of the pre blocks, the last solution, the input of the block, the modulations; and of a fixed
+            # point the iterate before the injection, and the part of that which is constant.
+            around=3 * T * D
+            + shape.middle_blocks * 6 * D
+            + T
+            * {"stack": 0, "mlp": 3 * D, "linear": 2 * D}[
+                shape.injection if shape.middle_kind == "fixed_point" else "stack"
+            ],
         ),
     )

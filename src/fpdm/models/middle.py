@@ -6,7 +6,10 @@ Both have the same interface, and nothing outside this package asks which of the
 from __future__ import annotations
 
 import abc
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +20,7 @@ from fpdm.fixed_point.solve import Map, Solution
 from fpdm.models.block import Blocks, DiTBlock, Modulation, init_linears, recomputed
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """Values that are constant over the iterations of one timestep.
 
     Attributes:
@@ -79,6 +81,10 @@ class Middle(nn.Module, abc.ABC):
         """Return the blocks, each once, in the order in which they are applied."""
 
     @abc.abstractmethod
+    def compile_iterations(self, *, graphs: bool, backend: str) -> None:
+        """Compile what is applied again and again; the arguments are those of `DiffusionTransformer`."""
+
+    @abc.abstractmethod
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         """Choose what the backward pass recomputes instead of storing it: the blocks of a stack, or iterations."""
 
@@ -120,6 +126,9 @@ class BlockStack(Middle):
             else:
                 x = self.blocks(x, modulations)  # (B, T, D)
         return Solution(x, total), weak
+
+    def compile_iterations(self, *, graphs: bool, backend: str) -> None:
+        self.blocks.compile_each(backend)
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         self.blocks.recompute = blocks
@@ -190,6 +199,33 @@ INJECTIONS: dict[str, type[MLPInjection] | type[LinearInjection]] = {"mlp": MLPI
 """Injections by name."""
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """An iteration, compiled when it is first called with tensors of a new shape.
+
+    Attributes:
+        graphs: Replay iterations without gradient as CUDA graphs.
+        backend: Compiler.
+    """
+
+    graphs: bool
+    backend: str
+
+    def __call__(self, layer: FixedPointLayer, z: Tensor, context: Context) -> Tensor:
+        if not self.graphs or torch.is_grad_enabled():
+            return _compiled(self.backend, "default")(layer, z, context)  # (B, T, D)
+        torch.compiler.cudagraph_mark_step_begin()
+        # The next replay overwrites the result.
+        return _compiled(self.backend, "reduce-overhead")(layer, z, context).clone()  # (B, T, D)
+
+
+@functools.cache
+def _compiled(backend: str, mode: str) -> Callable[[FixedPointLayer, Tensor, Context], Tensor]:
+    """Compile an iteration. The layer is an argument, so that copies of a layer iterate with their own weights."""
+    options: dict[str, Any] = {"mode": mode} if backend == "inductor" else {}
+    return torch.compile(FixedPointLayer._iterate, backend=backend, **options)
+
+
 class FixedPointLayer(Middle):
     """Fixed point of f(z) = cell(injection(z, x), c) (paper Eq. 3), which makes the model an FPDM.
 
@@ -201,12 +237,18 @@ class FixedPointLayer(Middle):
         self.injection = injection
         self.cell = cell
         self._recompute = False
+        self._compiled: Compiled | None = None
 
     def prepare(self, x: Tensor, c: Tensor) -> Context:
         return Context(self.cell.modulations(c), self.injection.prepare(x))
 
     def iterate(self, z: Tensor, context: Context) -> Tensor:
         """Apply f once, (B, T, D) to (B, T, D). This is the hot function, and the unit to compile."""
+        if self._compiled is None:
+            return self._iterate(z, context)  # (B, T, D)
+        return self._compiled(self, z, context)  # (B, T, D)
+
+    def _iterate(self, z: Tensor, context: Context) -> Tensor:
         assert context.injected is not None
         # Under autocast the injection returns a lower precision, but the residual stream stays in z's, as in a DiT.
         injected = self.injection(z, context.injected).to(z.dtype)  # (B, T, D)
@@ -234,6 +276,9 @@ class FixedPointLayer(Middle):
         if self._recompute:
             return lambda z: recomputed(self.iterate, z, context)
         return lambda z: self.iterate(z, context)
+
+    def compile_iterations(self, *, graphs: bool, backend: str) -> None:
+        self._compiled = Compiled(graphs, backend)
 
     def recompute(self, *, blocks: bool, iterations: bool) -> None:
         self._recompute = iterations

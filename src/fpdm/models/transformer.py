@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
+from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
@@ -119,6 +122,24 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         """Create a newly initialised model of this architecture, which iterates so often if called without a solver."""
         return cls(**asdict(shape), iterations=iterations)
 
+    @classmethod
+    def without_weights(cls, shape: TransformerConfig, *, iterations: int = ITERATIONS) -> DiffusionTransformer:
+        """Create a model whose parameters take no memory, on the meta device, until `take_weights` gives them values.
+
+        Nothing is initialised, which for a large model takes longer than reading its weights.
+        """
+        with init_empty_weights(include_buffers=False):
+            return cls.from_shape(shape, iterations=iterations)
+
+    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the values of all parameters, in float32.
+
+        Raises:
+            RuntimeError: A name or a shape is wrong; `checkpoint.check_names` says beforehand which.
+        """
+        copied = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
+        self.load_state_dict(copied, assign=True)
+
     def forward(
         self,
         x: Tensor,
@@ -165,10 +186,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             both = both.unflatten(0, (2, -1))  # (2, B, T, D)
             out, weak = self._unpatchify(self.head(both, outer).flatten(0, 1)).to(x.dtype).chunk(2)
             weak = weak[:, : self.shape.in_channels]  # (B, C, H, W)
-        if not self.shape.learn_variance:
-            return Prediction(out, None, solution, weak)
-        value, variance = out.chunk(2, dim=1)  # (B, C, H, W) each
-        return Prediction(value, variance, solution, weak)
+        return self.prediction(out, solution, weak)
 
     def start(self, x: Tensor, t: Tensor, y: Tensor) -> Start:
         """Apply all that is before the middle to images (B, C, H, W), timesteps (B,) and labels (B,)."""
@@ -182,6 +200,13 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         """Apply all that is after the middle to `z` (B, T, D): post blocks and head, to (B, C or 2C, H, W)."""
         h = self.post(z, self.post.modulations(outer))  # (B, T, D)
         return self._unpatchify(self.head(h, outer))  # (B, C or 2C, H, W)
+
+    def prediction(self, out: Tensor, solution: Solution, weak: Tensor | None = None) -> Prediction:
+        """Split what `finish` returns, (B, C or 2C, H, W), into the value and, if the model learns it, its variance."""
+        if not self.shape.learn_variance:
+            return Prediction(out, None, solution, weak)
+        value, variance = out.chunk(2, dim=1)  # (B, C, H, W) each
+        return Prediction(value, variance, solution, weak)
 
     def _unpatchify(self, patches: Tensor) -> Tensor:
         p, side = self.shape.patch_size, self.shape.side
@@ -202,6 +227,29 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         blocks, iterations = what in ("blocks", "all"), what in ("iterations", "all")
         self.pre.recompute = self.post.recompute = blocks
         self.middle.recompute(blocks=blocks, iterations=iterations)
+
+    def compile_iterations(self, *, graphs: bool = False, backend: str = "inductor") -> None:
+        """Compile what is applied again and again: an iteration of a fixed point, and all other blocks.
+
+        Each is compiled when it is first called with tensors of a new shape, with gradient or without, and then for any
+        number of iterations. The loop stays in Python. Results change by rounding.
+
+        Args:
+            graphs: Replay iterations without gradient as CUDA graphs, which saves the time to launch their kernels.
+            backend: Compiler, as in `torch.compile`.
+
+        Raises:
+            ValueError: CUDA graphs are asked for without CUDA, or there is no C++ compiler, which a CPU needs.
+        """
+        device = self.device.type
+        if graphs and device != "cuda":
+            raise ValueError(f"graphs are of CUDA, but the model is on {device}; leave them out")
+        compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
+        if backend == "inductor" and device == "cpu" and not any(map(shutil.which, compilers)):
+            raise ValueError("compiling needs a C++ compiler, and there is none; install g++, or do not compile")
+        self.middle.compile_iterations(graphs=graphs, backend=backend)
+        for blocks in (self.pre, self.post):
+            blocks.compile_each(backend)
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: object = None) -> None:
         """Call `checkpoint_activations("all")`, under the name that diffusers uses.

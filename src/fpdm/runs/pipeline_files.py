@@ -185,9 +185,9 @@ def read_network(folder: Path) -> Network:
         shape = from_values(TransformerConfig, fields, "it")
         cost = model_cost(shape)
         check_memory(cost.weights_memory, f"a model of {cost.total_parameters:.3g} parameters", "a smaller one")
-        model, weights = DiffusionTransformer.from_shape(shape, **iterations), read_tensors(path)
+        model, weights = DiffusionTransformer.without_weights(shape, **iterations), read_tensors(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"the model in {inner} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     checkpoint.check_names(path, weights, dict(model.named_parameters()))
-    model.load_state_dict(weights)
+    model.take_weights(weights)
     return Network(model, sha256_of(path))

@@ -178,10 +178,10 @@ def _load(found: checkpoint.Checkpoint, autoencoder: str, out: Path) -> Run:
         cost = model_cost(recipe.model)
         what = f"{found.path}, a model of {cost.total_parameters:.3g} parameters,"
         check_memory(cost.weights_memory, what, "a smaller one")
-        model = DiffusionTransformer.from_shape(recipe.model, iterations=recipe.train.mean_iterations)
+        model = DiffusionTransformer.without_weights(recipe.model, iterations=recipe.train.mean_iterations)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     weights = found.tensors(EMA)
     checkpoint.check_names(found.file(EMA), weights, dict(model.named_parameters()))
-    model.load_state_dict(weights)
+    model.take_weights(weights)
     return Run(recipe, model.eval(), found.progress, found.hashes[EMA], autoencoder, out)
