@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,12 @@ def evaluate(
     *,
     reference: Path,
     out: Path,
+    budget: str = str(PLAN.budget),
     autoencoder: str = "",
+    compile_: bool = False,
     overwrite: bool = False,
     evaluation: Annotated[EvaluationSettings, Fields()] = _SETTINGS,
-    plan: Annotated[Plan, Fields()] = PLAN,
+    plan: Annotated[Plan, Fields(without=("budget",))] = PLAN,
 ) -> Result | None:
     """Measure the FID of a run against reference statistics.
 
@@ -33,15 +36,24 @@ def evaluate(
         run: Folder written by fpdm train or fpdm import.
         reference: Reference statistics (.npz), published with ADM or written by fpdm reference.
         out: Folder for the result. The same command continues an interrupted evaluation and shows a finished one.
+        budget: Budget per image: block passes (280), MACs (30GMAC), or seconds of one image by itself (0.5s), for which
+            the model is measured first, each time anew. DiT-XL spends 28 block passes per step.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        compile_: Compile the model, which takes a minute or more and then makes every step faster.
         overwrite: Replace the result in the folder if it is one of other settings or another reference.
         evaluation: What is generated, and how it is measured.
-        plan: How to spend the budget. DiT-XL spends 28 block passes per step.
+        plan: How to spend the budget.
     """
     EVALUATION.check(out, folders_of(run))
     from fpdm.fid import evaluation as module
+    from fpdm.runs.price import resolve
     from fpdm.runs.run import load_run
+    from fpdm.sampling.price import Amount
 
+    amount = Amount.parse(budget)
     loaded = load_run(run, autoencoder=autoencoder)
     EVALUATION.check(out, {"image folder": loaded.recipe.data.folder})
+    if compile_:
+        loaded.model.compile_iterations()
+    plan = replace(plan, budget=resolve(loaded, amount, plan))
     return module.evaluate(loaded, plan, reference, out, evaluation, overwrite=overwrite)

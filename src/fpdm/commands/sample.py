@@ -19,14 +19,16 @@ def sample(
     run: str,
     *,
     out: Path,
+    budget: str = str(DEFAULT_BUDGET),
     num_images: PositiveInt = 64,
     seed: NoiseSeed = 0,
     batch_size: BatchSize = 64,
     class_: str | None = None,
     scheduler: str = "",
     autoencoder: str = "",
+    compile_: bool = False,
     overwrite: bool = False,
-    plan: Annotated[Plan, Fields()] = PLAN,
+    plan: Annotated[Plan, Fields(without=("budget",))] = PLAN,
 ) -> Result:
     """Generate images with a trained model under a budget of block passes.
 
@@ -34,6 +36,8 @@ def sample(
         run: Folder written by fpdm train or fpdm import, which may still be training; folder written by
             FPDMPipeline.save_pretrained; or name of such a model on the hub (owner/model), which is downloaded.
         out: Folder for the images. The same command finishes an interrupted one.
+        budget: Budget per image: block passes (280), MACs (30GMAC), or seconds of one image by itself (0.5s), for which
+            the model is measured first, each time anew. DiT-XL spends 28 block passes per step.
         num_images: Number of images to generate.
         seed: Seed of the noise and the labels. Image i depends on the seed and i alone.
         batch_size: Images generated at once; affects speed and memory only.
@@ -41,19 +45,26 @@ def sample(
             (default: all classes in turn).
         scheduler: Scheduler of diffusers that makes the steps, such as UniPCMultistep, instead of --sampler and --grid.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
+        compile_: Compile the model, which takes a minute or more and then makes every step faster.
         overwrite: Replace the images in the folder if an earlier sampling with other settings made them.
-        plan: How to spend the budget. DiT-XL spends 28 block passes per step.
+        plan: How to spend the budget.
     """
     SAMPLED.check(out, folders_of(Path(run)))
     from fpdm.data.labels import class_label
     from fpdm.runs.pretrained import load_model
+    from fpdm.runs.price import resolve
     from fpdm.runs.samples import sample_to_folder
+    from fpdm.sampling.price import Amount
 
+    amount = Amount.parse(budget)
     loaded, label = load_model(run, autoencoder=autoencoder), None
     if class_ is not None:
         label = class_label(class_, loaded.classes.names, loaded.model.shape.num_classes, loaded.classes.numbers)
     SAMPLED.check(out, {"image folder": loaded.recipe.data.folder})
+    if compile_:
+        loaded.model.compile_iterations()
     plan, own = _scheduled(plan, scheduler, loaded.recipe)
+    plan = replace(plan, budget=resolve(loaded, amount, plan))
     return sample_to_folder(
         loaded,
         plan,

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fpdm.compare.results import Result
@@ -24,7 +23,7 @@ from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.evaluation.evaluator import Evaluator
 from fpdm.files import read_json, write_atomically
 from fpdm.runs.run import Run
-from fpdm.sampling.images import SamplingCost, draw_images
+from fpdm.sampling.images import SamplingCost, draw_in_order
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.self_guidance import WeakAnswers, affordable_steps
 from fpdm.sampling.timesteps import grid
@@ -177,15 +176,7 @@ class ResultsCache:
 
 def draw(run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: int) -> tuple[Tensor, SamplingCost]:
     """Draw the images 0, 1, ... of a run, one for each label: (N, C, H, W) uint8, and their cost."""
-    batches: list[Tensor] = []
-    cost = draw_images(
-        run.sampler(plan, seed=seed),
-        range(len(labels)),
-        labels,
-        batch_size=batch_size,
-        keep=lambda _, pixels: batches.append(pixels),
-    )
-    return torch.cat(batches), cost
+    return draw_in_order(run.sampler(plan, seed=seed), range(len(labels)), labels, batch_size=batch_size)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ from fpdm.processes import PATIENCE, processes
 from fpdm.randomness import Stream, generator
 from fpdm.runs.run import Run
 from fpdm.runs.samples import check_claim, claim, settings_of
-from fpdm.sampling.images import ImageSampler, draw_images
+from fpdm.sampling.images import ImageSampler, draw_in_order
 from fpdm.sampling.plan import Plan
 
 RESULT, SAMPLES, SHARDS, REFERENCE_SHARDS = "result.json", "samples.npz", "pieces", "reference-pieces"
@@ -217,16 +217,9 @@ def evaluate(
         _check_fits(settings, out, dims=len(statistics.mean))
 
         def draw(shard: range) -> ShardImages:
-            pixels: list[torch.Tensor] = []
-            cost = draw_images(
-                sampler,
-                shard,
-                labels_of(shard, labels, settings.seed, sampler),
-                batch_size=settings.batch_size,
-                keep=lambda _, batch: pixels.append(batch),
-            )
-            notes = {"passes": cost.passes, "macs": cost.macs, "seconds": cost.seconds}
-            return ShardImages(torch.cat(pixels), notes)  # (B, C, H, W)
+            chosen = labels_of(shard, labels, settings.seed, sampler)
+            pixels, cost = draw_in_order(sampler, shard, chosen, batch_size=settings.batch_size)  # (B, C, H, W)
+            return ShardImages(pixels, {"passes": cost.passes, "macs": cost.macs, "seconds": cost.seconds})
 
         extract_features(shards, draw, extractor, batch_size=settings.batch_size, what="sampling")
         real = _real_features(target, extractor, out, settings)

@@ -113,10 +113,10 @@ def _complete(
     todo = [index for index in range(num_images) if not _whole(_path(out, index))]
     labels = balanced_labels(todo, run.model.shape.num_classes) if label is None else [label] * len(todo)
 
-    def save(indices: Sequence[int], pixels: torch.Tensor) -> None:
+    def save(places: Sequence[int], pixels: torch.Tensor) -> None:
         grey = pixels.shape[1] == 1
-        for index, image in zip(indices, to_array(pixels), strict=True):
-            save_png(image[..., 0] if grey else image, _path(out, index))
+        for place, image in zip(places, to_array(pixels), strict=True):
+            save_png(image[..., 0] if grey else image, _path(out, todo[place]))
 
     cost = draw_images(sampler, todo, labels, batch_size=batch_size, keep=save)
     first = range(min(num_images, 64))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from fpdm.progress_bar import progress_bar, track
 from fpdm.randomness import Stream, normal
 from fpdm.sampling.allocation import ALLOCATIONS, Adaptive, Allocation, Probed, probe
 from fpdm.sampling.budget import Budget
+from fpdm.sampling.engine import Drawn, Trajectories, draw_in_slots
 from fpdm.sampling.guidance import Denoiser, Guided
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.prediction import predicting_v
@@ -107,11 +110,7 @@ class ImageSampler:
         self._choose_steps(scheduler, steps)
         weaker = self.weak.passes(self.timesteps) if self.weak else 0
         self.budget = Budget.of(plan.budget, self.cost, weaker=weaker)
-        self.denoiser: Denoiser = predicting_v(model, schedule)
-        if self.weak:
-            self.denoiser = SelfGuided(self.denoiser, plan.self_guidance, self.weak.depth, self.weak.between)
-        if plan.guidance != 1.0:
-            self.denoiser = Guided(self.denoiser, plan.guidance, model.shape.num_classes)
+        self.denoiser = self.around(model)
         self.probed = self._probe() if plan.adaptive else None
         self.allocation: Allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
         self.table = self.allocation.table(self.budget, len(self.timesteps))
@@ -119,6 +118,13 @@ class ImageSampler:
             self.weak.check(self.table)
         most = int(self.budget.spent(len(self.timesteps), self.budget.iterations(len(self.timesteps))))
         self.unspent = plan.budget - (most if plan.adaptive else self.budget.cost(self.table))
+
+    def around(self, network: Denoiser, *, weaker: bool = True) -> Denoiser:
+        """Wrap a network in what the plan asks for; in self-guidance only with `weaker`."""
+        plan, denoiser = self.plan, predicting_v(network, self.schedule)
+        if self.weak and weaker:
+            denoiser = SelfGuided(denoiser, plan.self_guidance, self.weak.depth, self.weak.between)
+        return denoiser if plan.guidance == 1.0 else Guided(denoiser, plan.guidance, self.model.shape.num_classes)
 
     def _choose_steps(self, scheduler: Any, steps: int | None) -> None:
         """Choose the timesteps and the step from one to the next."""
@@ -152,12 +158,72 @@ class ImageSampler:
             ValueError: A label is out of range, or the numbers of labels and indices differ.
             RunError: The samples are not finite.
         """
-        start = time.perf_counter()
-        states = self.trajectory(indices, labels)
-        *_, last = track(states, f"batch of {len(indices)}", len(self.timesteps), "steps", inner=True)
-        passes, macs = self.spent(last)
-        pixels = to_uint8(self.decode(last.x)).cpu()  # (B, C, H, W)
-        return Images(pixels, passes, macs, time.perf_counter() - start)
+        pixels, cost = draw_in_order(self, indices, labels, batch_size=len(indices))
+        return Images(pixels, cost.passes / cost.images, cost.macs / cost.images, cost.seconds)
+
+    def draw(self, indices: Sequence[int], labels: Sequence[int], *, batch_size: int) -> Iterator[Drawn]:
+        """Draw the samples of these images, in the order in which they finish; this is the one way to draw samples.
+
+        An adaptive allocation draws in slots that refill; only with self-guidance, or if the model is offloaded, it
+        draws in batches, as all others do (see `engine.py`).
+
+        Args:
+            indices: Global indices of the images.
+            labels: Their labels.
+            batch_size: Number of samples at once.
+
+        Raises:
+            ValueError: A label is out of range, or the numbers of labels and indices differ.
+        """
+        return self._draw(indices, labels, self.allocation, batch_size=batch_size)
+
+    @property
+    def refills(self) -> bool:
+        """Whether samples are drawn in slots that refill."""
+        return self.plan.adaptive and self.weak is None and not hasattr(self.model, "_hf_hook")
+
+    def _draw(
+        self,
+        indices: Sequence[int],
+        labels: Sequence[int],
+        allocation: Allocation,
+        *,
+        batch_size: int,
+        seeds: Sequence[int] | None = None,
+    ) -> Iterator[Drawn]:
+        if self.refills:
+            self._check(indices, labels)
+            yield from draw_in_slots(
+                Trajectories(
+                    network=self.model,
+                    around=self.around,
+                    schedule=self.schedule,
+                    timesteps=self.timesteps,
+                    step=self.step,
+                    budget=self.budget,
+                    allocation=allocation,
+                    clip=self.autoencoder.clip,
+                    reuse=self.plan.reuse,
+                    solver=SOLVERS[self.plan.solver],
+                ),
+                len(indices),
+                self._labels(labels),
+                functools.partial(self._noise, indices, seeds),
+                slots=batch_size,
+            )
+            return
+        for start in range(0, len(indices), batch_size):
+            part = slice(start, start + batch_size)
+            chosen = None if seeds is None else seeds[part]
+            places = list(range(*part.indices(len(indices))))
+            states = self._sample(indices[part], labels[part], allocation, seeds=chosen)
+            *_, last = track(states, f"batch of {len(places)}", len(self.timesteps), "steps", inner=True)
+            yield Drawn(places, last.x, self._iterations(last))
+
+    def _iterations(self, state: SampleState) -> list[float]:
+        """Return the iterations of each sample up to a state; with guidance, the mean of its evaluations."""
+        spent = torch.as_tensor(state.spent).float()  # (), (B,) or (2B,)
+        return spent.reshape(-1, len(state.x) if spent.ndim else 1).mean(0).expand(len(state.x)).tolist()
 
     def trajectory(
         self,
@@ -192,7 +258,10 @@ class ImageSampler:
 
     def spent(self, state: SampleState) -> tuple[float, float]:
         """Count the block passes and MACs spent up to a state, and in decoding, averaged over the samples."""
-        steps, iterations = state.index + 1, mean_iterations(state.spent)
+        return self.cost_of(state.index + 1, mean_iterations(state.spent))
+
+    def cost_of(self, steps: int, iterations: float) -> tuple[float, float]:
+        """Count the block passes and MACs of `steps` steps with a total of `iterations`, and decoding, per sample."""
         evaluations = 1 if self.plan.guidance == 1.0 else 2
         macs = evaluations * steps * self.cost.evaluation_macs(iterations / steps)
         passes = self.budget.spent(steps, iterations)
@@ -211,6 +280,24 @@ class ImageSampler:
         seeds: Sequence[int] | None = None,
         measure: bool = False,
     ) -> Generator[SampleState, Tensor | None, None]:
+        self._check(indices, labels)
+        return sample(
+            self.denoiser,
+            self._noise(indices, seeds, range(len(indices)), [0] * len(indices)),
+            self._labels(labels),
+            schedule=self.schedule,
+            timesteps=self.timesteps,
+            step=self.step,
+            budget=self.budget,
+            allocation=allocation,
+            clip=self.autoencoder.clip,
+            noise=lambda k: self._noise(indices, seeds, range(len(indices)), [k + 1] * len(indices)),
+            reuse=self.plan.reuse,
+            solver=SOLVERS[self.plan.solver],
+            measure=measure,
+        )
+
+    def _check(self, indices: Sequence[int], labels: Sequence[int]) -> None:
         classes = self.model.shape.num_classes
         if len(labels) != len(indices) or not indices:
             raise ValueError(
@@ -219,29 +306,18 @@ class ImageSampler:
         for label in labels:
             if not 0 <= label < max(classes, 1):
                 raise ValueError(f"class {label} is out of range; expected 0 to {max(classes, 1) - 1}")
+
+    def _labels(self, labels: Sequence[int]) -> Tensor | None:
+        return torch.tensor(list(labels), device=self.device) if self.model.shape.num_classes else None  # (B,)
+
+    def _noise(
+        self, indices: Sequence[int], seeds: Sequence[int] | None, places: Sequence[int], steps: Sequence[int]
+    ) -> Tensor:
+        """Return the noise of the images at these places of a job, each for its own step: (B, C, H, W)."""
+        seed = self.seed if seeds is None else [seeds[place] for place in places]
+        chosen = [indices[place] for place in places]
         shape = sample_shape(self.model)
-
-        def noise(step: int) -> Tensor:
-            seed = self.seed if seeds is None else seeds
-            drawn = normal(shape, seed=seed, stream=Stream.SAMPLE, indices=indices, step=step)
-            return drawn.to(self.device)  # (B, C, H, W)
-
-        y = torch.tensor(list(labels), device=self.device) if classes else None  # (B,)
-        return sample(
-            self.denoiser,
-            noise(0),
-            y,
-            schedule=self.schedule,
-            timesteps=self.timesteps,
-            step=self.step,
-            budget=self.budget,
-            allocation=allocation,
-            clip=self.autoencoder.clip,
-            noise=lambda k: noise(k + 1),
-            reuse=self.plan.reuse,
-            solver=SOLVERS[self.plan.solver],
-            measure=measure,
-        )
+        return normal(shape, seed=seed, stream=Stream.SAMPLE, indices=chosen, step=steps).to(self.device)
 
     def _probe(self, count: int = 32) -> Probed:
         """Find the threshold of an adaptive allocation, on images whose indices no user's images have."""
@@ -249,8 +325,10 @@ class ImageSampler:
         labels = balanced_labels(range(count), self.model.shape.num_classes)
 
         def run(allocation: Adaptive) -> float:
-            *_, last = self._sample(indices, labels, allocation, seeds=[0] * count)  # the same for images of any seed
-            return mean_iterations(last.spent)
+            drawn = self._draw(
+                indices, labels, allocation, batch_size=count, seeds=[0] * count
+            )  # whatever the own seed
+            return float(np.mean([spent for some in drawn for spent in some.iterations]))
 
         return probe(self.budget, len(self.timesteps), run)
 
@@ -285,22 +363,58 @@ def draw_images(
     batch_size: int,
     keep: Callable[[Sequence[int], Tensor], object],
 ) -> SamplingCost:
-    """Draw images in batches.
+    """Draw images. Decoding them, and what is done with them, overlaps with sampling.
 
     Args:
         sampler: The sampler.
         indices: Global indices of the images.
         labels: The class of each image.
         batch_size: Number of images at once. It changes speed and memory only.
-        keep: Called with the indices of each batch and its pixels (B, C, H, W) uint8.
+        keep: Called in another thread, one call after the other, with the places in `indices` of some images and their
+            pixels (B, C, H, W) uint8. They come in order, unless an allocation is adaptive.
+
+    Raises:
+        ValueError: A label is out of range, or the numbers of labels and indices differ.
+        RunError: The samples are not finite.
     """
-    passes = macs = seconds = 0.0
-    with progress_bar("sampling", len(indices), "images") as bar:
-        for start in range(0, len(indices), batch_size):
-            chosen = indices[start : start + batch_size]
-            with bar.step(len(chosen)):
-                batch = sampler(chosen, labels[start : start + batch_size])
-                passes, macs = passes + batch.passes * len(chosen), macs + batch.macs * len(chosen)
-                seconds += batch.seconds
-                keep(chosen, batch.pixels)
-    return SamplingCost(len(indices), passes, macs, seconds)
+    spent: list[float] = []
+    sampling = decoding = 0.0
+
+    def finish(places: Sequence[int], x: Tensor) -> float:
+        start = time.perf_counter()
+        pixels = to_uint8(sampler.decode(x)).cpu()  # (B, C, H, W)
+        seconds = time.perf_counter() - start
+        keep(places, pixels)
+        return seconds
+
+    with progress_bar("sampling", len(indices), "images") as bar, ThreadPoolExecutor(1) as worker:
+        pending: Future[float] | None = None
+        drawn = sampler.draw(indices, labels, batch_size=batch_size)
+        while True:
+            start = time.perf_counter()
+            with bar.step(0 if sampler.refills else min(batch_size, len(indices) - len(spent))):
+                some = next(drawn, None)
+            sampling += time.perf_counter() - start
+            if pending is not None:  # at most one batch waits, and an error ends the sampling
+                decoding += pending.result()
+            if some is None:
+                break
+            spent += some.iterations
+            bar.set(len(spent))
+            pending = worker.submit(finish, some.places, some.x)
+    costs = [sampler.cost_of(len(sampler.timesteps), iterations) for iterations in spent]
+    passes, macs = (sum(values) for values in zip(*costs, strict=True)) if costs else (0.0, 0.0)
+    return SamplingCost(len(indices), passes, macs, sampling + decoding)
+
+
+def draw_in_order(
+    sampler: ImageSampler, indices: Sequence[int], labels: Sequence[int], *, batch_size: int
+) -> tuple[Tensor, SamplingCost]:
+    """Draw images as `draw_images` does, and return their pixels (N, C, H, W) uint8 in the order of `indices`."""
+    found: dict[int, Tensor] = {}
+
+    def keep(places: Sequence[int], pixels: Tensor) -> None:
+        found.update(zip(places, pixels, strict=True))
+
+    cost = draw_images(sampler, indices, labels, batch_size=batch_size, keep=keep)
+    return torch.stack([found[place] for place in range(len(indices))]), cost  # (N, C, H, W)

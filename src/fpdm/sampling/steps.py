@@ -64,6 +64,11 @@ class Denoised:
         a, s = schedule.signal(t, x.dtype)
         return cls(x, x0, (x - a * x0) / s, variance, clip)
 
+    def rows(self, rows: Sequence[int]) -> Denoised:
+        """Return those of some samples."""
+        variance = None if self.variance is None else self.variance[rows]  # (A, C, H, W)
+        return Denoised(self.x[rows], self.x0[rows], self.eps[rows], variance, self.clip)
+
 
 class Stepped(NamedTuple):
     """Images at the next timestep, (B, C, H, W), and the memory for the next step."""
