@@ -92,6 +92,8 @@ class TrainConfig:
         activation_checkpointing: What the backward pass recomputes instead of storing it: "blocks" (the pre and post
             blocks), "iterations" (those with gradient), "all" or "none". The step is the same with less memory and more
             time, which `macs` does not count.
+        compile: Compile the network, which takes a minute or more and then makes every step faster. It changes results
+            by rounding.
         seed: Seed of the run. Everything random is a function of it.
         checkpoint_every: Steps between two checkpoints; 0 saves only at the end.
         keep: Number of checkpoints to keep, at least 2.
@@ -128,6 +130,7 @@ class TrainConfig:
     weak_weight: NonNegativeNumber = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     activation_checkpointing: Recomputed = "none"
+    compile: bool = False
     seed: Seed = 0
     checkpoint_every: NonNegativeInt = 1000
     keep: Annotated[PositiveInt, Ge(2)] = 2

@@ -48,7 +48,7 @@ class Memory:
         averages: The averaged weights.
         moments: AdamW's two moments.
         gradients: One value for each weight.
-        update: What AdamW needs in addition while it updates all weights at once, on a GPU.
+        update: What updating all averaged weights at once needs in addition, on a GPU.
         activations: What a micro-batch keeps for its backward pass, for the largest draw of n and m.
         activations_mean: The same, averaged over the draws; not part of the peak.
         recomputed: What activation checkpointing recomputes at a time, a block or an iteration.

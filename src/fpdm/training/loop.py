@@ -422,7 +422,9 @@ class TrainingLoop:
                 callback.close()
 
     def _note(self, figures: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {figures[name]:.3g}" for name in self.shown if np.isfinite(figures[name]))
+        words = [f"{name} {figures[name]:.3g}" for name in self.shown if np.isfinite(figures[name])]
+        share = figures.get("waiting_seconds", 0.0) / max(figures["seconds_per_step"], 1e-9)
+        return ", ".join([*words, *([f"{share:.0%} waiting for data"] if share > 0.05 else [])])
 
     def _last_good(self) -> str:
         return f"last good checkpoint: {checkpoint.last_good(self.out / CHECKPOINTS)}"
@@ -430,7 +432,8 @@ class TrainingLoop:
 
 def means(window: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return each metric's mean over steps."""
-    return {name: float(np.mean([row[name] for row in window])) for name in window[-1]}
+    # A checkpoint of an earlier version has rows without the newer metrics.
+    return {name: float(np.mean([row[name] for row in window if name in row])) for name in window[-1]}
 
 
 def _disconnected(error: RuntimeError) -> bool:

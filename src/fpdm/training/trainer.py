@@ -26,10 +26,11 @@ from fpdm.runs.layout import CHECKPOINTS, RECIPE, RUN
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import PLACES, Recipe, differences
 from fpdm.runs.run import read_classes
-from fpdm.training.batch import make_batch
+from fpdm.training.batch import Batch, make_batch
 from fpdm.training.callbacks import TrainingLogger
 from fpdm.training.loop import RecipeChanges, SavedState, StepResult, Trainable, TrainingLoop, means
 from fpdm.training.memory import check_fits
+from fpdm.training.prefetch import Prefetcher
 from fpdm.training.run_card import describe_run
 from fpdm.training.sharding import check_sharding, gather_full
 from fpdm.training.tracker import make_accelerator
@@ -82,14 +83,18 @@ class Trainer(Trainable):
             self.recipe = recipe = warm_start(self.model, recipe)
         self.model.checkpoint_activations(config.activation_checkpointing)
         self.cost = self.model.cost()
+        self.batches = Prefetcher(self._make_batch)
         self.weak_depth = self.cost.middle.weak_depth if self.objective.weak else None
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         check_sharding(self.accelerator)
         self.net, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
-        # Made from the prepared weights: on their device, and sharded as they are.
-        self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay)
+        if config.compile:
+            self.model.compile_iterations()  # raises where there is no compiler
+        # Made from the prepared weights: on their device, and sharded as they are. All at once takes fewer kernels.
+        on_gpu = self.accelerator.device.type == "cuda"
+        self.ema = EMAModel(self.model.parameters(), decay=config.ema_decay, foreach=on_gpu)
         self.train_state = TrainState(self.model, self.optimizer, self.ema)
         self.logger = TrainingLogger(recipe, out, self.accelerator, self.train_state, validation, self._readme)
         self.loop = TrainingLoop(
@@ -135,7 +140,8 @@ class Trainer(Trainable):
 
         Returns:
             The metrics: loss, mse (unweighted, on v), grad_norm (before clipping), iterations of the middle (mean per
-            image), and the largest residual of the fixed point (nan where it was not measured).
+            image), the largest residual of the fixed point (nan where it was not measured), and waiting_seconds for
+            the batch.
         """
         config = self.recipe.train
         count = micro_batch or config.micro_batch(self.accelerator.num_processes)
@@ -143,6 +149,7 @@ class Trainer(Trainable):
         first = progress.step * total + self.accelerator.process_index * config.accumulate * count
         # The same n and m for all micro-batches.
         solver = self.gradient.bind(config.seed, progress.step, measure=measure)
+        waited = self.batches.waited
         parts = [
             self._backward(first + i * count, count, solver, last=i + 1 == config.accumulate)
             for i in range(config.accumulate)
@@ -160,7 +167,14 @@ class Trainer(Trainable):
             float(np.max(known)) if known else float("nan"),  # nan in one is nan here
         )
         return StepResult(
-            {"loss": loss, "mse": mse, "grad_norm": norm, "iterations": iterations, "residual": residual},
+            {
+                "loss": loss,
+                "mse": mse,
+                "grad_norm": norm,
+                "iterations": iterations,
+                "residual": residual,
+                "waiting_seconds": self.batches.waited - waited,
+            },
             macs=total * macs,
             finite=bool(np.isfinite(norm)),
             detail=f"residual of the fixed point {residual:.2g}" if known else "",
@@ -209,16 +223,9 @@ class Trainer(Trainable):
     def _backward(self, first: int, count: int, solver: FixedPointSolver, *, last: bool) -> MicroBatch:
         """Add the gradient of the micro-batch at positions `first` .. `first + count - 1` to those before it."""
         config = self.recipe.train
-        batch = make_batch(
-            self.data,
-            seed=config.seed,
-            first=first,
-            count=count,
-            schedule=self.recipe.schedule,
-            num_classes=self.recipe.model.num_classes,
-            label_dropout=config.label_dropout,
-            flip=self.recipe.data.flip,
-        )
+        # With its last micro-batch of a step, a process skips those of the others.
+        skipped = (self.accelerator.num_processes - 1) * config.accumulate * count if last else 0
+        batch = self.batches.take(first, count, first + count + skipped)
         x0, eps, t, y = (tensor.to(self.accelerator.device) for tensor in batch)
         x = self.recipe.schedule.add_noise(x0, eps, t)  # (B, C, H, W)
         # The processes exchange their gradients once a step, with the last micro-batch.
@@ -236,6 +243,19 @@ class Trainer(Trainable):
             iterations=mean_iterations(solution.iters),
             no_grad_iterations=mean_iterations(solution.no_grad_iters),
             residual=None if solution.residual is None else solution.residual.max(),
+        )
+
+    def _make_batch(self, first: int, count: int) -> Batch:
+        """Make the batch at the positions `first` .. `first + count - 1`, which depends on these alone."""
+        return make_batch(
+            self.data,
+            seed=self.recipe.train.seed,
+            first=first,
+            count=count,
+            schedule=self.recipe.schedule,
+            num_classes=self.recipe.model.num_classes,
+            label_dropout=self.recipe.train.label_dropout,
+            flip=self.recipe.data.flip,
         )
 
     def _update(self, rate: float) -> float:
