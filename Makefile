@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SECONDS_EACH ?= 240
 OUT ?= quickstart
 
-.PHONY: quickstart test test-all lint bench faults clean docs/reproduction.md
+.PHONY: quickstart test test-all lint bench faults clean docs/reproduction.md docs/performance.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike.
@@ -29,6 +29,14 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.steps --out benchmarks/steps.json
 	$(BIN)/python -m benchmarks.cache --out benchmarks/cache.json
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks.speed --out results/speed/speed.json
+	$(BIN)/python -m benchmarks.cold --out results/speed/cold.json
+	$(MAKE) docs/performance.md
+
+# The page of the recorded benchmarks. A test holds that they are the same.
+docs/performance.md: $(VENV)/runtime
+	$(BIN)/python -m benchmarks.page results/speed > $@
 
 # The page of the recorded reproduction, from its figures. A test holds that they are the same.
 docs/reproduction.md: $(VENV)/runtime

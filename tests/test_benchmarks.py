@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import steps
+from benchmarks import speed, steps
 from benchmarks.live import peak_bytes
+from benchmarks.page import page
 from benchmarks.steps import (
     Batch,
     Ours,
@@ -24,7 +25,9 @@ from benchmarks.steps import (
     sample_with_reuse,
     straightforward_twin,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from fpdm.diffusion.objective import Objective
 from fpdm.diffusion.schedule import Schedule
@@ -163,3 +166,44 @@ def test_the_record_holds_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             mean = rows[f"saved bytes of a training step, N = M = {limit}, mean over draws"]
             largest = rows[f"saved bytes of a training step, N = M = {limit}, largest draw"]
             assert (mean[model], largest[model]) == pytest.approx((want.mean, want.largest))
+
+
+def test_the_floor_is_the_matrix_products_of_a_step() -> None:
+    cost = DiffusionTransformer.from_shape(SHAPE).cost()
+    floor = speed.Floor(SHAPE, batch=2)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the others are not counted
+        floor(blocks=2, iterations=5)
+    D, T = SHAPE.width, SHAPE.tokens
+    block = T * (12 * D**2 + 2 * T * D)
+    assert counter.get_total_flops() == 2 * 2 * (2 * block + 5 * (block + 4 * T * D**2))
+    assert cost.middle.iterate == block + 4 * T * D**2  # the same products as in the model
+
+
+def test_a_row_says_whether_its_bound_holds() -> None:
+    slow, fast = [3.0, 2.0, 2.0], [1.0, 1.0, 1.0]
+    assert speed.Row.of("", slow, fast, 1.9, at_most=False).holds
+    assert not speed.Row.of("", slow, fast, 1.9).holds
+    assert speed.Row.of("", slow, fast, 1.9).best == 2.0
+
+
+def test_diffusers_dit_has_the_same_output() -> None:
+    (row,) = speed.diffusers_rows(1, CPU, compiled=False, batch=1)  # asserts it
+    assert "differ" in row.note
+
+
+def test_the_page_shows_every_row(tmp_path: Path) -> None:
+    row = {"what": "a step", "ratio": {"median": 1.0, "low": 0.9, "high": 1.1}, "best": 1.0, "bound": 1.5}
+    rows = [{**row, "at_most": True, "note": "n", "holds": True}, {**row, "at_most": False, "note": "", "holds": False}]
+    record = {"command": "c", "machine": "m", "threads": 2, "torch": "2", "note": "", "rows": rows}
+    (tmp_path / "speed.json").write_text(json.dumps(record))
+    lines = page(tmp_path).splitlines()
+    assert "| a step; n | 1.000 (0.900 to 1.100) | 1.000 | ≤ 1.5 | holds |" in lines
+    assert "| a step | 1.000 (0.900 to 1.100) | 1.000 | ≥ 1.5 | missed |" in lines
+
+
+RECORDS = Path(__file__).parents[1] / "results" / "speed"
+
+
+@pytest.mark.skipif(not RECORDS.exists(), reason="nothing is recorded")
+def test_the_recorded_page_is_that_of_the_records() -> None:
+    assert (RECORDS.parents[1] / "docs" / "performance.md").read_text(encoding="utf-8") == page(RECORDS)

@@ -1,0 +1,89 @@
+"""Write docs/performance.md and its plot from the records of the benchmarks.
+
+python -m benchmarks.page results/speed > docs/performance.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+_INTRO = """# Performance
+
+[Generated](../benchmarks/page.py) from the records in [results/speed](../results/speed) by `make docs/performance.md`;
+`make bench` records them anew. Every figure is a ratio taken within one run, where the subjects ran in turn; absolute
+seconds depend on the machine.
+
+## What is done for speed
+
+- What does not change over the iterations of a timestep is computed once: the modulation, and the part of the injection
+  that depends on the input alone.
+- Iterations without gradient save nothing for a backward pass, and a solve of fixed count never waits for the device.
+- `--compile` and `model.compile_iterations()` compile one iteration, once per shape, with gradient and without; numbers
+  of iterations and budgets change nothing. `compile_iterations(graphs=True)` replays it as a CUDA graph.
+- With an adaptive allocation, samples are drawn in slots that refill (`sampling/engine.py`): a sample leaves its solve
+  when it has converged, goes on to its own next timestep, and its slot takes the next sample when it is done. The rows
+  that are evaluated are exactly the iterations that count in the budget.
+- Decoding and writing images overlap with sampling.
+- Loading a model initialises nothing that its weights replace.
+- `fpdm describe RUN --budget 280` (or `30GMAC`, `0.5s`) predicts seconds and memory from MACs and a calibration of a
+  few seconds.
+"""
+
+
+def page(folder: Path) -> str:
+    """Return the page as Markdown."""
+    parts = [_INTRO]
+    if (folder / "speed.json").exists():
+        parts += _speed(json.loads((folder / "speed.json").read_text(encoding="utf-8")))
+    if (folder / "cold.json").exists():
+        parts += _cold(json.loads((folder / "cold.json").read_text(encoding="utf-8")))
+    return "\n".join(parts)
+
+
+def _speed(record: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Time",
+        "",
+        f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}."
+        + (f" {record['note']}" if record["note"] else ""),
+        "",
+        "`best` divides the fastest rounds of each.",
+        "",
+        "| row | median (quartiles) | best | bound | |",
+        "|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        ratio, sign = row["ratio"], "≤" if row["at_most"] else "≥"
+        value = f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+        holds = "holds" if row["holds"] else "missed"
+        note = f"; {row['note']}" if row["note"] else ""
+        lines.append(f"| {row['what']}{note} | {value} | {row['best']:.3f} | {sign} {row['bound']:g} | {holds} |")
+    return [*lines, ""]
+
+
+def _cold(record: dict[str, Any]) -> list[str]:
+    limits, free, ratio = record["smallest_limit"], record["without_limit"], record["dit_over_fpdm"]
+    lines = [
+        "## Cold start to the first image",
+        "",
+        f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}: "
+        "random weights in float32, one image with 28 block passes, from the start of the process.",
+        "",
+        "| | FPDM | DiT |",
+        "|---|---|---|",
+        f"| smallest limit on its data that it survives | {limits['fpdm']:,} MiB | {limits['dit']:,} MiB |",
+        f"| peak resident memory without a limit | {free['fpdm']['mebibytes']:,.0f} MiB "
+        f"| {free['dit']['mebibytes']:,.0f} MiB |",
+        f"| seconds without a limit | {free['fpdm']['seconds']:.1f} | {free['dit']['seconds']:.1f} |",
+        "",
+        f"DiT takes {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) times the seconds of FPDM under "
+        f"the limit that both survive; FPDM's own smallest limit is {record['limit_ratio']:.2f} of DiT's.",
+    ]
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    print(page(Path(sys.argv[1])), end="")
