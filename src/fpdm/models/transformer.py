@@ -45,7 +45,7 @@ class Prediction:
 
 
 class Start(NamedTuple):
-    """What the middle starts from.
+    """Tensors that the middle starts from, and the conditioning.
 
     Attributes:
         h: Output of the pre blocks, (B, T, D).
