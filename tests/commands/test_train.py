@@ -303,7 +303,9 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     captured = capsys.readouterr()
     assert (out / "validation.jsonl").read_text().count("\n") == 2
     assert f"fpdm train --data {photos} --out {out}" in (out / "README.md").read_text()
-    assert captured.out == f"trained fpdm-photos: 2 steps in 0 s; the run is in {out}\n"
+    assert captured.out.startswith("trained fpdm-photos: 2 steps in ")
+    assert f" s; the run is in {out}\n" in captured.out
+    assert "learned   from 8 images in 2 steps" in captured.out
     assert "classes   2: cat (6), red dog (6)" in captured.err
     assert "cat/broken.png: not an image" in captured.err
     assert "8 images to train on, 1 to validate, 3 to test" in captured.err
@@ -314,6 +316,7 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     record = json.loads((out / "data.json").read_text())
     assert record.pop("sha256")
     assert record.pop("numbers") == []
+    assert record.pop("checksum")
     assert record == {
         "source": str(photos), "train": 8, "validation": 1, "test": 3, "classes": ["cat", "red dog"],
     }  # fmt: skip

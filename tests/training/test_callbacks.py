@@ -1,5 +1,6 @@
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,19 @@ def test_latents_are_not_sampled_and_that_is_said_once(tmp_path: Path) -> None:
     assert len(said) == 1
     assert "the model makes 4 channels; expected 1 (grey) or 3 (RGB), or the autoencoder of its latents" in said[0]
     assert not (tmp_path / "samples").exists()
+
+
+def test_samples_by_the_clock_come_after_a_while_and_then_more_seldom() -> None:
+    times = np.arange(0, 1000, 7.0)
+    due = [now for before, now in pairwise(times) if callbacks._doubled(before, now, 60.0)]
+    assert due == [63, 126, 245, 483, 966]  # the first steps after 60, 120, 240, 480 and 960 seconds
+    assert not any(callbacks._doubled(before, now, 0.0) for before, now in pairwise(times))
+    assert callbacks._doubled(10.0, 500.0, 60.0)  # one step may be longer than all of it
+
+
+def test_samples_of_a_run_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fpdm.training.timer.StepTimer.stop", lambda _: 1.0)  # each step takes a second
+    settings = recipe(steps=0, seconds=9.0, sample_every=0, sample_after=2.0, validate_every=0)
+    Trainer(settings, data(), tmp_path).train()
+    made = sorted(int(path.stem.removeprefix("step-")) for path in (tmp_path / "samples").iterdir())
+    assert made == [2, 4, 8, 9]

@@ -81,11 +81,19 @@ def test_checkpointing_keeps_less_and_makes_a_piece_again(found: DryRun) -> None
     assert less.activations + less.recomputed < found.memory.activations
 
 
-@pytest.mark.parametrize(("limits", "steps"), [({"steps": 7}, 7), ({"steps": 0, "seconds": 9.0}, None)])
-def test_steps_and_hours(limits: dict[str, float], steps: int | None) -> None:
-    found = dry_run(fpdm_digits(**limits))
-    assert found.steps == steps
-    assert found.hours == (None if steps is None else pytest.approx(7 * found.measured_seconds / 3600))
+def test_steps_and_hours() -> None:
+    found = dry_run(fpdm_digits(steps=7))
+    assert (found.steps, found.by_clock) == (7, False)
+    assert found.hours == pytest.approx(7 * found.measured_seconds / 3600)
+
+
+def test_a_run_by_the_clock_makes_the_steps_that_fit() -> None:
+    found = dry_run(fpdm_digits(steps=0, seconds=9.0))
+    assert found.by_clock
+    assert 9.0 <= found.steps * found.measured_seconds < 9.0 + found.measured_seconds
+    assert f"about {found.steps:,}, by the clock" in found.to_text()
+    both = dry_run(fpdm_digits(steps=1, seconds=1e6))
+    assert (both.steps, both.by_clock) == (1, False)
 
 
 def test_a_run_by_compute_takes_about_the_steps_that_were_said(tmp_path: Path) -> None:

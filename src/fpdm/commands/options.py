@@ -66,7 +66,8 @@ OTHER_WORDS = {
     "validate-every": "eval-every eval-steps eval-freq validation-steps val-every",
     "sample-every": "sample-interval sample-steps sample-freq",
     "tracker": "report-to logger wandb use-wandb tensorboard",
-    "seconds": "time max-time max-seconds hours minutes duration",
+    "seconds": "time max-time max-seconds",
+    "minutes": "hours duration",
     "flip": "horizontal-flip random-flip random-horizontal-flip hflip mirror xflip",
     "crop": "center-crop random-crop",
     "no-conditional": "uncond unconditional",
@@ -112,7 +113,9 @@ class Fields(NamedTuple):
 
 
 def add_options(app: App, words: Sequence[str], line: str) -> None:
-    """Give the command that `words` begin with its options, and `line` to its parameter `line` if it has one.
+    """Give the command that `words` begin with its options.
+
+    Its parameter `line`, if it has one, becomes the command line, and `given` the names of the options given.
 
     If the command's module has a function `defaults`, it maps the given options to defaults that depend on them. Its
     `MAIN_OPTIONS` are the options that its help shows first.
@@ -121,7 +124,8 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
     command: Any = called.default_command
     called.help = _documentation(command).split("\n\nArgs:")[0]
     module = sys.modules[command.__module__]
-    values, defaults, first = {"line": line}, getattr(module, "defaults", None), getattr(module, "MAIN_OPTIONS", ())
+    values: dict[str, Any] = {"line": line, "given": frozenset()}
+    defaults, first = getattr(module, "defaults", None), getattr(module, "MAIN_OPTIONS", ())
     if defaults is not None:
         required = [name for name, one in inspect.signature(command).parameters.items() if one.default is one.empty]
         called.default_command, given = _flat(command, {**dict.fromkeys(required), **defaults({})}, first), {}
@@ -131,6 +135,7 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
             if len(rest) == len(words):  # else help is printed in spite of the mistake
                 raise
         values |= defaults(given)
+        values["given"] = frozenset(given)
     called.default_command = _flat(command, values, first)
 
 
@@ -149,7 +154,7 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any], first: Sequenc
                 default = getattr(defaults[name], key, one.empty)
                 where = MAIN if key in first else group
                 options.append(_option(key, hints[key], default, inner[key], where, fields.also.get(key, "")))
-        elif name != "line":
+        elif name not in ("line", "given"):
             where = "Arguments" if one.kind is not one.KEYWORD_ONLY else MAIN if name in first else OTHERS
             options.append(_option(name, one.annotation, defaults[name], helps[name], where))
     options += [_option(name, bool, False, text, OTHERS) for name, text in COMMON.items()]

@@ -1,35 +1,49 @@
-"""`fpdm train`: a recipe, with whatever is changed of it, and the images to train on."""
+"""`fpdm train`: a recipe, with whatever is changed of it, and the images to train on.
+
+With a folder of images alone, there is no recipe to start from: how to train on it is chosen by a look at the images
+and the machine (`fpdm.training.choice`), for the time given.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.commands.options import Fields, Result
-from fpdm.configuration import Record, Workers
+from fpdm.configuration import NonNegativeNumber, Workers, check
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.manifest import check_expected, read_manifest
 from fpdm.diffusion.schedule import Schedule
+from fpdm.errors import printable
 from fpdm.models.config import TransformerConfig
-from fpdm.runs.layout import RECIPE, RUN
+from fpdm.runs.layout import CHOICE, RECIPE, RUN, SAMPLES
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import CACHE, FOLDER, RECIPES, make_recipe
 from fpdm.runs.train_config import TrainConfig, WarmStart
 
-MAIN_OPTIONS = ("out", "data", "model", "seconds", "size", "batch_size")
+if TYPE_CHECKING:
+    from fpdm.training.choice import Choice
+    from fpdm.training.dry_run import DryRun
+    from fpdm.training.outcome import Outcome
+
+MAIN_OPTIONS = ("out", "data", "model", "minutes", "size", "batch_size")
+CHOSEN_MODEL = "fpdm-elastic"  # of a folder with nothing else said: results/own-folders
+CHOSEN_MINUTES = 30.0
+STEPS_SHARE = 0.9  # of --minutes; the rest is for encoding, samples, validation and checkpoints
 PLACEHOLDERS = (FOLDER, CACHE)  # shown by the help; training requires --data
 
 
 @dataclass(frozen=True)
-class Trained(Record):
+class Trained:
     """A run that has reached its end.
 
     Attributes:
@@ -37,20 +51,43 @@ class Trained(Record):
         out: Folder of the run.
         progress: Steps and seconds of the whole run.
         resumed_at: Step at which this call started.
+        outcome: What came out of it.
     """
 
     name: str
     out: Path
     progress: Progress
     resumed_at: int
+    outcome: Outcome
+
+    def to_json(self) -> str:
+        """Return every field as JSON."""
+        return json.dumps({**asdict(self), "still_noise": self.outcome.still_noise}, indent=1, default=str)
 
     def to_text(self) -> str:
-        """Say in one line what was trained."""
+        """Say what was trained, what came out, and what to do next."""
         done = self.progress
         if done.step == self.resumed_at:
             return f"nothing left to do: {self.out} is trained ({done.step} steps)"
         skipped = f", {done.skipped} skipped for want of a finite gradient" if done.skipped else ""
-        return f"trained {self.name}: {done.step} steps in {done.seconds:.0f} s{skipped}; the run is in {self.out}"
+        line = f"trained {self.name}: {done.step} steps in {done.seconds:.0f} s{skipped}; the run is in {self.out}"
+        return f"{line}\n{self.outcome.to_text()}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A choice that was not trained, and its needs."""
+
+    choice: Choice
+    needs: DryRun
+
+    def to_text(self) -> str:
+        """Return the choice, and the table of what it needs."""
+        return f"{self.choice.to_text()}\n{self.needs.to_text()}"
+
+    def to_json(self) -> str:
+        """Return the figures of both as JSON."""
+        return json.dumps({**json.loads(self.needs.to_json()), "choice": json.loads(self.choice.to_json())}, indent=1)
 
 
 class Json(str):
@@ -66,13 +103,22 @@ class Json(str):
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """Look up the recipe that was chosen, whose values are the defaults of the options."""
     data, chosen = given.get("data"), given.get("recipe")
+    if "minutes" in given:
+        check("minutes", given["minutes"], NonNegativeNumber)
+    if given.get("minutes"):
+        if given.get("seconds"):
+            raise ValueError(f"--minutes {given['minutes']:g} and --seconds {given['seconds']:g}: give one of them")
+        given = {**given, "seconds": 60 * STEPS_SHARE * given["minutes"]}
     if chosen is None and data is not None:
         chosen = data if data in DATASETS else "folder"
+        if _is_open(given):
+            given = {"model": CHOSEN_MODEL, "seconds": 60 * STEPS_SHARE * CHOSEN_MINUTES, **given}
     base = _recipe("digits" if chosen is None else chosen, given)
     limits = {name: given[name] for name in ("steps", "seconds", "macs") if name in given}
     training = replace(base.train, steps=0, **limits) if limits and "steps" not in limits else base.train
     found: dict[str, Any] = {
         "name": _name_of(given["out"], base.name) if "out" in given else base.name,
+        "model": given.get("model", "fpdm"),
         "training": training,
         "images": base.data,
         "network": base.model,
@@ -96,7 +142,9 @@ def train(
     out: Path,
     model: str = "fpdm",
     data: str,
+    minutes: NonNegativeNumber = 0.0,
     data_root: Path | None = None,
+    space: Literal["", "pixels", "latents"] = "",
     autoencoder: str = "",
     strict: bool = False,
     workers: Workers | None = None,
@@ -110,19 +158,29 @@ def train(
     latents: Annotated[AutoencoderConfig, Fields(without=("source", "sha256", "pad"))],
     warm_start: Annotated[WarmStart, Fields(without=("init_sha256",))],
     line: str = "",
+    given: frozenset[str] = frozenset(),
 ) -> Result | None:
     """Train a model; the same command resumes an interrupted run.
+
+    With --data FOLDER and no recipe, --steps or --macs, it looks at the images and times a few steps, chooses size,
+    pixels or latents, model, batch and rate for the --minutes that you give, and says what to expect. Whatever you give
+    beside it is taken.
 
     Args:
         recipe: digits, fashion-mnist or folder; for latents, fashion-latents, imagenet-256, celebahq-256, ffhq-256 or
             lsun-church-256; or a JSON file: the recipe.json of a run, or your own, which --print-recipe gives a first
-            draft of. The recipe sets the defaults of all options below. With --data alone it is folder.
+            draft of. The recipe sets the defaults of all options below. With --data alone it is folder, and what is
+            not given is chosen for the time.
         out: Folder for the run. The same command resumes an interrupted run.
         model: Model of the recipe: fpdm, fpdm-everywhere, fpdm-elastic, dit (28 blocks), dit-N or shared-N (N blocks).
             A JSON file says itself which model it is.
         data: Folder of images, with one subfolder per class if there are classes; latent cache written by fpdm prepare;
             digits or fashion-mnist.
+        minutes: Minutes for everything, nine tenths of them for training steps: --seconds in other words (with --data
+            alone: 30).
         data_root: Folder with the files of a data set that is given by name.
+        space: Train on pixels, or on latents of an autoencoder that is trained first (default: chosen). For --data
+            FOLDER alone.
         autoencoder: Path or hub id of the autoencoder of a latent cache, if it is no longer where the cache recorded
             it. It draws the samples during training.
         strict: Stop at the first image that cannot be read, instead of skipping it.
@@ -138,10 +196,16 @@ def train(
         latents: Autoencoder of the latents that the recipe expects.
         warm_start: The weights that training starts from.
         line: The command line, recorded in the run's README.
+        given: Names of the options given.
     """
     if warm_start.init_from:
         warm_start = replace(warm_start, init_from=os.path.realpath(warm_start.init_from))
     settings = Recipe(name, images, network, training, noise_schedule, latents, warm_start)
+    is_open = "recipe" not in given and _is_open(
+        {**dict.fromkeys(given, True), "data": data, "out": None if dry_run else out}
+    )
+    if space and not is_open:
+        raise ValueError(f"--space {space} is for --data FOLDER with neither a recipe nor --steps or --macs")
     if print_recipe:
         return Json(settings.to_json())
     if not dry_run:
@@ -158,9 +222,21 @@ def train(
     from fpdm.processes import processes
     from fpdm.runs.data_card import DataCard, check_data_card, write_data_card
     from fpdm.training import dry_run as estimate
+    from fpdm.training import own_images
     from fpdm.training.memory import check_fits
+    from fpdm.training.outcome import outcome
     from fpdm.training.trainer import Trainer
 
+    if is_open:
+        choice = own_images.decide(settings, None if dry_run else out, given=given, space=space)
+        if dry_run:
+            return Planned(choice, estimate.dry_run(choice.recipe))
+        _say(choice, out)
+        settings, own = choice.recipe, own_images.OwnImages(choice, out, strict=strict, workers=workers)
+        check_fits(settings, settings.train.batch_size, device=str(default_device()))
+        with RUN.hold(out):
+            settings = own.make_latents()
+            autoencoder = own.autoencoder
     if not dry_run:  # before the images are read; the trainer, which knows their size, checks again
         started = processes().num_processes
         samples = settings.train.micro_batch(started)
@@ -190,7 +266,34 @@ def train(
         if is_main:
             write_data_card(out, settings, card, dataset)
         done = trainer.train()
-    return Trained(settings.name, out, done, trainer.resumed_at) if is_main else None
+    if not is_main:
+        return None
+    return Trained(settings.name, out, done, trainer.resumed_at, outcome(out, trainer.recipe, done, examples))
+
+
+def _say(choice: Choice, out: Path) -> None:
+    """Say what is about to happen; a run that is resumed needs no more than that."""
+    if (out / CHOICE).exists():
+        print(f"{printable(out)}: trained as {CHOICE} in it says", file=sys.stderr, flush=True)
+        return
+    watch = f"  watch     {printable(out / SAMPLES)}: samples after a minute of training, then more seldom"
+    print(f"{choice.to_text()}\n{watch}", file=sys.stderr, flush=True)
+
+
+def _is_open(given: Mapping[str, Any]) -> bool:
+    """Whether a folder of images is given and nothing that says how to train on it, so that this is chosen.
+
+    A run of a recipe goes on as it was started, and several processes, whose clocks would choose differently, take the
+    recipe as well.
+    """
+    data, out = given.get("data"), given.get("out")
+    if any(given.get(name) for name in ("steps", "macs", "print_recipe", "data_root")) or not data:
+        return False
+    if data in DATASETS or not Path(data).is_dir() or DataConfig(data).is_cache:
+        return False
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return False
+    return out is None or (Path(out) / CHOICE).exists() or not (Path(out) / RECIPE).exists()
 
 
 def _name_of(run: Path, name: str) -> str:

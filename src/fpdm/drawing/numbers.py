@@ -69,3 +69,10 @@ def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
     places = np.arange(len(values))  # (N,)
     reach_here = np.minimum(reach, np.minimum(places, places[::-1]))  # (N,): alike on both sides, at the ends too
     return (sums[places + reach_here + 1] - sums[places - reach_here]) / (2 * reach_here + 1)  # (N,)
+
+
+def time_in_words(seconds: float) -> str:
+    """Return a time in words, in the unit that suits it: "40 s", "25 min", "3.5 hours"."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"

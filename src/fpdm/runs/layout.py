@@ -20,6 +20,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"  # in a checkpoint
 DATA, DATA_PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
 SAMPLING = "sampling.json"
+CHOICE = "choice.json"  # how training on a folder of images was decided on
+OWN_AUTOENCODER, OWN_LATENTS = "autoencoder", "latents"  # made by such a training
 # The layout of the hub, which diffusers loads as a pipeline.
 MODEL_INDEX, PIPELINE_CODE = "model_index.json", "pipeline.py"
 TRANSFORMER, SCHEDULER, VAE = "transformer", "scheduler", "vae"
@@ -31,11 +33,12 @@ SHIPPED = Path(__file__).parents[1] / "shipped"
 
 def folders_of(run: Path) -> dict[str, Path]:
     """Return the folders that a training writes below its own, in which no other command may write."""
-    return {f"run's {name}": run / name for name in (*FOLDERS, TRANSFORMER, SCHEDULER)}
+    names = (*FOLDERS, TRANSFORMER, SCHEDULER, OWN_AUTOENCODER, OWN_LATENTS)
+    return {f"run's {name}": run / name for name in names}
 
 
 RUN = OutputFolder(
-    "train", RECIPE, frozenset({"model", "train"}), frozenset({RECIPE, DATA, DATA_PICTURE, SKIPPED, METRICS})
+    "train", RECIPE, frozenset({"model", "train"}), frozenset({RECIPE, DATA, DATA_PICTURE, SKIPPED, METRICS, CHOICE})
 )
 IMPORTED = OutputFolder("import", RECIPE, frozenset({"model", "train"}))
 SAMPLED = OutputFolder("sample", SAMPLING, frozenset({"plan", "seed", "class"}), frozenset({SAMPLING}))

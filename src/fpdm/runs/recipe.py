@@ -124,7 +124,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     Its name may change, how long it trains, how often it saves, what it shows, and the places of what it reads.
     """
     free = {"name", "train.steps", "train.seconds", "train.macs", "train.checkpoint_every", "train.keep"}
-    free |= {"train.log_every", "train.validate_every", "train.sample_every", "train.tracker"}
+    free |= {"train.log_every", "train.validate_every", "train.sample_every", "train.sample_after", "train.tracker"}
     free.add("train.activation_checkpointing")
     free.add("train.accumulate")  # what another number of processes may need: the same step up to rounding
     return configuration_differences(old, new, free, PLACES)

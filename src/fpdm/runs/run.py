@@ -21,7 +21,7 @@ from fpdm.models.cost import model_cost
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
 from fpdm.runs.data_card import read_data_card
-from fpdm.runs.layout import CHECKPOINTS, EMA, MODEL_INDEX, RECIPE
+from fpdm.runs.layout import CHECKPOINTS, EMA, MODEL_INDEX, OWN_AUTOENCODER, RECIPE
 from fpdm.runs.pipeline_files import class_names, read_index
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
@@ -78,11 +78,18 @@ class Run:
             ValueError: It cannot be loaded, is not the one that made the latents, or does not fit the model.
         """
         try:
-            found = self.recipe.autoencoder.load(default_device(), source=self.autoencoder_source)
+            found = self.recipe.autoencoder.load(default_device(), source=self.autoencoder_source or self._beside())
         except ValueError as error:
             raise ValueError(f"{error}; if it has moved, say where it is with --autoencoder") from error
         found.image_shape(sample_shape(self.model))
         return found
+
+    def _beside(self) -> str:
+        """Return the autoencoder in the run's own folder, if the run has moved with it; else nothing."""
+        recorded = self.recipe.autoencoder.source
+        if self.folder is None or not Path(recorded).is_absolute() or Path(recorded).exists():
+            return ""
+        return str(self.folder / OWN_AUTOENCODER) if (self.folder / OWN_AUTOENCODER).is_dir() else ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

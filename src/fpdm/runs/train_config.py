@@ -55,6 +55,10 @@ class WarmStart:
             raise ValueError(f"init_block is {self.init_block!r} without init_from; give the model to start from too")
 
 
+LONGEST_WARMUP = 0.25
+"""Share of a training after which the learning rate is not raised any more, however long the warm-up."""
+
+
 @configuration
 class TrainConfig:
     """How to train a diffusion model.
@@ -69,8 +73,10 @@ class TrainConfig:
         accumulate: Number of micro-batches per step and process. More of them need less memory for the same step, up to
             rounding.
         learning_rate: Learning rate after the warm-up.
-        warmup: Steps over which the learning rate rises linearly.
-        decay: Last share of the training over which the learning rate falls linearly to zero; 0 keeps it constant.
+        warmup: Steps over which the learning rate rises linearly; fewer if they were more than a quarter of the
+            training.
+        decay: Last share of the training over which the learning rate falls linearly to zero; 0 keeps it constant. With
+            --seconds it is the share of the time, so that the rate is zero when the time is over.
         weight_decay: Weight decay of AdamW.
         clip_norm: Maximum norm of the gradient; larger gradients are scaled down.
         ema_decay: Decay of the averaged weights, reached by the warm-up of diffusers, (1 + s) / (10 + s).
@@ -101,6 +107,8 @@ class TrainConfig:
         validate_every: Steps between measurements of the validation loss, which is also measured at the end; 0 for
             none.
         sample_every: Steps between pictures of samples, which are also made at the end; 0 for none.
+        sample_after: Seconds of training after which a picture of samples is made, then again whenever they have
+            doubled, and at the end; 0 for none. It needs --seconds.
         tracker: Where metrics and pictures go in addition to the folder of the run: "tensorboard", "wandb", "trackio"
             or "none".
 
@@ -137,11 +145,14 @@ class TrainConfig:
     log_every: PositiveInt = 20
     validate_every: NonNegativeInt = 1000
     sample_every: NonNegativeInt = 1000
+    sample_after: NonNegativeNumber = 0.0
     tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
 
     def __post_init__(self) -> None:
         if not (self.steps or self.seconds or self.macs):
             raise ValueError("steps, seconds and macs are all 0; give one of them, or training never ends")
+        if self.sample_after and not self.seconds:
+            raise ValueError(f"sample_after is {self.sample_after} without seconds; give sample_every instead")
         if (self.no_grad_weights or self.grad_weights) and self.gradient != "stochastic":
             raise ValueError(
                 f"no_grad_weights and grad_weights need the gradient 'stochastic'; it is {self.gradient!r}"
@@ -207,6 +218,11 @@ class TrainConfig:
         """Create the objective."""
         return Objective(self.weighting, weak=self.weak_weight)
 
+    @property
+    def draws_samples(self) -> bool:
+        """Whether pictures of samples are made during training."""
+        return bool(self.sample_every or self.sample_after)
+
     def share_done(self, progress: Progress) -> float:
         """Return the share of the training that is done, by the nearest limit; 1 or more at the end."""
         limits = ((self.steps, progress.step), (self.seconds, progress.seconds), (self.macs, progress.macs))
@@ -214,6 +230,7 @@ class TrainConfig:
 
     def rate(self, progress: Progress) -> float:
         """Return the learning rate of the step that follows `progress`."""
-        rising = min(1.0, (progress.step + 1) / max(self.warmup, 1))
-        left = max(1.0 - self.share_done(progress), 0.0)
+        done = self.share_done(progress)
+        rising = min(1.0, max((progress.step + 1) / max(self.warmup, 1), done / LONGEST_WARMUP))
+        left = max(1.0 - done, 0.0)
         return self.learning_rate * rising * (min(1.0, left / self.decay) if self.decay else 1.0)

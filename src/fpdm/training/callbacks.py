@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,9 +63,11 @@ class TrainingLogger(Callback):
         self.tracker = Tracker(accelerator, recipe, out)
         self._autoencoder: Autoencoder | None = None  # None where samples cannot be shown
         self._curve_is_stale = False
+        self._seconds = 0.0  # of the step before
 
     def on_train_begin(self, progress: Progress) -> None:
         self.tracker.resumed_at = progress.step
+        self._seconds = progress.seconds
         if not self.accelerator.is_main_process:
             return
         write_atomically(self.out / README, self.readme())
@@ -72,7 +75,7 @@ class TrainingLogger(Callback):
         for path in (self.out / SAMPLES).glob("step-*.png"):
             if path > self._sheet(progress.step):
                 path.unlink()
-        if self.recipe.train.sample_every:
+        if self.recipe.train.draws_samples:
             self._autoencoder = self._load_autoencoder()
 
     def on_log(self, progress: Progress, figures: Mapping[str, float]) -> None:
@@ -83,13 +86,15 @@ class TrainingLogger(Callback):
         train = self.recipe.train
         if train.validate_every and progress.step % train.validate_every == 0:
             self.run_validation(progress.step)
-        if train.sample_every and progress.step % train.sample_every == 0:
+        due = train.sample_every and progress.step % train.sample_every == 0
+        if due or _doubled(self._seconds, progress.seconds, train.sample_after):
             self.save_samples(progress.step)
+        self._seconds = progress.seconds
 
     def on_train_end(self, progress: Progress) -> None:
         if self.recipe.train.validate_every:
             self.run_validation(progress.step)
-        if self.recipe.train.sample_every:
+        if self.recipe.train.draws_samples:
             self.save_samples(progress.step)
 
     def on_save(self, progress: Progress) -> None:
@@ -200,3 +205,10 @@ class TrainingLogger(Callback):
 
     def _sheet(self, step: int) -> Path:
         return self.out / SAMPLES / f"step-{step:09d}.png"
+
+
+def _doubled(before: float, now: float, first: float) -> bool:
+    """Whether one of the times `first`, 2 x `first`, 4 x `first`, ... came since the step before."""
+    if not first or now < first:
+        return False
+    return before < first * 2 ** math.floor(math.log2(now / first))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import psutil
@@ -22,13 +22,14 @@ from torch import Tensor
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.data.dataset import Examples
-from fpdm.drawing.numbers import short, unit
+from fpdm.drawing.numbers import short, time_in_words, unit
 from fpdm.fixed_point.gradients import JacobianFree
 from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
 from fpdm.processes import processes
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
+from fpdm.runs.train_config import TrainConfig
 from fpdm.training.memory import TrainingMemory, backward_memory, mean_draw, training_memory
 from fpdm.training.trainer import Trainer
 
@@ -85,7 +86,8 @@ class DryRun:
         forward_macs: Multiply-accumulates of a forward pass per image, averaged over the draws of its iterations.
         step_macs: Multiply-accumulates of a training step over all processes, a backward pass counted as two forward
             ones.
-        steps: Number of steps of the run, an estimate if it ends by compute; None if it ends by the clock.
+        steps: Number of steps of the run, an estimate if it ends by compute or by the clock.
+        by_clock: Whether it ends by the clock.
         processes: Number of processes.
         micro_batch: Images that a process has in memory at once.
         memory: Estimated memory of a process.
@@ -101,7 +103,8 @@ class DryRun:
     parameters: int
     forward_macs: float
     step_macs: float
-    steps: int | None
+    steps: int
+    by_clock: bool
     processes: int
     micro_batch: int
     memory: Memory
@@ -113,9 +116,9 @@ class DryRun:
     device: str
 
     @property
-    def hours(self) -> float | None:
+    def hours(self) -> float:
         """Hours of the whole run on such machines, without validation, samples and checkpoints."""
-        return None if self.steps is None else self.steps * self.measured_seconds / 3600
+        return self.steps * self.measured_seconds / 3600
 
     def to_json(self) -> str:
         """Return every field, the estimated peak and the hours as JSON."""
@@ -131,7 +134,7 @@ class DryRun:
             f"  parameters           {self.parameters:,}",
             f"  forward pass         {_with_unit(self.forward_macs, 'MACs')} per image, the mean over its iterations",
             f"  training step        {_with_unit(self.step_macs, 'MACs')}; {ranks}, {self.micro_batch} images each",
-            f"  steps                {'by the clock' if self.steps is None else f'{self.steps:,}'}",
+            f"  steps                {f'about {self.steps:,}, by the clock' if self.by_clock else f'{self.steps:,}'}",
             f"  memory of a process  {_with_unit(memory.peak, 'B')} at its peak, estimated from",
         ]
         parts = {key.replace("_", " "): value for key, value in asdict(memory).items() if value}
@@ -141,9 +144,10 @@ class DryRun:
             f"{_with_unit(self.measured_peak, 'B')} at the peak ({_with_unit(self.estimated_peak, 'B')} estimated)",
             f"  seconds per step     {self.measured_seconds:.3g} with {ranks}",
         ]
-        if self.hours is not None:
-            lines.append(f"  the whole run        {self.hours:,.1f} hours")
-        lines.append(f"  sampling             {self.evaluation_seconds:.3g} s for one evaluation of one image")
+        lines += [
+            f"  the whole run        {time_in_words(self.hours * 3600)}",
+            f"  sampling             {self.evaluation_seconds:.3g} s for one evaluation of one image",
+        ]
         return "\n".join(lines)
 
 
@@ -192,11 +196,11 @@ def dry_run(recipe: Recipe) -> DryRun:
     if recipe.train.gradient == "implicit":
         raise ValueError("--dry-run cannot count the iterations of --gradient implicit, which iterates to a tolerance")
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(_quiet(recipe), BlankImages(recipe), Path(folder) / "run")
-        _time_step(trainer, 0, 1)  # allocates the moments, and lets the kernels be chosen
-        seconds = _time_step(trainer, 1, 1).seconds
-        images = max(1, min(micro, 1 << int(np.log2(max(MAX_STEP_SECONDS / seconds, 1.0)))))
-        timed = [_time_step(trainer, 2 + i, images) for i in range(MEASURED_STEPS)]
+        trainer = Trainer(quiet(recipe), BlankImages(recipe), Path(folder) / "run")
+        time_step(trainer, 0, 1)  # allocates the moments, and lets the kernels be chosen
+        single = time_step(trainer, 1, 1).seconds
+        images = max(1, min(micro, 1 << int(np.log2(max(MAX_STEP_SECONDS / single, 1.0)))))
+        timed = [time_step(trainer, 2 + i, images) for i in range(MEASURED_STEPS)]
     on_gpu = trainer.accelerator.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
     evaluation = _evaluation_seconds(trainer)
@@ -228,17 +232,24 @@ def dry_run(recipe: Recipe) -> DryRun:
             temporary=2 * BYTES_PER_WEIGHT * max(parameter.numel() for parameter in trainer.model.parameters()),
         )
 
+    seconds = step_macs / (rate * count)
+    limited = _steps(recipe.train, step_macs)
+    timed_out = max(1, math.ceil(recipe.train.seconds / seconds)) if recipe.train.seconds else math.inf
+    by_clock = timed_out < limited
+    steps = int(min(limited, timed_out))
+
     return DryRun(
         name=recipe.name,
         parameters=cost.total_parameters,
         forward_macs=cost.evaluation_macs(draw.iterations),
         step_macs=step_macs,
-        steps=_steps(recipe, step_macs),
+        steps=steps,
+        by_clock=by_clock,
         processes=count,
         micro_batch=micro,
         memory=memory(micro),
         measured_images=images,
-        measured_seconds=step_macs / (rate * count),
+        measured_seconds=seconds,
         measured_peak=peak,
         estimated_peak=memory(images).peak,
         evaluation_seconds=evaluation,
@@ -246,23 +257,25 @@ def dry_run(recipe: Recipe) -> DryRun:
     )
 
 
-@dataclass(frozen=True)
-class _Step:
+class Step(NamedTuple):
+    """A timed step: its seconds, and its multiply-accumulates in this process."""
+
     seconds: float
     macs: float
 
 
-def _quiet(recipe: Recipe) -> Recipe:
-    silent = {"validate_every": 0, "sample_every": 0, "tracker": "none"}
+def quiet(recipe: Recipe) -> Recipe:
+    """Return the recipe of a training that only times its steps, each told how many images it takes."""
+    silent = {"validate_every": 0, "sample_every": 0, "sample_after": 0.0, "tracker": "none"}
     # The trainer refuses a batch that does not fit; here, each step is told how many images it takes.
     return replace(recipe, train=replace(recipe.train, **silent, accumulate=1, batch_size=processes().num_processes))
 
 
-def _time_step(trainer: Trainer, step: int, images: int) -> _Step:
+def time_step(trainer: Trainer, step: int, images: int) -> Step:
     """Time a step in which each process takes `images`."""
     start = time.perf_counter()
     result = trainer.step(Progress(step=step), micro_batch=images)  # ends with a number on the host: nothing is pending
-    return _Step(time.perf_counter() - start, result.macs / trainer.accelerator.num_processes)
+    return Step(time.perf_counter() - start, result.macs / trainer.accelerator.num_processes)
 
 
 def _evaluation_seconds(trainer: Trainer) -> float:
@@ -301,11 +314,11 @@ def _activations(trainer: Trainer) -> tuple[TrainingMemory, float]:
     return kept, (everything.largest - kept.largest) / max(pieces, 1)
 
 
-def _steps(recipe: Recipe, step_macs: float) -> int | None:
-    train = recipe.train
+def _steps(train: TrainConfig, step_macs: float) -> float:
+    """Return the steps after which training ends, whatever the clock says; infinity if only the clock ends it."""
     limits = [train.steps] if train.steps else []
     limits += [math.ceil(train.macs / step_macs)] if train.macs else []
-    return min(limits, default=None)
+    return min(limits, default=math.inf)
 
 
 def _peak_rss() -> int:

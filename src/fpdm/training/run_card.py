@@ -140,9 +140,13 @@ def _files(recipe: Recipe, *, validated: bool) -> dict[str, str]:
             f"every {train.validate_every} steps and at the end: the loss of the averaged weights on validation "
             "images, by timestep"
         )
-    if train.sample_every:
+    if train.draws_samples:
+        times = [f"every {train.sample_every} steps"] if train.sample_every else []
+        times += (
+            [f"after {train.sample_after:g} seconds, then whenever they have doubled"] if train.sample_after else []
+        )
         files[f"{SAMPLES}/"] = (
-            f"every {train.sample_every} steps and at the end: 16 samples of the averaged weights (left) and of the "
+            f"{', '.join(times)} and at the end: 16 samples of the averaged weights (left) and of the "
             "raw ones (right), from the same noise; the averaged weights lag behind early in training"
         )
     if train.tracker == TENSORBOARD:

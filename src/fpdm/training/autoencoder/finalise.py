@@ -164,16 +164,7 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
     found = _read(trainer)
     if found is not None:
         return found
-    out, model = trainer.out, trainer.averaged()
-    raw = VAE.of(model, source=str(out), pad=trainer.recipe.shape.pad)
-    latents = measure_latents(raw, splits.train)
-    if not 0 < latents.std < math.inf:
-        raise RunError(
-            f"the latents have standard deviation {latents.std}: the training diverged; start again in another folder, "
-            "with a lower --learning-rate"
-        )
-    model.register_to_config(scaling_factor=1.0 / latents.std, shift_factor=latents.mean)  # type: ignore[operator]
-    _save_pretrained(model, trainer.recipe.shape.pad, out)
+    out, latents = trainer.out, save_scaled(trainer, splits.train)
     autoencoder = AutoencoderConfig(str(out)).load(trainer.device)
     validation, test = (reconstructed(autoencoder, part.images) for part in (splits.validation, splits.test))
     judge = Evaluator(splits)
@@ -182,7 +173,7 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
         command=command,
         recipe=json.loads(trainer.recipe.to_json()),
         progress=trainer.progress,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         macs=trainer.macs,
         sha256=autoencoder.sha256,
         scaling_factor=1.0 / latents.std,
@@ -201,6 +192,27 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
     write_atomically(out / README, _card(report, trainer.recipe, splits))
     write_atomically(out / REPORT, report.to_json())
     return report
+
+
+def save_scaled(trainer: AutoencoderTrainer, data: ImageSet) -> LatentStatistics:
+    """Save the averaged weights into the trainer's folder, with the scaling and shift factors of these images' latents.
+
+    Returns:
+        The statistics of the latents before they are scaled.
+
+    Raises:
+        RunError: The training diverged.
+    """
+    out, model = trainer.out, trainer.averaged()
+    latents = measure_latents(VAE.of(model, source=str(out), pad=trainer.recipe.shape.pad), data)
+    if not 0 < latents.std < math.inf:
+        raise RunError(
+            f"the latents have standard deviation {latents.std}: the training diverged; start again in another folder, "
+            "with a lower --learning-rate"
+        )
+    model.register_to_config(scaling_factor=1.0 / latents.std, shift_factor=latents.mean)  # type: ignore[operator]
+    _save_pretrained(model, trainer.recipe.shape.pad, out)
+    return latents
 
 
 def measure_latents(autoencoder: Autoencoder, data: ImageSet) -> LatentStatistics:
