@@ -189,7 +189,7 @@ def their_dit() -> tuple[DiTTransformer2DModel, DiffusionTransformer]:
         block.norm1.emb.load_state_dict(emb)  # type: ignore[union-attr]
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        found = convert(read_foreign_checkpoint(folder), Hints())
+        found = convert(read_foreign_checkpoint(folder), Hints(prediction="epsilon"))
     ours = DiffusionTransformer.from_shape(found.shape).eval()
     ours.load_state_dict(found.weights)
     return theirs, ours

@@ -297,6 +297,9 @@ def test_the_bar_goes_by_the_nearest_limit_and_shows_finite_metrics(tmp_path: Pa
             assert bar.seconds_left is None  # what is done says nothing about this call
     assert found._note({"loss": 0.12345}) == "loss 0.123"
     assert found._note({"loss": math.nan}) == ""
+    waits = {"loss": 0.5, "waiting_seconds": 0.5, "seconds_per_step": 2.0}
+    assert found._note(waits) == "loss 0.5, 25% waiting for data"
+    assert found._note({**waits, "waiting_seconds": 0.01}) == "loss 0.5"
 
 
 def test_whatever_will_be_written_to_is_tried_before_the_first_step(tmp_path: Path) -> None:

@@ -423,7 +423,7 @@ class TrainingLoop:
 
     def _note(self, figures: Mapping[str, float]) -> str:
         words = [f"{name} {figures[name]:.3g}" for name in self.shown if np.isfinite(figures[name])]
-        share = figures.get("waiting_seconds", 0.0) / max(figures["seconds_per_step"], 1e-9)
+        share = figures.get("waiting_seconds", 0.0) / max(figures.get("seconds_per_step", 0.0), 1e-9)
         return ", ".join([*words, *([f"{share:.0%} waiting for data"] if share > 0.05 else [])])
 
     def _last_good(self) -> str:
