@@ -2,7 +2,9 @@
 
     python -m benchmarks.own_folders make emoji FOLDER          # npm: emoji-datasource-google 15.1.2
     python -m benchmarks.own_folders make photographs FOLDER    # Debian 12: mate-backgrounds, lomiri-wallpapers-*
-    python -m benchmarks.own_folders study FOLDER --seconds 120 --out results/own-folders/study.json
+    python -m benchmarks.own_folders study FOLDER --work WORK --out study.json
+    python -m benchmarks.own_folders judge FOLDER RUN ... --out runs.json  # of fpdm train --data FOLDER
+    python -m benchmarks.own_folders gallery RUN --out gallery.png
 
 A way to train is tried for so many seconds of one core: the clock of the training counts the CPU time of the process,
 so that a busy machine changes nothing. The autoencoder's training counts too, its encoding of the images does not. Each
@@ -35,7 +37,10 @@ from fpdm.data.loading import load_dataset, load_images
 from fpdm.data.prepare import prepare
 from fpdm.drawing.images import save_png, tile
 from fpdm.evaluation.evaluator import Evaluator
+from fpdm.models.transformer import DiffusionTransformer
+from fpdm.runs.recipe import Recipe
 from fpdm.runs.recipes import make_recipe
+from fpdm.runs.run import load_run
 from fpdm.sampling.images import ImageSampler
 from fpdm.sampling.plan import Plan
 from fpdm.training import timer
@@ -177,24 +182,51 @@ def _try(way: Way, folder: Path, seconds: float, share: float, judge: Evaluator,
     done = trainer.train()
     loss = json.loads((run / "validation.jsonl").read_text().splitlines()[-1])["loss"]
     trainer.ema.copy_to(trainer.model.parameters())
-    cost = trainer.model.cost()
-    iterations = 2 if cost.middle.adjustable else cost.middle.iterations.start
-    plan = Plan(20 * cost.passes(iterations), iterations)
-    autoencoder = recipe.autoencoder.load()
-    sampler = ImageSampler(trainer.model.eval(), recipe.schedule, plan, seed=0, device="cpu", autoencoder=autoencoder)
-    labels = judge.labels(JUDGED) if recipe.model.num_classes else [0] * JUDGED
-    images = sampler(range(JUDGED), labels).pixels  # (N, C, H, W)
-    large = torch.stack([_resized(image) for image in images])  # (N, C, 64, 64)
-    save_png(tile(large[:48], 12, gap=2), run.with_suffix(".png"))
-    found = judge.measure(large, seed=0)
     return {
         "images_seen": done.step * way.batch_size,
         "steps": done.step,
         "autoencoder_psnr": psnr,
         "validation_loss": loss,
-        **{key: value for key, value in found.items() if isinstance(value, float)},
+        **_judged(trainer.model.eval(), recipe, judge, run.with_suffix(".png")),
         "sheet": run.name,
     }
+
+
+def _judged(model: DiffusionTransformer, recipe: Recipe, judge: Evaluator, picture: Path) -> dict[str, float]:
+    """Judge images of a model, and draw the first of them."""
+    cost = model.cost()
+    iterations = 2 if cost.middle.adjustable else cost.middle.iterations.start
+    plan = Plan(20 * cost.passes(iterations), iterations)
+    sampler = ImageSampler(model, recipe.schedule, plan, seed=0, device="cpu", autoencoder=recipe.autoencoder.load())
+    labels = judge.labels(JUDGED) if recipe.model.num_classes else [0] * JUDGED
+    images = sampler(range(JUDGED), labels).pixels  # (N, C, H, W)
+    large = torch.stack([_resized(image) for image in images])  # (N, C, 64, 64)
+    save_png(tile(large[:48], 12, gap=2), picture)
+    return {key: value for key, value in judge.measure(large, seed=0).items() if isinstance(value, float)}
+
+
+def judge_runs(folder: Path, runs: Sequence[Path], out: Path) -> None:
+    """Judge runs that `fpdm train --data` has trained on a folder, as the ways of the study are."""
+    torch.set_num_threads(1)
+    judge = Evaluator(load_images(DataConfig(str(folder), size=SIZE)).splits)
+    for run in runs:
+        found = load_run(run)
+        rows = json.loads(out.read_text()) if out.exists() else []
+        row = {"folder": folder.name, "run": run.name, "steps": found.progress.step, "seconds": found.progress.seconds}
+        row |= _judged(found.model, found.recipe, judge, out.with_name(f"{run.name}.png"))
+        out.write_text(json.dumps([*rows, row], indent=1))
+
+
+def gallery(run: Path, out: Path) -> None:
+    """Draw the averaged weights' half of each sheet of samples of a run side by side, in the order of their steps."""
+    sheets = [Image.open(path) for path in sorted((run / "samples").glob("step-*.png"))]
+    halves = [sheet.crop((0, 0, (sheet.width - 8) // 2, sheet.height)) for sheet in sheets]
+    picture = Image.new("RGB", (sum(half.width + 8 for half in halves), max(half.height for half in halves)), "white")
+    left = 0
+    for half in halves:
+        picture.paste(half, (left, 0))
+        left += half.width + 8
+    picture.save(out, optimize=True)
 
 
 def _latents(way: Way, data: DataConfig, seconds: float, out: Path) -> tuple[DataConfig, float]:
@@ -236,9 +268,20 @@ def main() -> None:
     tried.add_argument("--share", type=float, default=0.4, help="of the seconds for the autoencoder")
     tried.add_argument("--work", type=Path, required=True)
     tried.add_argument("--out", type=Path, required=True)
+    judged = commands.add_parser("judge")
+    judged.add_argument("folder", type=Path)
+    judged.add_argument("runs", type=Path, nargs="+")
+    judged.add_argument("--out", type=Path, required=True)
+    drawn = commands.add_parser("gallery")
+    drawn.add_argument("run", type=Path)
+    drawn.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     if given.command == "make":
         {"emoji": make_emoji, "photographs": make_photographs}[given.kind](given.out)
+    elif given.command == "judge":
+        judge_runs(given.folder.resolve(), given.runs, given.out)
+    elif given.command == "gallery":
+        gallery(given.run, given.out)
     else:
         given.work.mkdir(parents=True, exist_ok=True)
         study(given.folder.resolve(), given.ways, given.seconds, given.share, given.work, given.out)
