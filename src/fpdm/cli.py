@@ -56,7 +56,7 @@ COMMANDS = {
         {
             "Two minutes on handwritten digits": "fpdm train digits --out run --seconds 120",
             "Your own images, one folder per class if there are classes": (
-                "fpdm train --data photographs --size 64 --seconds 3600 --out run"
+                "fpdm train --data photographs --minutes 30 --out run"
             ),
             "The baseline, a DiT of 28 blocks, on the same images": "fpdm train digits --model dit --out run/dit",
             "What a run would need, before it starts": "fpdm train imagenet-256 --dry-run",

@@ -101,7 +101,7 @@ def _classes(recipe: Recipe, found: Survey) -> str:
 
 def _expectation(way: Way, found: Survey) -> str:
     text = next(text for most, text in EXPECT if way.seen < most)
-    if found.images < FEW_IMAGES:
+    if found.images < FEW_IMAGES and way.seen >= EXPECT[1][0]:
         text += f", and hardly any that is not among the {found.images}: more images give new ones"
     if way.seen < RECOGNISABLE:
         needed = (RECOGNISABLE / way.per_second) * (1 + way.autoencoder_seconds / way.recipe.train.seconds)
