@@ -120,3 +120,12 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: lis
     assert captured.err.count("\n") == 1
     assert not captured.out
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_run_is_compared_with_others_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    words = ["compare", str(tmp_path / "run"), str(tmp_path / "link"), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    assert f"the run {tmp_path / 'link'} is given twice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

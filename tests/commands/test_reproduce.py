@@ -49,3 +49,10 @@ def test_a_folder_with_other_files_is_refused(capsys: pytest.CaptureFixture[str]
     (tmp_path / "notes.txt").touch()
     assert cli.main(["reproduce", "table1", "--out", str(tmp_path)]) == 2
     assert "has other files, such as notes.txt" in capsys.readouterr().err
+
+
+def test_a_quick_trial_takes_no_autoencoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["reproduce", "table1", "--quick", "--autoencoder", "x", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    assert "--autoencoder is x, but --quick takes digits as pixels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -231,6 +231,23 @@ def test_what_has_moved_is_told_by_the_main_process(tmp_path: Path) -> None:
     other.resume()
 
 
+def test_what_an_earlier_call_has_told_of_is_not_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A finished run writes no new checkpoint, so that only the folder's recipe knows of the new place."""
+    loop(tmp_path).run()
+    counter = Counter()
+    known = {tmp_path / "recipe.json": ["data.source: b -> c"]}
+    monkeypatch.setattr(
+        counter, "recipe_changes", lambda saved: RecipeChanges([], known.get(saved, ["data.source: a -> c"]))
+    )
+    loop(tmp_path, counter).run()
+    assert [str(one.message) for one in recwarn] == ["the same content in another place: data.source: b -> c"]
+    known[tmp_path / "recipe.json"] = []
+    loop(tmp_path, counter).run()
+    assert len(recwarn) == 1
+
+
 def test_steps_are_measured_when_they_are_logged_and_in_trouble(tmp_path: Path) -> None:
     counter = Counter(bad=[3, 4])
     done = loop(tmp_path, counter, steps=10, log_every=10).run()

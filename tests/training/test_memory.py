@@ -115,9 +115,26 @@ def test_exact_gradient_is_measured_once_and_keeps_the_same_however_long_it_iter
     assert short[0] == short[1] > measure(model, jfb(1))[0]
 
 
+@pytest.mark.parametrize("weights", [(), (0.0, 1.0, 1.0, 0.0, 2.0, 0.0, 1.0, 0.0, 3.0)], ids=["uniform", "weighted"])
+def test_many_iterations_keep_what_follows_from_few(weights: tuple[float, ...]) -> None:
+    model, gradient = network(SHAPE), JacobianFree((0, 1), (1, 9), (), weights)
+    by_m = dict(enumerate(weights or (1.0,) * 9, 1))
+    kept = {
+        (n, m): step_bytes(model, partial(gradient.solve, n=n, m=m))
+        for n in (0, 1)
+        for m, weight in by_m.items()
+        if weight
+    }
+    mean, largest = measure(model, gradient)
+    expected = sum(by_m[m] * bytes_ for (_, m), bytes_ in kept.items()) / (2 * sum(by_m.values()))
+    assert mean == pytest.approx(expected, rel=1e-12)
+    assert largest == pytest.approx(max(kept.values()), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("shape", "gradient", "evaluations"),
     [
+        (SHAPE, stochastic_jfb(5, 1000), 8),
         (SHAPE, stochastic_jfb(5, 3), 6),  # every m after no iteration, and after some
         (SHAPE, multistep_jfb(5, 3), 1),
         (SHAPE, Implicit(), 1),

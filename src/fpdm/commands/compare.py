@@ -61,6 +61,9 @@ def compare(
     """
     if redraw is not None and (runs or out != redraw):
         raise ValueError(f"--redraw {redraw} writes the report in {redraw} again; leave out the runs and --out")
+    for place, run in enumerate(runs):
+        if run.resolve() in {other.resolve() for other in runs[:place]}:
+            raise ValueError(f"the run {run} is given twice; expected runs in different folders")
     COMPARISON.check(out)
     for run in runs:
         COMPARISON.check(out, folders_of(run))

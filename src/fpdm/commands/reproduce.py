@@ -38,6 +38,10 @@ def reproduce(
         workers: Number of trainings and measurements at once, one thread each (default: one per core).
         line: The command line, recorded beside the results.
     """
+    if quick and autoencoder:
+        raise ValueError(
+            f"--autoencoder is {autoencoder}, but --quick takes digits as pixels, without one; leave one of the two out"
+        )
     REPRODUCTION.check(out)
     from fpdm.reproduce.reproduction import reproduce as run
 

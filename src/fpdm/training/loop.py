@@ -256,7 +256,7 @@ class TrainingLoop:
             if state is not None:
                 check_log(self.out / name, state)
         if self.is_main:
-            warn_of_moves(moved)
+            warn_of_moves(self._untold(moved))
         self.resumed_at = self.progress.step
         if self.is_main:
             checkpoint.sweep(root)
@@ -360,6 +360,16 @@ class TrainingLoop:
         for folder in (self.out / name for name in FOLDERS):
             if os.path.lexists(folder):
                 check_writable(folder)
+
+    def _untold(self, moved: Sequence[str]) -> Sequence[str]:
+        """Leave out the moves that the folder's recipe knows, because an earlier call has told of them."""
+        recipe = self.out / self.recipe_file
+        if not moved or not recipe.exists():
+            return moved
+        try:
+            return self.trainable.recipe_changes(recipe).moved
+        except ValueError:  # a damaged one is written again
+            return moved
 
     def _check_recipe(self, changes: RecipeChanges) -> Sequence[str]:
         """Refuse another recipe; return what has moved."""

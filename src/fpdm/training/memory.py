@@ -6,7 +6,7 @@ import functools
 import itertools
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ class TrainingMemory:
 class _Draw:
     probability: float
     solver: FixedPointSolver
+    start: int = 0  # 0 if no iteration is without gradient, else 1
+    with_grad: int = 0
 
 
 class _Saved:
@@ -149,8 +151,9 @@ def training_memory(
         model: The network.
         schedule: The noise schedule.
         objective: The loss.
-        gradient: The gradient through the fixed point. Every m of a `JacobianFree` is measured; any other gradient is
-            measured once, without the memory of its backward solve.
+        gradient: The gradient through the fixed point. Of a `JacobianFree`, the four smallest m are measured, and the
+            others follow from these, as every iteration keeps as much as the last. Any other gradient is measured
+            once, without the memory of its backward solve.
         batch: Number of images to measure on.
 
     Raises:
@@ -161,10 +164,11 @@ def training_memory(
     draws = _draws(gradient)
     if not model.cost().middle.adjustable:
         draws = [_Draw(1.0, draws[0].solver)]  # iterations that cannot be chosen are not drawn
-    kept = [
-        saved_bytes(model, functools.partial(_loss, model, schedule, objective, draw.solver, batch)) / batch
-        for draw in draws
-    ]
+    measured = {
+        draw: saved_bytes(model, functools.partial(_loss, model, schedule, objective, draw.solver, batch)) / batch
+        for draw in _to_measure(draws)
+    }
+    kept = [measured[draw] if draw in measured else _extrapolated(measured, draw) for draw in draws]
     return TrainingMemory(sum(draw.probability * bytes_ for draw, bytes_ in zip(draws, kept, strict=True)), max(kept))
 
 
@@ -259,10 +263,24 @@ def _draws(gradient: Gradient) -> list[_Draw]:
         # Only n = 0 differs: then the first z may share its storage with the output of the pre blocks.
         draws[min(n, 1), m] += p * q
     return [
-        _Draw(probability, functools.partial(gradient.solve, n=n, m=m))
+        _Draw(probability, functools.partial(gradient.solve, n=n, m=m), n, m)
         for (n, m), probability in draws.items()
         if probability > 0
     ]
+
+
+def _to_measure(draws: Sequence[_Draw]) -> list[_Draw]:
+    """Return the draws with the fewest iterations with gradient, four of each start."""
+    fewest = sorted(draws, key=lambda draw: draw.with_grad)
+    return [draw for start in (0, 1) for draw in [one for one in fewest if one.start == start][:4]]
+
+
+def _extrapolated(measured: Mapping[_Draw, float], draw: _Draw) -> float:
+    """Return what a draw keeps, from the last two that were measured of its start."""
+    (below, less), (above, more) = [(one.with_grad, kept) for one, kept in measured.items() if one.start == draw.start][
+        -2:
+    ]
+    return more + (draw.with_grad - above) * (more - less) / (above - below)
 
 
 def _distribution(bounds: tuple[int, int], weights: tuple[float, ...]) -> dict[int, float]:
