@@ -24,9 +24,12 @@ def test_every_option_arrives(
     )
     out = str(tmp_path / "r")
     assert cli.main(["reproduce", "table1", "--out", out]) == 0
-    words = ["reproduce", "all", "--quick", "--out", out, "--autoencoder", "vae", "--data-root", "d"]
+    words = ["reproduce", "all", "--out", out, "--autoencoder", "vae", "--data-root", "d"]
     words += ["--pictures", "p", "--workers", "3"]
     assert cli.main(words) == 0
+    assert not capsys.readouterr().err
+    quick = ["reproduce", "all", "--quick", "--out", out]
+    assert cli.main(quick) == 0
     assert "its figures mean nothing" in capsys.readouterr().err
     plain = {
         "autoencoder": "",
@@ -42,7 +45,11 @@ def test_every_option_arrives(
         "workers": 3,
         "command": f"fpdm {' '.join(words)}",
     }
-    assert seen == [((("table1",), Path(out), FULL), plain), ((("all",), Path(out), QUICK), given)]
+    assert seen == [
+        ((("table1",), Path(out), FULL), plain),
+        ((("all",), Path(out), FULL), given),
+        ((("all",), Path(out), QUICK), {**plain, "command": f"fpdm {' '.join(quick)}"}),
+    ]
 
 
 def test_a_folder_with_other_files_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
