@@ -91,3 +91,11 @@ def test_self_guidance_is_written_where_there_is_some() -> None:
     assert "self_guidance" not in made.to_json()
     assert "self-guidance" not in made.to_text()
     assert "self-guidance 0.4 (depth 1, timesteps 0 to 500)" in found.to_text().splitlines()[2]
+
+
+def test_the_grid_by_angle_is_explained_where_it_is_printed() -> None:
+    made = comparison(2, (140,), ("ddim",))
+    plain, *rest = made.rows
+    rows = [replace(row, grid="trailing") for row in made.rows]
+    assert "phi" not in replace(made, rows=tuple(rows)).to_text()
+    assert "atan2(sigma, alpha)" in replace(made, rows=(replace(plain, grid="phi^1.5"), *rest)).to_text()

@@ -18,6 +18,7 @@ from fpdm.drawing.sheets import Sheet
 from fpdm.drawing.text import listing
 from fpdm.evaluation.measures import MEASURES
 from fpdm.files import write_atomically
+from fpdm.sampling.timesteps import PHI
 
 FILE = "report.html"
 
@@ -115,7 +116,8 @@ def _explanations(view: View) -> list[tuple[str, str]]:
         (
             "Plans",
             "(timestep grid, iterations, allocation, reuse) were chosen for each model and budget on validation "
-            "images, with other noise than the reported images. The tables say how many were tried.",
+            "images, with other noise than the reported images. The tables say how many were tried. "
+            f"{PHI[0].upper()}{PHI[1:]}.",
         ),
         *([samplers] if len(view.samplers) > 1 else []),
         (

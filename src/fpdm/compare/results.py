@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fpdm.configuration import from_values, parse_json
 from fpdm.files import read_text
+from fpdm.sampling.timesteps import PHI
 
 FILE = "compare.json"
 
@@ -240,6 +241,8 @@ class Comparison:
             f"{r.self_guidance_in_words() if r.self_guidance else ''}".rstrip()
             for r in self.rows
         ]
+        if any(r.grid.startswith("phi^") for r in self.rows):
+            lines.append(PHI)
         return "\n".join(lines)
 
 

@@ -35,7 +35,8 @@ class Settings:
         samplers: Samplers, each with its own rows: ddim, ddpm, second-order, dpmsolver++ or unipc.
         iterations: Fixed-point iterations per step to choose from; models without a fixed point ignore them.
         reuse: Start each solve from the previous step's solution: always, never, or choose, which tries both.
-        grids: Timestep grids to choose from: trailing, linspace or phi^P.
+        grids: Timestep grids to choose from: trailing, linspace or phi^P, in which P above 1 puts more steps near the
+            clean image.
         allocations: Allocations of the iterations to choose from: constant, increasing, decreasing or adaptive.
         guidance: Scale of classifier-free guidance; 1 turns it off.
         self_guidance: Weights of self-guidance to choose from, such as 0 0.15 0.4 1 2; 0 is without. It is chosen last.

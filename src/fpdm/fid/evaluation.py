@@ -34,6 +34,7 @@ from fpdm.runs.run import Run
 from fpdm.runs.samples import check_claim, claim, settings_of
 from fpdm.sampling.images import ImageSampler, draw_in_order
 from fpdm.sampling.plan import Plan
+from fpdm.sampling.timesteps import PHI
 
 RESULT, SAMPLES, SHARDS, REFERENCE_SHARDS = "result.json", "samples.npz", "pieces", "reference-pieces"
 
@@ -106,6 +107,8 @@ class Protocol:
             "extractor": f"{self.extractor}, sha256 {self.extractor_sha256[:12]}; resized {self.resize}",
             "reference": f"{self.reference}, sha256 {self.reference_sha256[:12]}; {about}",
         }
+        if p.grid.startswith("phi^"):
+            rows["grid"] = PHI.removeprefix("phi^P is a timestep grid: ")
         if self.kernel_images:
             rows["kernel"] = f"cubic, all pairs of {self.images:,} generated and {self.kernel_images:,} real images"
         if real:

@@ -202,6 +202,8 @@ def _write(
     """Write the pictures and the record."""
     names = run.classes.names
     captions = [names[label] if names else f"image {place}" for place, label in enumerate(labels)]
+    followed = 0 if solves is None else solves.shown
+    caption = f"image {followed}" + (f" ({names[labels[followed]]})" if names else "")
     title, rows = shortened(run.recipe.name, 24), asked["settings"]["rows"]
     starts = "each solve from the previous one" if plan.reuse else "cold starts"
     files, facts = dict[str, str](), list[str]()
@@ -232,7 +234,7 @@ def _write(
     )
     if solves is not None:
         what = f"predicted clean image after each {unit} of the solve, at {len(solves.timesteps)} timesteps"
-        save(pictures.SOLVES, pictures.solves(title, solves, captions[solves.shown], unit), what)
+        save(pictures.SOLVES, pictures.solves(title, solves, caption, unit), what)
     if solves is not None and solves.residuals:
         save(
             pictures.RESIDUALS,

@@ -29,7 +29,9 @@ class Plan:
         iterations: Fixed-point iterations per step, which determine how many steps the budget affords; 0 for 5, or
             for the only number that the model allows.
         sampler: Sampling method: "ddim", "ddpm", "second-order", "dpmsolver++" or "unipc".
-        grid: Timestep grid: "trailing", "linspace" or "phi^P" with a number P, such as "phi^1.5".
+        grid: Timestep grid: "trailing" and "linspace" are even in the timestep; "phi^P" with a number P, such as
+            "phi^1.5", lets the noise angle phi = atan2(sigma, alpha) fall as (1 - k/steps)^P, so that P above 1 puts
+            more steps near the clean image.
         allocation: How iterations are divided over the steps: "constant", "increasing", "decreasing" or "adaptive".
         reuse: Start each solve from the previous step's solution.
         guidance: Scale of classifier-free guidance; 1 turns it off.

@@ -13,6 +13,11 @@ from fractions import Fraction
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import did_you_mean
 
+PHI = (
+    "phi^P is a timestep grid: the noise angle phi = atan2(sigma, alpha) falls as (1 - k/steps)^P, so that P above 1 "
+    "puts more steps near the clean image"
+)
+
 
 def trailing(schedule: Schedule, steps: int) -> tuple[int, ...]:
     """Space timesteps evenly down from T; the last step goes from about T / steps to the clean image."""
