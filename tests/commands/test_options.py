@@ -13,7 +13,8 @@ import pytest
 from cyclopts import App, CycloptsError
 
 from fpdm import cli
-from fpdm.commands.options import OTHER_WORDS, QUIET, Fields, add_options, explain
+from fpdm.commands.options import OTHER_WORDS, QUIET, Fields, _suggestion, add_options, explain
+from fpdm.errors import did_you_mean
 from tests.commands.parsed import option_names, values
 
 
@@ -320,3 +321,25 @@ def test_help_before_a_command_is_the_help_of_the_command(capsys: pytest.Capture
     first = capsys.readouterr().out
     assert cli.main(["describe", "--help"]) == 0
     assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_slips_of_the_finger_are_understood(name: str) -> None:
+    """Without one character, with one twice, with two swapped; almost always, as some options are near each other."""
+    assert not [one for one in slips(name) if f"mean {name}?" not in did_you_mean(one, cli.COMMANDS)]
+    known = {one: "" for names in option_names(name).values() for one in names if one.startswith("--")}
+    tried = [(f"--{one}", option) for option in known if len(option) > 5 for one in slips(option[2:])]
+    missed = [
+        (word, option)
+        for word, option in tried
+        if word not in known and option.removeprefix("--no-").removeprefix("--") not in _suggestion(word, known)
+    ]
+    assert len(missed) <= 0.02 * len(tried), missed
+
+
+def slips(word: str) -> set[str]:
+    places = range(len(word))
+    missing = {word[:place] + word[place + 1 :] for place in places}
+    twice = {word[:place] + word[place] + word[place:] for place in places}
+    swapped = {word[:place] + word[place + 1] + word[place] + word[place + 2 :] for place in places[:-1]}
+    return (missing | twice | swapped) - {word}

@@ -239,7 +239,7 @@ def _suggestion(word: str, known: Mapping[str, str]) -> str:
         return next((f"; did you mean {one} ({known[one]})?" for one in ours if one in known), "")
     if (plain := f"--{name.removeprefix('no-')}") in known:
         return f"; did you mean {plain}?"
-    near = [one for one in known if one[:3] == word[:3] or sorted(one) == sorted(word)]
+    near = [one for one in known if one[:3] == word[:3] or one[3:] == word[2:] or sorted(one) == sorted(word)]
     return did_you_mean(word, near, cutoff=0.83)
 
 
