@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fpdm import __version__
 from fpdm.files import (
     TEXT_LIMIT,
     cache_folder,
@@ -29,6 +30,7 @@ from fpdm.files import (
     read_text,
     sha256_of,
     write_atomically,
+    write_json,
 )
 
 
@@ -40,6 +42,18 @@ def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
     write_atomically(path, b"\xff\r\n")
     assert path.read_bytes() == b"\xff\r\n"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_json_says_which_version_wrote_it_and_no_reader_sees_that(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.json", {"seed": 1, "plan": {"fpdm": "inside"}}
+    for content in (values, json.dumps(values)):
+        write_json(path, content)
+        assert [*json.loads(path.read_text()).items()] == [("fpdm", __version__), *values.items()]
+        assert read_json(path) == values
+    path.write_text('{"fpdm": "9.9.9", "seed": 1}')
+    assert read_json(path) == {"seed": 1}
+    path.write_text('{"fpdm": {"seed": 1}}')  # a key of the same name that is no version
+    assert read_json(path) == {"fpdm": {"seed": 1}}
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fpdm import __version__
 from fpdm.outputs import MARKER, OutputFolder, check_file
 
 KIND = OutputFolder("draw", "settings.json", frozenset({"seed"}), frozenset({"settings.json"}))
@@ -68,7 +69,7 @@ def test_the_same_command_comes_back_to_its_folder_and_another_does_not(tmp_path
         ValueError, match=r"a was made by fpdm draw; expected a new or empty folder, or one made by fpdm measure"
     ):
         OTHER.check(tmp_path / "a")
-    assert json.loads((tmp_path / "a" / MARKER).read_text()) == {"command": "draw"}
+    assert json.loads((tmp_path / "a" / MARKER).read_text()) == {"fpdm": __version__, "command": "draw"}
 
 
 def test_a_folder_from_before_there_were_markers_is_recognised_by_its_record(tmp_path: Path) -> None:

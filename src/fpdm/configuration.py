@@ -44,6 +44,8 @@ Workers = Annotated[int, Ge(1), Le(1024)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]  # of training: NumPy's and PyTorch's own
 NoiseSeed = Annotated[int, Ge(0), Lt(2**63)]  # of samples
 
+WRITER = "fpdm"
+"""Key of a JSON file with the version that wrote it; see `files.write_json`."""
 _DEPTH = 32  # of nested objects and arrays; ours have fewer than ten
 
 
@@ -72,7 +74,7 @@ def configuration(cls: type[T]) -> type[T]:
 
 
 def parse_json(text: str, name: str) -> Any:
-    """Parse JSON, in which no key may be given twice.
+    """Parse JSON, in which no key may be given twice. The version that `files.write_json` added is left out.
 
     Args:
         text: The JSON.
@@ -95,6 +97,8 @@ def parse_json(text: str, name: str) -> Any:
         raise ValueError(f"{name} is not JSON of ours: it is nested more than {_DEPTH} levels deep") from None
     except ValueError as error:  # a JSONDecodeError, or a number of thousands of digits
         raise ValueError(f"{name} is not JSON: {error}") from None
+    if isinstance(values, dict) and isinstance(values.get(WRITER), str):
+        del values[WRITER]
     return values
 
 

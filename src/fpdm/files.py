@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
-from fpdm.configuration import from_values, parse_json
+from fpdm import __version__
+from fpdm.configuration import WRITER, from_values, parse_json
 
 T = TypeVar("T")
 
@@ -163,6 +165,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any] | str) -> None:
+    """Write an object as JSON, atomically, as `signed` makes it."""
+    write_atomically(path, signed(values))
+
+
+def signed(values: Mapping[str, Any] | str) -> str:
+    """Return an object, or its JSON, as JSON whose first key is the version of this package.
+
+    All readers leave that key out again, so it is part of no hash and of no comparison: another version goes on with
+    what this one has begun.
+    """
+    return json.dumps({WRITER: __version__, **(json.loads(values) if isinstance(values, str) else values)}, indent=1)
 
 
 def _temporary(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fpdm.files import holds_lock, is_temporary, lock, read_json, sweep, write_atomically
+from fpdm.files import holds_lock, is_temporary, lock, read_json, sweep, write_json
 
 MARKER = ".fpdm.json"
 _OF_NOBODY = {
@@ -100,7 +99,7 @@ class OutputFolder:
                 marked = (out / MARKER).exists()
                 try:
                     if not marked:
-                        write_atomically(out / MARKER, json.dumps({"command": self.command}))
+                        write_json(out / MARKER, {"command": self.command})
                     yield
                 except BaseException:
                     if fresh and not self._results(out):

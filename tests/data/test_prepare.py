@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,14 +216,14 @@ def test_killed_and_called_again_gives_the_same_bytes(
     out = tmp_path / "killed"
     written: list[str] = []
 
-    def dying(path: Path, value: str | bytes, write: Callable[..., None] = prepare_module.write_atomically) -> None:
+    def dying(path: Path, value: Any, write: Callable[..., None] = prepare_module.write_json) -> None:
         written.append(path.name)
         if path.name == "train-00001.json":  # the shard is there, its record is not
             raise MemoryError
         write(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "write_atomically", dying)
+        patch.setattr(prepare_module, "write_json", dying)
         with pytest.raises(MemoryError):
             made(photographs, vae, out)
     (out / ("." + "0" * 32)).write_bytes(b"half")

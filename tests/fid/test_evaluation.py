@@ -141,6 +141,19 @@ def test_an_interrupted_evaluation_goes_on(
     assert (tmp_path / "out" / SAMPLES).read_bytes()[200:2000] == (root / "whole" / SAMPLES).read_bytes()[200:2000]
 
 
+def test_a_result_of_another_version_is_taken_as_it_is(
+    root: Path, run: Run, whole: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole.out, tmp_path / "out")
+    values = json.loads((tmp_path / "out" / RESULT).read_text())
+    values["protocol"]["versions"]["fpdm"] = "0.0.1"
+    (tmp_path / "out" / RESULT).write_text(json.dumps(values))
+    monkeypatch.setattr(module, "labels_of", None)  # nothing is drawn
+    found = evaluate(run, PLAN, root / "ref.npz", tmp_path / "out", settings(root, npz=True))
+    assert found is not None
+    assert (found.distance, found.protocol.versions["fpdm"]) == (whole.distance, "0.0.1")
+
+
 def test_a_signal_leaves_what_the_same_call_goes_on_with(
     root: Path, run: Run, whole: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fpdm.drawing.images import save_png
+from fpdm.files import read_json
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.progress import Progress
 from fpdm.runs.run import Run
@@ -55,7 +56,7 @@ def test_files_are_the_samplers_images_with_labels_in_turn_or_one_label(
         "sampling.json",
     ]
     assert pixels(tmp_path / "grid.png").shape == (64, 8 * 68 - 4, 3)
-    settings = json.loads((tmp_path / "sampling.json").read_text())
+    settings = read_json(tmp_path / "sampling.json")
     assert settings == {
         **json.loads(json.dumps(settings_of(run, run.sampler(PLAN, seed=3)))),
         "class": label,
@@ -99,7 +100,7 @@ def test_a_folder_without_images_may_be_claimed_again(tmp_path: Path) -> None:
     claim(tmp_path, {"seed": 1, "plan": 2})
     with pytest.raises(ValueError, match="holds samples made with another seed and plan; choose another folder"):
         claim(tmp_path, {"seed": 2, "plan": 3})
-    assert json.loads((tmp_path / "sampling.json").read_text()) == {"seed": 1, "plan": 2}
+    assert read_json(tmp_path / "sampling.json") == {"seed": 1, "plan": 2}
 
 
 def test_settings_that_cannot_be_read_are_nobodys(tmp_path: Path) -> None:

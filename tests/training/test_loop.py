@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fpdm.errors import RunError
+from fpdm.files import signed
 from fpdm.runs.checkpoint import Checkpoint, is_whole, save
 from fpdm.runs.layout import RUN
 from fpdm.runs.metrics_log import append_row, read_rows
@@ -217,7 +218,7 @@ def test_other_recipes_are_refused_before_anything_is_written(tmp_path: Path) ->
     loop(tmp_path).run()
     with pytest.raises(ValueError, match=r"holds a run of another recipe \(a: 1 -> 2\); choose another folder"):
         loop(tmp_path, Counter(recipe="[]")).run()
-    assert (tmp_path / "recipe.json").read_text() == "{}"
+    assert (tmp_path / "recipe.json").read_text() == signed("{}")
 
 
 def test_what_has_moved_is_told_by_the_main_process(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fpdm.configuration import from_values
 from fpdm.data.labels import balanced_labels
 from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.evaluation.evaluator import Evaluator
-from fpdm.files import read_json, write_atomically
+from fpdm.files import read_json, write_json
 from fpdm.runs.run import Run
 from fpdm.sampling.images import SamplingCost, draw_in_order
 from fpdm.sampling.plan import Plan
@@ -102,7 +102,7 @@ class ResultsCache:
 
         trials = search(run.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
         listed = [{"plan": trial.plan.values(), "distance": trial.distance} for trial in trials]
-        write_atomically(path, json.dumps({"run": run.name, "asked": asked, "trials": listed}, indent=1))
+        write_json(path, {"run": run.name, "asked": asked, "trials": listed})
         return trials
 
     def with_plan(self, run: NamedRun, plan: Plan, num_images: int) -> CachedResult:
@@ -120,7 +120,7 @@ class ResultsCache:
         images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
         result, shown = self._result(run, plan, images, cost), images[:SHOWN]
         picture = base64.b64encode(images_to_png(shown, SHOWN)).decode()
-        write_atomically(path, json.dumps({"asked": asked, "result": asdict(result), "images": picture}, indent=1))
+        write_json(path, {"asked": asked, "result": asdict(result), "images": picture})
         return CachedResult(result, shown)
 
     def _result(self, run: NamedRun, plan: Plan, images: Tensor, cost: SamplingCost) -> Result:

@@ -33,7 +33,7 @@ from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
 from fpdm.data.splits import SPLITS, counted, listed
 from fpdm.errors import Interrupted
-from fpdm.files import read_json, sha256_of, write_atomically
+from fpdm.files import read_json, sha256_of, write_atomically, write_json
 from fpdm.memory import check_memory
 from fpdm.processes import PATIENCE, gather, processes
 from fpdm.progress_bar import ProgressBar, progress_bar
@@ -278,7 +278,7 @@ def _read_plan(path: Path) -> tuple[CachePlan, int | None]:
 
 def _begin(out: Path, plan: CachePlan, source: Source) -> None:
     if not (out / PLAN).exists():
-        write_atomically(out / PLAN, json.dumps({**asdict(plan), "images": source.count()}, indent=1))
+        write_json(out / PLAN, {**asdict(plan), "images": source.count()})
 
 
 class _Work:
@@ -392,7 +392,7 @@ class _Work:
         square = float((mean**2 + std**2).mean()) if labels else 0.0
         write_atomically(self.out / shard.file, content)
         made = ShardRecord(shard, dict(Counter(labels)), float(mean.mean()) if labels else 0.0, square, skipped)
-        write_atomically(record, made.to_json())
+        write_json(record, made.to_json())
 
 
 def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
@@ -429,7 +429,7 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
     if skipped:
         write_skipped(skipped, out / SKIPPED)
     if not _is_written(out, manifest):
-        write_atomically(out / MANIFEST, manifest.to_json())
+        write_json(out / MANIFEST, manifest.to_json())
     if not _USUAL_STD[0] < manifest.std < _USUAL_STD[1]:
         warnings.warn(
             f"the latents' standard deviation is {manifest.std:.3g}, and diffusion expects about 1: the autoencoder's "

@@ -22,7 +22,7 @@ from torch import Tensor
 from fpdm.data.images import ImageSet, to_float, to_uint8
 from fpdm.evaluation.features import Features
 from fpdm.evaluation.networks import ExtractorSettings, Network, network_for
-from fpdm.files import cache_folder, read_bytes, read_json, write_atomically
+from fpdm.files import cache_folder, read_bytes, read_json, write_atomically, write_json
 from fpdm.progress_bar import track
 from fpdm.randomness import Stream, generator
 
@@ -152,7 +152,7 @@ def train_extractor(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(weights_file, weights)
-        write_atomically(about_file, json.dumps(about, indent=1))
+        write_json(about_file, about)
     except OSError as error:
         warnings.warn(
             f"the {network.kind} could not be kept in {folder} ({error}); it will be trained again", stacklevel=2

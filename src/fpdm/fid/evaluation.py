@@ -313,14 +313,15 @@ def _check_result(out: Path, protocol: Protocol) -> None:
         )
 
 
-_NAMES = {"run", "extractor", "reference"}  # the hashes of which are in the protocol too
+# Names, of which the hashes are in the protocol too, and versions, by which no evaluation is another.
+_FREE = {"run", "extractor", "reference", "versions"}
 
 
 def _changes(result: dict[str, Any], protocol: Protocol) -> list[str]:
-    """Return in what the protocol of a result is another, apart from names."""
+    """Return in what the protocol of a result is another, apart from names and versions."""
     before = _protocol_values(result)
     now = json.loads(json.dumps(asdict(protocol)))
-    return [key for key, value in now.items() if key not in _NAMES and before[key] != value]
+    return [key for key, value in now.items() if key not in _FREE and before[key] != value]
 
 
 def _protocol_values(result: dict[str, Any]) -> dict[str, Any]:
@@ -338,7 +339,8 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
         values = read_json(path)
         if _changes(values, protocol):
             return None
-        return Evaluation(**{**values, "protocol": protocol, "out": out})
+        made_by = dataclasses.replace(protocol, versions=values["protocol"]["versions"])
+        return Evaluation(**{**values, "protocol": made_by, "out": out})
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fpdm import __version__
 from fpdm.configuration import parse_json
 from fpdm.evaluation.features import Features, same_extractor
 from fpdm.evaluation.frechet import GaussianStatistics
@@ -120,8 +121,8 @@ def write_reference(
 ) -> None:
     """Write a reference, atomically.
 
-    It has `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON), `fingerprint`, and `checksum`, a hash
-    of all of them.
+    It has `mu`, `sigma` (float64), `features` (float32, if any), `origin` (JSON), `fingerprint`, the version of
+    `fpdm`, and `checksum`, a hash of all of them.
 
     Raises:
         ValueError: There are more features than are read again.
@@ -132,6 +133,7 @@ def write_reference(
         arrays["features"] = features.values.float().numpy()
     arrays["origin"] = np.array(json.dumps({**asdict(origin), _CHECKSUM: True}))
     arrays["fingerprint"] = np.array(fingerprint)
+    arrays["fpdm"] = np.array(__version__)
     arrays[_CHECKSUM] = np.array(_checksum({name: array_digest(array) for name, array in arrays.items()}))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -159,6 +161,8 @@ def read_reference(path: Path) -> ReferenceStatistics:
             features = file.numbers("features") if "features" in file.names else None
             origin, checked = _read_origin(file.text("origin")) if "origin" in file.names else (None, False)
             fingerprint = file.text("fingerprint") if "fingerprint" in file.names else ""
+            if "fpdm" in file.names:
+                file.text("fpdm")  # the version, which is under the checksum
             made = _checksum(file.digests)
             if checked != (_CHECKSUM in file.names) or (checked and file.text(_CHECKSUM) != made):
                 raise ValueError("it is damaged: its checksum is another")

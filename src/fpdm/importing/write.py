@@ -14,7 +14,7 @@ from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import kl_folder
 from fpdm.configuration import Record
 from fpdm.drawing.text import markdown
-from fpdm.files import write_atomically
+from fpdm.files import write_atomically, write_json
 from fpdm.hub import is_hub_id
 from fpdm.importing.foreign import ForeignCheckpoint
 from fpdm.importing.layouts import Converted
@@ -103,7 +103,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
             state = {**asdict(Progress(step=foreign.steps)), "imported": foreign.sha256}
             files = {"ema/config.json": config, RECIPE: recipe.to_json()}
             folder = checkpoint.save(out / CHECKPOINTS, foreign.steps, {EMA: converted.weights}, files, state)
-        write_atomically(out / RECIPE, recipe.to_json())
+        write_json(out / RECIPE, recipe.to_json())
         write_atomically(out / README, _model_card(result, converted, pipeline))
         publish(out, folder, pipeline)
     return result

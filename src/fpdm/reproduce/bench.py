@@ -17,7 +17,7 @@ from fpdm.data.loading import Dataset, encoded_images, load_dataset, load_images
 from fpdm.data.prepare import prepare
 from fpdm.devices import default_device
 from fpdm.evaluation.evaluator import Evaluator, with_labels
-from fpdm.files import write_atomically
+from fpdm.files import write_json
 from fpdm.models.cost import model_cost
 from fpdm.reproduce.children import fpdm_command, run_command
 from fpdm.reproduce.evaluator import TwoExtractors
@@ -227,7 +227,7 @@ class Bench:
     def write_recipe(self, training: Training) -> None:
         """Write the recipe that `command` trains."""
         self._recipe(training).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._recipe(training), self.recipe(training).to_json())
+        write_json(self._recipe(training), self.recipe(training).to_json())
 
     def command(self, training: Training) -> list[str]:
         """Return the command that starts or resumes a training."""

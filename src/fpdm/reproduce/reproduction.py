@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from fpdm.drawing.images import Png
 from fpdm.drawing.plots import save_svg_and_png
 from fpdm.drawing.sheets import draw_sheet
 from fpdm.errors import did_you_mean
-from fpdm.files import read_json, write_atomically
+from fpdm.files import read_json, write_atomically, write_json
 from fpdm.reproduce.appendix_c import AppendixC
 from fpdm.reproduce.baselines import Baselines
 from fpdm.reproduce.bench import Bench, Cell
@@ -249,7 +248,7 @@ def reproduce(
         def keep(job: Job, result: Any) -> None:
             if isinstance(job, Floor):
                 floors = {**read_floors(out), job.images: result}
-                write_atomically(out / FLOORS, json.dumps(floors, indent=1))
+                write_json(out / FLOORS, floors)
                 for book in books:
                     book.floors = floors
             else:
@@ -290,7 +289,7 @@ def _check_scale(out: Path, scale: Scale) -> None:
         before = read_json(path)
         if before.get(name) != scale.name:
             raise ValueError(f"{out} has studies of scale {before.get(name)}, not {scale.name}; choose another folder")
-    write_atomically(path, json.dumps(asdict(scale), indent=1))
+    write_json(path, asdict(scale))
 
 
 def _versions() -> dict[str, str]:

@@ -7,7 +7,6 @@ SHA-256; the folder is renamed; only then are old checkpoints deleted. So a run 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from fpdm.configuration import NonNegativeInt, PositiveInt, from_values
 from fpdm.errors import CheckpointError
-from fpdm.files import check_regular, read_json, sha256_of
+from fpdm.files import check_regular, read_json, sha256_of, signed
 from fpdm.runs.progress import Progress
 from fpdm.tensors import check_weights, read_tensors, write_tensors
 
@@ -140,14 +139,14 @@ def save(
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(path, group, {"format": "pt"})
-        for name, text in {**files, STATE: json.dumps({**state, "format": FORMAT, "step": step}, indent=1)}.items():
+        for name, text in {**files, STATE: signed({**state, "format": FORMAT, "step": step})}.items():
             (temporary / name).write_text(text, encoding="utf-8")
         listing = {
             path.relative_to(temporary).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for path in sorted(temporary.rglob("*"))
             if path.is_file()
         }
-        (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": listing}, indent=1), encoding="utf-8")
+        (temporary / MANIFEST).write_text(signed({"format": FORMAT, "files": listing}), encoding="utf-8")
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
         if os.path.lexists(final):  # a damaged one that was skipped when the run was resumed

@@ -14,7 +14,7 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset
 from fpdm.data.sources.source import write_skipped
 from fpdm.drawing.images import enlarged, save_png, tile
-from fpdm.files import read_json, write_atomically
+from fpdm.files import read_json, write_json
 from fpdm.runs.layout import DATA, DATA_PICTURE, RECIPE, RUN, SKIPPED
 from fpdm.runs.recipe import Recipe, differences
 
@@ -126,14 +126,14 @@ def write_data_card(run: Path, recipe: Recipe, record: DataCard, dataset: Datase
         if (run / RECIPE).exists():
             before = read_data_card(run)
             if before is not None and _holds(run, recipe) and before.source != record.source:  # they have moved
-                write_atomically(run / DATA, replace(before, source=record.source).to_json())
+                write_json(run / DATA, replace(before, source=record.source).to_json())
             if before is not None or not _holds(run, recipe):
                 return
         if dataset.summary is not None and dataset.summary.skipped:
             write_skipped(dataset.summary.skipped, run / SKIPPED)
         if isinstance(dataset.splits.train, ImageSet):
             save_png(contact_sheet(dataset.splits.train), run / DATA_PICTURE)
-        write_atomically(run / DATA, record.to_json())
+        write_json(run / DATA, record.to_json())
 
 
 def with_images(recipe: Recipe, run: Path) -> Recipe:

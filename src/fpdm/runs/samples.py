@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
 from fpdm.data.splits import counted
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
-from fpdm.files import files_in, read_json, write_atomically
+from fpdm.files import files_in, read_json, write_json
 from fpdm.memory import check_disk, check_memory
 from fpdm.runs.layout import SAMPLED, SAMPLING
 from fpdm.runs.run import Run
@@ -162,7 +161,7 @@ def claim(out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> No
     if not overwrite and path.exists() and any(one != path for one in images):
         check_claim(out, settings)
     else:
-        write_atomically(path, json.dumps(settings, indent=1))
+        write_json(path, settings)
 
 
 def check_claim(out: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fpdm.configuration import warn_of_moves
 from fpdm.errors import CheckpointError, Interrupted, RunError
-from fpdm.files import check_writable, write_atomically
+from fpdm.files import check_writable, write_json
 from fpdm.outputs import OutputFolder
 from fpdm.progress_bar import ProgressBar, progress_bar
 from fpdm.runs import checkpoint
@@ -262,7 +262,7 @@ class TrainingLoop:
             checkpoint.sweep(root)
             for name, state in known.items():
                 rewind_log(self.out / name, state, self.progress.step)
-            write_atomically(recipe, self.trainable.recipe_json())
+            write_json(recipe, self.trainable.recipe_json())
 
     def step(self, *, measure: bool = False) -> StepResult:
         """Make one optimiser step and count it.

@@ -23,7 +23,7 @@ from fpdm.drawing.sheets import Row, Sheet, draw_sheet
 from fpdm.drawing.text import fenced, markdown
 from fpdm.errors import RunError
 from fpdm.evaluation.evaluator import Evaluator, with_labels
-from fpdm.files import read_json, write_atomically
+from fpdm.files import read_json, write_atomically, write_json
 from fpdm.progress_bar import track
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe
@@ -190,7 +190,7 @@ def finalise(trainer: AutoencoderTrainer, splits: Splits, *, command: str = "") 
     sheet = _sheet(with_labels(splits.test, judge.labels(COLUMNS * ROW_PAIRS)), autoencoder, report)
     draw_sheet(sheet).save(out / PICTURE)
     write_atomically(out / README, _card(report, trainer.recipe, splits))
-    write_atomically(out / REPORT, report.to_json())
+    write_json(out / REPORT, report.to_json())
     return report
 
 
