@@ -73,6 +73,7 @@ class ImageSampler:
             sampler and grid.
         steps: Number of steps, over which the budget is divided; None for as many as it affords with the plan's number
             of iterations.
+        allocation: An allocation of one's own; None for the plan's.
 
     Attributes:
         timesteps: The timesteps at which the network is evaluated, noisiest first.
@@ -97,6 +98,7 @@ class ImageSampler:
         autoencoder: Autoencoder | None = None,
         scheduler: Any = None,
         steps: int | None = None,
+        allocation: Allocation | None = None,
     ) -> None:
         self.autoencoder = autoencoder or Pixels()
         self.autoencoder.image_shape(sample_shape(model))  # raises before anything is drawn
@@ -111,8 +113,10 @@ class ImageSampler:
         weaker = self.weak.passes(self.timesteps) if self.weak else 0
         self.budget = Budget.of(plan.budget, self.cost, weaker=weaker)
         self.denoiser = self.around(model)
-        self.probed = self._probe() if plan.adaptive else None
-        self.allocation: Allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
+        self.probed = self._probe() if plan.adaptive and allocation is None else None
+        if allocation is None:
+            allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
+        self.allocation = allocation
         self.table = self.allocation.table(self.budget, len(self.timesteps))
         if self.weak and not plan.adaptive:
             self.weak.check(self.table)
