@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS_EACH ?= 240
 OUT ?= quickstart
+COMPARE ?= --budgets 140 280 560 --iterations 2 3 5 --allocations constant
 
-.PHONY: quickstart test test-all lint bench faults clean docs/reproduction.md docs/performance.md
+.PHONY: quickstart test test-all lint bench faults package clean docs/reproduction.md docs/performance.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike.
@@ -13,7 +14,7 @@ quickstart: $(VENV)/runtime
 	OMP_NUM_THREADS=1 TQDM_POSITION=1 $(BIN)/fpdm train digits --model dit --seconds $(SECONDS_EACH) --out $(OUT)/dit & \
 	dit=$$!; trap "kill $$dit 2>/dev/null" EXIT INT TERM; \
 	OMP_NUM_THREADS=1 $(BIN)/fpdm train digits --model fpdm --seconds $(SECONDS_EACH) --out $(OUT)/fpdm && wait $$dit
-	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit --budgets 140 280 560 --iterations 2 3 5 --allocations constant --out $(OUT)/compare
+	$(BIN)/fpdm compare $(OUT)/fpdm $(OUT)/dit $(COMPARE) --out $(OUT)/compare
 
 test: $(VENV)/dev
 	$(BIN)/pytest -n auto
@@ -22,8 +23,8 @@ test-all: $(VENV)/dev
 	$(BIN)/pytest -n auto -m 'slow or not slow'
 
 lint: $(VENV)/dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/dev
@@ -46,6 +47,11 @@ docs/reproduction.md: $(VENV)/runtime
 MINUTES ?= 150
 faults: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --minutes $(MINUTES) --out results/reliability.json
+
+# The wheel in a clean environment of each Python, as PYTHONS="python3.10 python3.12"; 6 GB of disk and minutes each.
+PYTHONS ?= $(PYTHON)
+package: $(VENV)/dev
+	$(BIN)/python tests/package.py --python $(PYTHONS) --out results/package.json
 
 clean:
 	rm -rf $(VENV) $(OUT)
