@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fpdm.data.sources.named import load
-from fpdm.runs.recipes import make_recipe
-from fpdm.training.trainer import Trainer
 from tests.commands.parsed import values
 
 ROOT = Path(__file__).parents[1]
@@ -57,18 +54,3 @@ def test_commands_are_understood(page: Path) -> None:
 
 def test_pages_have_commands() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 40
-
-
-@pytest.mark.slow
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    recipe = make_recipe("digits", "fpdm", steps=2, batch_size=4)
-    Trainer(recipe, load("digits", "train"), Path("quickstart/fpdm")).train()
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
-    images = names["images"]
-    assert images.pixels.shape == (10, 1, 8, 8)  # type: ignore[attr-defined]
-    assert images.passes == 140  # type: ignore[attr-defined]
