@@ -75,17 +75,16 @@ def card(run: Run, reproduction: Path, megabytes: float, name: str) -> str:
         f"{progress.step:,} steps of {train.batch_size} images, {progress.macs:.2g} multiply-accumulates, learning "
         f"rate {train.learning_rate:g} with a decay to zero over the last fifth, labels dropped with probability "
         f"{train.label_dropout:g}; {memory.mean / 1e3:,.0f} kB saved for the backward pass per image, mean over "
-        "the draws. It is seed 0 of Table 1 of the reproduction (`results/reproduction/table1` in the repository), made "
-        "by `fpdm reproduce table1`.",
+        "the draws. It is seed 0 of Table 1 of the reproduction (`results/reproduction/table1` in the repository), "
+        "made by `fpdm reproduce table1`.",
         "## Evaluation",
         figures(reproduction),
         "## Limits",
         "Sandals and bags with patterns are often broken, and clothes have blotches. From 560 block passes on, the DiT "
         "of 28 blocks is better. Small plain DiTs may be better at every budget: see `docs/reproduction.md`.",
     ]
-    wrapped = [
-        part if part.startswith(("|", "`", "#")) else fill(part, 120) for part in "\n\n".join(lines).split("\n\n")
-    ]
+    parts = "\n\n".join(lines).split("\n\n")
+    wrapped = [part if "\n" in part or part.startswith("#") else fill(part, 120) for part in parts]
     return with_front_matter("\n" + "\n\n".join(wrapped) + "\n").replace("\ntags:", "\nlicense: mit\ntags:", 1)
 
 
