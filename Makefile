@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS_EACH ?= 240
 OUT ?= quickstart
-COMPARE ?= --budgets 140 280 560 --iterations 2 3 5 --allocations constant
+COMPARE ?= --budgets 140 280 560 --iterations 2 3 5 --allocations constant --minutes 2
 
 .PHONY: quickstart test test-all lint bench faults package clean docs/reproduction.md docs/performance.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
-# Side by side, one thread each: what else the machine is doing slows both alike.
+# Side by side, one thread each: what else the machine is doing slows both alike. The answer and its page come last.
 quickstart: $(VENV)/runtime
 	OMP_NUM_THREADS=1 TQDM_POSITION=1 $(BIN)/fpdm train digits --model dit --seconds $(SECONDS_EACH) --out $(OUT)/dit & \
 	dit=$$!; trap "kill $$dit 2>/dev/null" EXIT INT TERM; \

@@ -97,6 +97,16 @@ COMMANDS = {
             ),
         },
     ),
+    "tune": Entry(
+        "Search the best plan of a model for a budget, and keep it beside the model.",
+        {
+            "For 140 block passes": "fpdm tune run --budget 140",
+            "For two budgets, between which plans are interpolated": "fpdm tune run --budget 140 --budget 560",
+            "A model without a record of its images, in a third of the time": (
+                "fpdm tune saved --data fashion-mnist --candidates 24 --num-images 540"
+            ),
+        },
+    ),
     "compare": Entry(
         "Compare runs at the same budgets, from the same noise, and report which is better.",
         {

@@ -52,16 +52,17 @@ def test_everything_is_passed_on(
         def to_json(self) -> str:
             return "{}"
 
-    calls = []
+    calls, pages = [], list[Path]()
 
     def compare(*where: object, **how: object) -> Compared:
         calls.append((where, how))
         return Compared()
 
     monkeypatch.setattr("fpdm.compare.comparison.compare", compare)
+    monkeypatch.setattr("fpdm.compare.answer.Compared", lambda comparison, page: pages.append(page) or comparison)
     out = str(tmp_path / "c")
     words = ["compare", "a", "b", "--out", out, "--data", "moved", "--data-root", "d", "--num-images", "40"]
-    words += ["--latents", "l", "m", "--autoencoder", "vae", "--overwrite"]
+    words += ["--latents", "l", "m", "--autoencoder", "vae", "--overwrite", "--minutes", "3"]
     assert cli.main(words) == 0
     assert capsys.readouterr().out == "a table\n"
     assert calls == [
@@ -74,9 +75,12 @@ def test_everything_is_passed_on(
                 "autoencoder": "vae",
                 "command": f"fpdm {' '.join(words)}",
                 "overwrite": True,
+                "full": False,
+                "minutes": 3.0,
             },
         )
     ]
+    assert pages == [Path(out) / "report.html"]
     assert cli.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {}
 
@@ -92,6 +96,7 @@ def test_a_finished_comparison_is_redrawn_without_runs(
             return f"redrawn {self.folder}"
 
     monkeypatch.setattr("fpdm.compare.comparison.redraw", Redrawn)
+    monkeypatch.setattr("fpdm.compare.answer.Compared", lambda comparison, page: comparison)
     assert cli.main(["compare", "--redraw", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"redrawn {tmp_path}\n"
 
@@ -104,6 +109,8 @@ def test_a_finished_comparison_is_redrawn_without_runs(
         (["a", "--out", "X", "--budgets"], "budgets is empty"),
         (["a", "--out", "X", "--budgets", "140", "b"], "--budgets is ['140', 'b']; expected integers"),
         (["a", "--out", "X", "--num-images", "3"], "num_images is 3"),
+        (["a", "--out", "X", "--minutes", "-1"], "minutes is -1"),
+        (["a", "--out", "X", "--minutes", "3", "--full"], "--minutes is 3 and --full is given; give only one"),
         (["a", "--out", "X", "--reuse", "maybe"], "reuse is 'maybe'"),
         (["a", "--out", "X", "--no-reuse"], "unknown argument --no-reuse; did you mean --reuse?"),
         (["X/none", "--out", "X"], "no run with a checkpoint"),

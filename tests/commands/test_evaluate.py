@@ -10,6 +10,7 @@ import pytest
 from fpdm import cli
 from fpdm.data.config import DataConfig
 from fpdm.fid.settings import EvaluationSettings
+from fpdm.sampling.defaults import ChosenPlan
 from fpdm.sampling.plan import Plan
 
 
@@ -40,7 +41,9 @@ def test_every_option_arrives(
     plan: Plan,
     settings: EvaluationSettings,
 ) -> None:
-    run, seen = SimpleNamespace(recipe=SimpleNamespace(data=DataConfig("digits"))), []
+    seen: list[object] = []
+    complete = lambda given: ChosenPlan(Plan(**given))  # noqa: E731
+    run = SimpleNamespace(recipe=SimpleNamespace(data=DataConfig("digits")), complete=complete)
     monkeypatch.setattr("fpdm.runs.run.load_run", lambda *args, **named: seen.append((args, named)) or run)
     monkeypatch.setattr("fpdm.fid.evaluation.evaluate", lambda *args, overwrite: seen.append(args) or Done())
     common = ["evaluate", "run", "--reference", "ref.npz", "--out", str(tmp_path / "out")]

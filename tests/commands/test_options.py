@@ -62,6 +62,7 @@ def bake(
     weights: tuple[float, ...] = (),
     oven: Annotated[Oven, Fields(without=("serial",), also={"racks": "rack"})] = OVEN,
     line: str = "",
+    given: Mapping[str, Any] | None = None,
 ) -> None:
     """Bake dishes.
 
@@ -76,6 +77,7 @@ def bake(
         weights: Of the dishes.
         oven: Where it is baked.
         line: The command line.
+        given: What is given.
     """
 
 
@@ -86,7 +88,8 @@ def application() -> App:
 
 
 def baked(*words: str) -> dict[str, Any]:
-    return values("bake", *words, line="as called", app=application())
+    found = values("bake", *words, line="as called", app=application())
+    return {name: value for name, value in found.items() if name != "given"}
 
 
 def mistake(*words: str) -> str:
@@ -111,6 +114,13 @@ PLAIN = {
 
 def test_what_is_not_given_keeps_its_default() -> None:
     assert baked("pie", "--out", "table") == PLAIN
+
+
+def test_what_is_given_is_told_by_itself() -> None:
+    words = ("pie", "--out", "table", "--rack", "2", "4", "--no-crust")
+    found = values("bake", *words, app=application())
+    assert found["oven"] == OVEN
+    assert found["given"] == {"dishes": ("pie",), "out": Path("table"), "racks": (2, 4), "crust": False}
 
 
 def test_every_kind_of_option_arrives() -> None:

@@ -4,11 +4,13 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from fpdm.compare import comparison as compare_module
+from fpdm.compare import inputs as inputs_module
 from fpdm.compare import results_cache as rows_module
 from fpdm.compare.comparison import compare, redraw
 from fpdm.compare.results import Comparison, Result
@@ -116,7 +118,7 @@ def test_a_report_is_redrawn_from_what_is_kept_without_a_model(
     out, found = first
     for name in ("compare.json", "images.png"):
         shutil.copy(out / name, tmp_path / name)
-    monkeypatch.setattr(compare_module, "load_run", lambda *_, **__: pytest.fail("a model is loaded"))
+    monkeypatch.setattr(inputs_module, "load_run", lambda *_, **__: pytest.fail("a model is loaded"))
     assert redraw(tmp_path).rows == found.rows
     drawn = {path.name for path in out.iterdir() if path.is_file()}
     assert {path.name for path in tmp_path.iterdir()} == drawn > {"report.html", "distance.png"}
@@ -336,3 +338,43 @@ def test_images_are_known_by_their_hash_wherever_they_are(tmp_path: Path, monkey
         compare(folders, tmp_path / "out", QUICK, data=str(tmp_path / "other"))
     with pytest.raises(ValueError, match="unconditional was trained on other images"):
         compare([folders[2], folders[0]], tmp_path / "out", QUICK, data=str(tmp_path / "other"))
+
+
+def test_a_comparison_in_stages_ends_with_the_full_protocol(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page is there after each stage, and the last is what `full` gives at once."""
+    settings = replace(QUICK, num_images=(60,), choosing_images=12)
+    found = compare(runs, tmp_path / "stages", settings, full=False)
+    assert found.is_full
+    assert (found.stages[0].name, found.stages[-1].name) == ("first look", "full protocol")
+    assert found.stages[0].plans == 1
+    said = capsys.readouterr().err
+    assert "first look: " in said
+    assert str(tmp_path / "stages" / "report.html") in said
+    full = compare(runs, tmp_path / "full", settings)
+    assert [replace(row, seconds=0.0) for row in found.rows] == [replace(row, seconds=0.0) for row in full.rows]
+    assert not full.stages
+    assert "Answers so far" in (tmp_path / "stages" / "report.html").read_text(encoding="utf-8")
+    assert "Answers so far" not in (tmp_path / "full" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_first_look_takes_the_plans_that_are_stored_and_time_may_be_up_after_it(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    real = rows_module.draw
+
+    def slow(*where, **how):
+        clock[0] += 40.0
+        return real(*where, **how)
+
+    monkeypatch.setattr(compare_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(rows_module, "draw", slow)
+    found = compare(runs, tmp_path, replace(QUICK, budgets=(14,), num_images=(60,)), full=False, minutes=2.0)
+    assert not found.is_full
+    assert [(row.iterations, row.reuse, row.candidates) for row in found.rows if "fpdm" in row.model] == [(1, True, 1)]
+    assert found.settings["num_images"] == (60,)
+    assert "an answer on the way to it (first look" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(rows_module, "draw", real)
+    assert compare(runs, tmp_path, replace(QUICK, budgets=(14,), num_images=(60,)), full=False).is_full

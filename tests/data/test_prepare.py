@@ -28,7 +28,7 @@ from PIL import Image
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import VAE
-from fpdm.compare.comparison import _check_images
+from fpdm.compare.inputs import check_images
 from fpdm.data import prepare as prepare_module
 from fpdm.data.config import CacheSettings, DataConfig
 from fpdm.data.latents import open_cache
@@ -149,7 +149,7 @@ def test_compare_measures_against_images_that_were_held_out(
 ) -> None:
     def check(config: DataConfig, images: DataConfig) -> None:
         run = SimpleNamespace(recipe=SimpleNamespace(data=config))
-        _check_images(SimpleNamespace(run=run, folder=tmp_path), images, load_images(images))  # type: ignore[arg-type]
+        check_images(SimpleNamespace(run=run, folder=tmp_path), images, load_images(images))  # type: ignore[arg-type]
 
     old, new = (
         cached(photos, vae, tmp_path / name, settings)

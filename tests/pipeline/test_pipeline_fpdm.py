@@ -30,6 +30,7 @@ from fpdm.runs.layout import WEIGHTS
 from fpdm.runs.recipes import make_recipe
 from fpdm.runs.run import load_run
 from fpdm.runs.samples import sample_to_folder
+from fpdm.sampling.defaults import SamplingDefaults, TunedPlan
 from fpdm.sampling.plan import Plan
 from fpdm.training.trainer import Trainer
 from tests import autoencoders, pipelines
@@ -318,6 +319,21 @@ def test_a_pipeline_of_latents_is_saved_with_its_autoencoder(tmp_path: Path, pad
     assert half.vae.dtype == torch.bfloat16
 
 
+def test_what_is_left_out_is_as_the_model_has_it_stored(tmp_path: Path) -> None:
+    pipe: Any = pipelines.pixels()
+    assert pipe(num_images=1, seed=0).plan == Plan(140, 5)
+    pipe.sampling = SamplingDefaults(Plan(35, 2, reuse=False), (TunedPlan(Plan(56, 2, "unipc"), 0.1, 100),))
+    pipe.save_pretrained(tmp_path / "saved")
+    again = loaded(tmp_path / "saved")
+    assert again.sampling == pipe.sampling
+    output = again(num_images=1, seed=0)
+    assert output.plan == Plan(35, 2, "unipc")
+    assert output.plan_origin == "tuned for 56 block passes, the nearest budget that was"
+    assert again(num_images=1, seed=0, budget=56, sampler="ddim").plan == Plan(56, 2)
+    by_steps = again(num_images=1, seed=0, num_inference_steps=3)
+    assert (by_steps.plan, by_steps.plan_origin) == (Plan(12, 2, reuse=False), "")
+
+
 def test_an_autoencoder_that_has_moved_or_does_not_fit(tmp_path: Path) -> None:
     pipe = pipelines.latents(tmp_path / "vae")
     with pytest.raises(ValueError, match=r"nowhere does not exist.*if it has moved, load it and give it as vae"):
@@ -373,11 +389,13 @@ def test_diffusers_loads_it_by_the_custom_code_of_its_folder(
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     pipe = loaded(run)
     (expected,) = pipe("3", seed=4, **BRIEF).images
+    pipe.sampling = SamplingDefaults(Plan(35, 2), (TunedPlan(Plan(56, 2), 0.1, 100),))
     pipe.save_pretrained(tmp_path / "saved")
     for number, folder in enumerate((run, tmp_path / "saved")):
         words = [folder, tmp_path / f"{number}.png", tmp_path / f"again-{number}"]
         subprocess.run([sys.executable, "-c", SCRIPT, *words], check=True, timeout=120)
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"{number}.png")), np.asarray(expected))
+        assert (tmp_path / f"again-{number}" / "sampling.json").read_text() == (folder / "sampling.json").read_text()
         assert np.array_equal(
             np.asarray(loaded(tmp_path / f"again-{number}")("3", seed=4, **BRIEF).images[0]), expected
         )

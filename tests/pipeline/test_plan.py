@@ -11,11 +11,13 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.models.config import as_dit
 from fpdm.models.cost import model_cost
 from fpdm.pipeline.plan import choose_plan
+from fpdm.sampling.defaults import SamplingDefaults, TunedPlan
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.schedulers import default_scheduler
 from tests.pipelines import SHAPE
 
 SCHEDULE = Schedule()
+UNTUNED = SamplingDefaults()
 OURS = default_scheduler(SCHEDULE, clip=True)
 
 
@@ -24,10 +26,12 @@ def plan(
     steps: int | None = None,
     scheduler: Any = OURS,
     dit: bool = False,
+    defaults: SamplingDefaults = UNTUNED,
     **given: Any,
 ) -> Plan:
     cost = model_cost(as_dit(SHAPE, 4) if dit else SHAPE)
-    return choose_plan(given, guidance_scale, steps, scheduler=scheduler, schedule=SCHEDULE, cost=cost)
+    how: Any = {"scheduler": scheduler, "schedule": SCHEDULE, "cost": cost, "defaults": defaults}
+    return choose_plan(given, guidance_scale, steps, **how).plan
 
 
 def test_two_of_budget_iterations_and_steps_say_what_the_third_is() -> None:
@@ -80,3 +84,22 @@ def test_what_a_plan_does_not_have_is_refused() -> None:
         plan(guidance=3)
     with pytest.raises(ValueError, match=r"did you mean constant\?"):
         plan(allocation="constnat")
+
+
+TUNED = SamplingDefaults(tuned=(TunedPlan(Plan(56, 2, "unipc", "phi^1.5", reuse=False), 0.1, 100),))
+
+
+def test_a_tuned_plan_holds_for_what_is_left_out() -> None:
+    assert plan(defaults=TUNED, budget=56) == TUNED.tuned[0].plan
+    assert plan(defaults=TUNED, budget=56, sampler="ddim", reuse=True) == Plan(56, 2, "ddim", "phi^1.5", reuse=True)
+    assert plan(defaults=TUNED, budget=56, steps=4) == TUNED.tuned[0].plan  # which the sampler divides over 4
+
+
+def test_a_number_of_steps_without_a_budget_leaves_tuned_plans_aside() -> None:
+    assert plan(defaults=TUNED, steps=6) == Plan(42, iterations=5)
+
+
+def test_a_scheduler_of_the_users_goes_before_what_was_tuned() -> None:
+    assert plan(defaults=TUNED, budget=56, scheduler=DDPMScheduler.from_config(OURS.config)).sampler == "ddpm"
+    other = UniPCMultistepScheduler.from_config(OURS.config)
+    assert plan(defaults=TUNED, budget=56, scheduler=other) == Plan(56, 2, reuse=False)

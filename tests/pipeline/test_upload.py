@@ -60,6 +60,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 FILES = {
+    "sampling.json",
     *("README.md", "model_index.json", "pipeline.py", "scheduler/scheduler_config.json", "transformer/config.json"),
     *("transformer/fpdm_transformer.py", "transformer/diffusion_pytorch_model.safetensors"),
 }

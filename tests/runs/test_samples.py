@@ -117,10 +117,13 @@ def test_what_is_said_of_samples() -> None:
         "5 images in out: 2 steps, 7.2 of 8 block passes and 0.002 GMACs each, 3.2 s; grid.png shows the first of them"
     )
     assert "3 images in out (2 were there already): " in Sampled(Path("out"), 5, 3, 2, 8, 7.25, 1.5e6, 3.21).to_text()
+    tuned = Sampled(Path("out"), 5, 5, 2, 8, 7.25, 1.5e6, 3.21, "tuned for 8 block passes: ddim")
+    assert tuned.to_text() == f"{new.to_text()}\nthe plan is tuned for 8 block passes: ddim"
     old = Sampled(Path("out"), 5, 0, 2, 8, None, None, None)
     assert old.to_text() == "nothing left to do: 5 images are in out"
     assert json.loads(old.to_json()) == {
         "out": "out", "images": 5, "drawn": 0, "steps": 2, "budget": 8, "passes": None, "macs": None, "seconds": None,
+        "plan": "",
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs.metrics_log import read_rows
 from fpdm.runs.progress import Progress
 from fpdm.runs.run import load_run
+from fpdm.sampling.plan import Plan
 from fpdm.training.loop import StepResult, TrainingLoop
 from fpdm.training.samples import few_samples, side_by_side
 from fpdm.training.tracker import TENSORBOARD
@@ -61,7 +62,7 @@ def test_training_is_the_same_bit_for_bit_without_it(shown: Path, tmp_path: Path
     assert rows[0] == rows[1]
     assert {path.name for path in tmp_path.iterdir()} - {".lock", ".fpdm.json"} == {
         *("README.md", "checkpoints", "loss.png", "metrics.jsonl", "recipe.json"),
-        *("model_index.json", "pipeline.py", "scheduler", "transformer"),
+        *("model_index.json", "pipeline.py", "sampling.json", "scheduler", "transformer"),
     }
 
 
@@ -84,7 +85,8 @@ def test_samples_are_of_the_averaged_weights_and_of_the_raw(shown: Path) -> None
     picture = np.asarray(Image.open(shown / "samples" / "step-000000007.png"))  # (h, w, 3)
     raw = DiffusionTransformer.from_pretrained(shown / "checkpoints" / "step-000000007" / "model")
     models, cpu = (load_run(shown).model, raw), torch.device("cpu")
-    drawn = [few_samples(model, Schedule(), Pixels(), seed=0, device=cpu) for model in models]
+    plan = Plan(140, 2)  # up to 4 iterations in training, and 2.5 in the mean
+    drawn = [few_samples(model, Schedule(), Pixels(), plan, seed=0, device=cpu) for model in models]
     assert not torch.equal(*drawn)
     assert np.array_equal(picture, side_by_side(*drawn))
     # The names above them, without which nobody knows which is which, and four rows of four.

@@ -18,7 +18,7 @@ def test_samples_are_those_of_an_image_sampler_whatever_the_middle() -> None:
     for shape, passes in ((SHAPE, 7), (as_dit(SHAPE, 5), 5)):  # 5 iterations between 2 outer blocks; 5 blocks
         torch.manual_seed(0)
         model = DiffusionTransformer.from_shape(shape)
-        found = few_samples(model, Schedule(), Pixels(), seed=3, device=CPU)
+        found = few_samples(model, Schedule(), Pixels(), Plan(140), seed=3, device=CPU)
         plan = Plan(20 * passes, 5 if shape is SHAPE else 3)
         made = ImageSampler(model, Schedule(), plan, seed=3, device=CPU)(range(16), balanced_labels(range(16), 3))
         assert found.shape == (16, 1, 4, 4)

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from fpdm.commands.options import Fields, Result
 from fpdm.compare.settings import COMPARISON, Settings
+from fpdm.configuration import NonNegativeNumber
 from fpdm.runs.layout import folders_of
 
-MAIN_OPTIONS = ("out", "budgets", "num_images", "samplers", "guidance", "data")
+MAIN_OPTIONS = ("out", "budgets", "minutes", "full", "num_images", "data")
 _SETTINGS = Settings()
 _AS_IN_SAMPLE = Fields(
     also={
@@ -38,10 +39,15 @@ def compare(
     autoencoder: str = "",
     redraw: Path | None = None,
     overwrite: bool = False,
+    minutes: NonNegativeNumber = 0.0,
+    full: bool = False,
     comparison: Annotated[Settings, _AS_IN_SAMPLE] = _SETTINGS,
     line: str = "",
 ) -> Result:
     """Compare runs at the same budgets, from the same noise, and report which is better.
+
+    A first answer comes within two minutes: few images, and the plans that are stored with the models. Better ones
+    follow, up to the full protocol, in which each run has its best plan; every stage writes the page again.
 
     Args:
         runs: Folders written by fpdm train, all trained on the same data.
@@ -55,8 +61,10 @@ def compare(
             no runs.
         overwrite: Replace the report in the folder if it is one of other runs or settings; what is measured already and
             still fits is used.
-        comparison: What is compared. Each run uses the plan, among those allowed here, that does best on validation
-            images.
+        minutes: Minutes after which it ends, with the best answer so far (default: when the full protocol is done).
+        full: Do the full protocol at once, without earlier answers. It is what records are made with.
+        comparison: What is compared in the full protocol. Each run uses the plan, among those allowed here, that does
+            best on validation images.
         line: The command line, recorded in the report.
     """
     if redraw is not None and (runs or out != redraw):
@@ -68,10 +76,14 @@ def compare(
     for run in runs:
         COMPARISON.check(out, folders_of(run))
     from fpdm.compare import comparison as module
+    from fpdm.compare.answer import Compared
+    from fpdm.compare.report import FILE as REPORT
 
+    if minutes and full:
+        raise ValueError(f"--minutes is {minutes:g} and --full is given; give only one")
     if redraw is not None:
-        return module.redraw(redraw)
-    return module.compare(
+        return Compared(module.redraw(redraw), redraw / REPORT)
+    found = module.compare(
         runs,
         out,
         comparison,
@@ -81,4 +93,7 @@ def compare(
         autoencoder=autoencoder,
         command=line,
         overwrite=overwrite,
+        full=full,
+        minutes=minutes,
     )
+    return Compared(found, out / REPORT)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
-from fpdm.commands.options import Fields, Result
+from fpdm.commands.options import Fields, Result, plan_options
 from fpdm.fid.settings import EVALUATION, EvaluationSettings
 from fpdm.runs.layout import folders_of
 from fpdm.sampling.plan import Plan
 
 MAIN_OPTIONS = ("out", "reference", "budget", "num_images", "guidance", "extractor")
 PLAN = Plan(budget=560)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SETTINGS = EvaluationSettings()
 
 
@@ -27,6 +29,7 @@ def evaluate(
     overwrite: bool = False,
     evaluation: Annotated[EvaluationSettings, Fields()] = _SETTINGS,
     plan: Annotated[Plan, Fields(without=("budget",))] = PLAN,
+    given: Mapping[str, Any] = _NOTHING,
 ) -> Result | None:
     """Measure the FID of a run against reference statistics.
 
@@ -42,11 +45,13 @@ def evaluate(
         compile_: Compile the model, which takes a minute or more and then makes every step faster.
         overwrite: Replace the result in the folder if it is one of other settings or another reference.
         evaluation: What is generated, and how it is measured.
-        plan: How to spend the budget.
+        plan: How to spend the budget. What is left out is as the sampling.json beside the model has it, for instance as
+            fpdm tune found it for this budget.
+        given: The options that are given, by name.
     """
     EVALUATION.check(out, folders_of(run))
     from fpdm.fid import evaluation as module
-    from fpdm.runs.price import resolve
+    from fpdm.runs.price import complete
     from fpdm.runs.run import load_run
     from fpdm.sampling.price import Amount
 
@@ -55,5 +60,5 @@ def evaluate(
     EVALUATION.check(out, {"image folder": loaded.recipe.data.folder})
     if compile_:
         loaded.model.compile_iterations()
-    plan = replace(plan, budget=resolve(loaded, amount, plan))
+    plan = complete(loaded, amount, plan_options(given)).plan
     return module.evaluate(loaded, plan, reference, out, evaluation, overwrite=overwrite)

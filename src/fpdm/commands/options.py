@@ -2,7 +2,8 @@
 
 A parameter before the `*` is an argument, one after it an option; the help is its line under `Args:`. A configuration
 becomes a group of options, one for each field, and checks its own values. Those of the other options are checked here,
-against their annotations.
+against their annotations. The parameters `line` and `given` are no options: they are the command line, and the options
+in it by name.
 
 This module adds what cyclopts lacks: fields whose defaults come from an instance rather than from the class, defaults
 that depend on other options (those of `fpdm train` are the recipe's), and errors in one line of our form.
@@ -106,10 +107,17 @@ class Result(Protocol):
 
 
 class Fields(NamedTuple):
-    """Annotation of a configuration: its fields that are not options, and second names of those that are."""
+    """Annotation of a configuration.
+
+    Attributes:
+        without: Its fields that are not options.
+        also: Second names of those that are.
+        repeatable: Those that may be given several times, each adding values; of others the last counts.
+    """
 
     without: tuple[str, ...] = ()
     also: Mapping[str, str] = {}
+    repeatable: tuple[str, ...] = ()
 
 
 def add_options(app: App, words: Sequence[str], line: str) -> None:
@@ -152,8 +160,8 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any], first: Sequenc
             groups[name] = [field.name for field in dataclasses.fields(kind) if field.name not in fields.without]
             for key in groups[name]:
                 default = getattr(defaults[name], key, one.empty)
-                where = MAIN if key in first else group
-                options.append(_option(key, hints[key], default, inner[key], where, fields.also.get(key, "")))
+                where, also, adds = MAIN if key in first else group, fields.also.get(key, ""), key in fields.repeatable
+                options.append(_option(key, hints[key], default, inner[key], where, also, adds=adds))
         elif name not in ("line", "given"):
             where = "Arguments" if one.kind is not one.KEYWORD_ONLY else MAIN if name in first else OTHERS
             options.append(_option(name, one.annotation, defaults[name], helps[name], where))
@@ -163,11 +171,14 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any], first: Sequenc
 
     def run(*args: Any, **given: Any) -> Any:
         given.update(zip(own, args, strict=False))
+        all_given = dict(given)
         for name in own.keys() & given.keys():
-            if isinstance(given[name], int):
+            if isinstance(given[name], (int, float)):
                 check(name, given[name], own[name].annotation)
         for name, keys in groups.items():
             given[name] = dataclasses.replace(defaults[name], **{key: given.pop(key) for key in keys if key in given})
+        if "given" in own:
+            given["given"] = all_given
         return command(**{name: given.get(name, default) for name, default in defaults.items()})
 
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
@@ -175,16 +186,26 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any], first: Sequenc
     return run
 
 
+def plan_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that are fields of a `Plan`, without the budget, which may have another unit."""
+    from fpdm.sampling.plan import Plan
+
+    return {one.name: given[one.name] for one in dataclasses.fields(Plan) if one.name in given and one.name != "budget"}
+
+
 def _fields(hint: Any) -> Fields | None:
     """Return the note of a configuration's annotation; None for any other parameter."""
     return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Fields)), None)
 
 
-def _option(name: str, hint: Any, default: Any, text: str, group: Group | str, also: str = "") -> inspect.Parameter:
+def _option(
+    name: str, hint: Any, default: Any, text: str, group: Group | str, also: str = "", *, adds: bool = False
+) -> inspect.Parameter:
     if default not in (inspect.Parameter.empty, None, ""):  # else the text says what happens
         shown = ("no", "yes")[default] if isinstance(default, bool) else default
         text += f" (default: {' '.join(map(str, default)) or 'none' if isinstance(default, tuple) else shown})"
-    note = Parameter(alias=f"--{also}" if also else (), group=group, help=text, converter=_convert, **MANNERS)
+    alias: Any = f"--{also}" if also else ()
+    note = Parameter(alias=alias, group=group, help=text, converter=_convert_all if adds else _convert, **MANNERS)
     hint = bare(hint)  # without its bounds, of which cyclopts would speak in words of its own
     hint = hint | None if default is None else hint  # cyclopts checks defaults where pydantic is there
     kind = inspect.Parameter.POSITIONAL_ONLY if group == "Arguments" else inspect.Parameter.KEYWORD_ONLY
@@ -194,6 +215,10 @@ def _option(name: str, hint: Any, default: Any, text: str, group: Group | str, a
 def _convert(hint: Any, tokens: Sequence[Token]) -> Any:
     if tokens[0].keyword:  # of an option that is repeated, the last occurrence counts
         tokens = tokens[max(place for place, token in enumerate(tokens) if token.index == 0) :]
+    return _convert_all(hint, tokens)
+
+
+def _convert_all(hint: Any, tokens: Sequence[Token]) -> Any:
     given = [token.value for token in tokens]
     if hint in (Path, Path | None) and "" in given:  # which would be the working folder
         raise CoercionError(msg=f"{tokens[0].keyword or 'argument'} is empty; expected a path")

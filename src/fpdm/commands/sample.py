@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
-from fpdm.commands.options import Fields, Result
+from fpdm.commands.options import Fields, Result, plan_options
 from fpdm.configuration import BatchSize, NoiseSeed, PositiveInt
 from fpdm.runs.layout import SAMPLED, folders_of
 from fpdm.sampling.plan import DEFAULT_BUDGET, Plan
 
 MAIN_OPTIONS = ("out", "budget", "num_images", "class_", "guidance", "seed")
 PLAN = Plan(budget=DEFAULT_BUDGET)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def sample(
@@ -29,6 +31,7 @@ def sample(
     compile_: bool = False,
     overwrite: bool = False,
     plan: Annotated[Plan, Fields(without=("budget",))] = PLAN,
+    given: Mapping[str, Any] = _NOTHING,
 ) -> Result:
     """Generate images with a trained model under a budget of block passes.
 
@@ -47,47 +50,50 @@ def sample(
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
         compile_: Compile the model, which takes a minute or more and then makes every step faster.
         overwrite: Replace the images in the folder if an earlier sampling with other settings made them.
-        plan: How to spend the budget.
+        plan: How to spend the budget. What is left out is as the sampling.json beside the model has it, for instance as
+            fpdm tune found it for this budget.
+        given: The options that are given, by name.
     """
     SAMPLED.check(out, folders_of(Path(run)))
     from fpdm.data.labels import class_label
     from fpdm.runs.pretrained import load_model
-    from fpdm.runs.price import resolve
+    from fpdm.runs.price import complete
     from fpdm.runs.samples import sample_to_folder
     from fpdm.sampling.price import Amount
 
-    amount = Amount.parse(budget)
+    amount = Amount.parse(budget)  # raises before anything is loaded
     loaded, label = load_model(run, autoencoder=autoencoder), None
     if class_ is not None:
         label = class_label(class_, loaded.classes.names, loaded.model.shape.num_classes, loaded.classes.numbers)
     SAMPLED.check(out, {"image folder": loaded.recipe.data.folder})
     if compile_:
         loaded.model.compile_iterations()
-    plan, own = _scheduled(plan, scheduler, loaded.recipe)
-    plan = replace(plan, budget=resolve(loaded, amount, plan))
+    asked, own = _scheduled(plan_options(given), scheduler, loaded.recipe)
+    chosen = complete(loaded, amount if "budget" in given else None, asked)
     return sample_to_folder(
         loaded,
-        plan,
+        chosen.plan,
         num_images,
         out,
         seed=seed,
         batch_size=batch_size,
         label=label,
         scheduler=own,
+        origin=chosen.origin,
         overwrite=overwrite,
     )
 
 
-def _scheduled(plan: Plan, name: str, recipe: Any) -> tuple[Plan, Any]:
-    """Return the plan and the scheduler with this name, or the plan with the sampler of ours that it stands for."""
+def _scheduled(asked: dict[str, Any], name: str, recipe: Any) -> tuple[dict[str, Any], Any]:
+    """Return the fields of the plan and the scheduler with this name, or the fields with our sampler for it."""
     if not name:
-        return plan, None
+        return asked, None
     from fpdm.sampling.schedulers import OWN_SAMPLERS, scheduler_by_name
 
     scheduler = scheduler_by_name(name, recipe.schedule, clip=not recipe.autoencoder.source)
     ours = OWN_SAMPLERS.get(type(scheduler).__name__)
-    if ours is None:
-        return plan, scheduler
-    if plan.sampler not in (PLAN.sampler, ours):
-        raise ValueError(f"--sampler is {plan.sampler}, but --scheduler {name} stands for {ours}; give only one")
-    return replace(plan, sampler=ours), None
+    if ours is None:  # which makes the steps itself, whatever sampler and grid were tuned
+        return {"sampler": Plan.sampler, "grid": Plan.grid, **asked}, scheduler
+    if asked.get("sampler", ours) != ours:
+        raise ValueError(f"--sampler is {asked['sampler']}, but --scheduler {name} stands for {ours}; give only one")
+    return {**asked, "sampler": ours}, None

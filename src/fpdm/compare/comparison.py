@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import platform
 import sys
-import warnings
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,25 +17,25 @@ import torch
 from torch import Tensor
 
 from fpdm import __version__
+from fpdm.compare.answer import answer
 from fpdm.compare.diagnostics import diagnose
 from fpdm.compare.image_sheet import read_image_sheet, report_sheets, write_image_sheet
+from fpdm.compare.inputs import NamedRun, check_images, find_images, images_of, load_runs
+from fpdm.compare.report import FILE as REPORT
 from fpdm.compare.report import write_report
-from fpdm.compare.results import FILE, Comparison, ImageRow, Result, read_comparison
-from fpdm.compare.results_cache import NamedRun, ResultsCache
+from fpdm.compare.results import FILE, Comparison, ImageRow, Result, StageResult, Trained, read_comparison
+from fpdm.compare.results_cache import ResultsCache, draw, labels_of
 from fpdm.compare.search import possible_iterations
 from fpdm.compare.settings import COMPARISON, SHOWN, Settings
-from fpdm.data.config import UNKNOWN, DataConfig
+from fpdm.compare.stages import FIRST_ANSWER, Stage, first_look, full_protocol, next_stage
 from fpdm.data.dataset import Examples
 from fpdm.data.images import ImageSet
-from fpdm.data.loading import Dataset, latents_sha256, load_dataset, load_images, without_classes
-from fpdm.data.manifest import read_manifest
-from fpdm.data.sources.folder import scan
+from fpdm.data.loading import Dataset, load_dataset, load_images
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
 from fpdm.memory import check_memory
-from fpdm.progress_bar import progress_bar
-from fpdm.runs.data_card import read_data_card
-from fpdm.runs.run import Run, load_run
+from fpdm.progress_bar import ProgressBar, clock, progress_bar
+from fpdm.runs.run import Run
 from fpdm.sampling.plan import Plan
 
 
@@ -47,6 +50,8 @@ def compare(
     autoencoder: str = "",
     command: str = "",
     overwrite: bool = False,
+    full: bool = True,
+    minutes: float = 0.0,
 ) -> Comparison:
     """Sample every run at every budget with its best plan, measure the images, and write the report.
 
@@ -63,71 +68,233 @@ def compare(
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
         command: The command line, for the report.
         overwrite: Replace the report of another comparison; what is measured already and still fits is used.
+        full: Do the full protocol of the settings at once, instead of in stages: a first answer soon, with few images
+            and the plans that are stored with the models, and better ones after it.
+        minutes: Minutes after which stages end, the full protocol included; 0 for no limit.
 
     Raises:
         ValueError: The runs were trained on different data, the images are not those that a run was trained on, a
             budget is below one step of a model, or the folder has other files or another comparison.
     """
-    runs = _load_runs(folders, autoencoder, latents)
+    started = time.monotonic()
+    runs = load_runs(folders, autoencoder, latents)
     for one in runs:  # raises before anything long starts
         for budget in settings.budgets:
             for sampler in settings.samplers:
                 settings.choices.check(one.run, budget, sampler, settings.guidance)
     conditional = any(one.run.recipe.data.conditional for one in runs)
-    config = replace(_find_images([_images_of(one.run) for one in runs], data), conditional=conditional)
+    config = replace(find_images([images_of(one.run) for one in runs], data), conditional=conditional)
     dataset = load_images(config, root=data_root)
     for one in runs:
-        _check_images(one, config, dataset)
+        check_images(one, config, dataset)
     check_measurable(dataset.splits)
     COMPARISON.check(out, {"image folder": config.folder})
     _check_fits([one.run for one in runs], settings)
     if not overwrite:
         _check_other(out, runs, settings)
     with COMPARISON.hold(out):
-        evaluator = Evaluator(dataset.splits)
-        cache = ResultsCache(out / "rows", evaluator, dataset.sha256, settings)
+        work = _Work(runs, dataset, Evaluator(dataset.splits), settings, out, config.source, command, started)
+        if full:
+            return work.measure(full_protocol(settings))
+        return work.measure_in_stages(60.0 * minutes)
+
+
+class _TimeIsUpError(Exception):
+    """A stage would end later than it may."""
+
+
+class _Work:
+    """A comparison that is being made."""
+
+    def __init__(
+        self,
+        runs: Sequence[NamedRun],
+        dataset: Dataset[ImageSet],
+        evaluator: Evaluator,
+        settings: Settings,
+        out: Path,
+        source: str,
+        command: str,
+        started: float,
+    ) -> None:
+        self.runs, self.dataset, self.evaluator, self.settings = runs, dataset, evaluator, settings
+        self.out, self.source, self.command, self.started = out, source, command, started
+        self.stages: list[StageResult] = []
+        self.last: Comparison | None = None
+        self.deadline = math.inf
+
+    @functools.cached_property
+    def models(self) -> tuple[Trained, ...]:
+        """The models and their training."""
+        dataset = self.dataset
+        return tuple(diagnose(one.name, one.folder, one.run, _held_out(one.run, dataset)) for one in self.runs)
+
+    def measure_in_stages(self, limit: float) -> Comparison:
+        """Measure ever more; each stage writes the page again.
+
+        Args:
+            limit: Seconds after which it ends; 0 for no limit.
+        """
+        self.models  # noqa: B018  # which takes time too
+        seconds = self._time_images()
+        rows = sum(seconds[one.name, budget] for one in self.runs for budget in self.settings.budgets)
+        passed = time.monotonic() - self.started
+        stage: Stage | None = first_look(self.settings, rows, _at_most(FIRST_ANSWER, limit and (limit - passed) / 3))
+        while stage is not None:
+            began = time.monotonic()
+            try:
+                self.last = self.measure(stage)
+            except _TimeIsUpError:
+                print(f"fpdm: the time is up: {stage.name} was not finished", file=sys.stderr)
+                break
+            now = time.monotonic()
+            if stage.is_full:
+                break
+            seconds = self._known_seconds(seconds)
+            left = limit - (now - self.started) if limit else None
+            if limit:
+                self.deadline = self.started + limit
+            done, cost = stage, functools.partial(self._cost, seconds=seconds)
+            stage = next_stage(self.settings, done, cost, now - began, left)
+            self._tell(stage, cost)
+        assert self.last is not None
+        return self.last
+
+    def measure(self, stage: Stage) -> Comparison:
+        """Do one stage, and write the page.
+
+        Raises:
+            _TimeIsUpError: The deadline has passed.
+        """
+        settings = stage.settings
         chosen = [
-            (one, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for one in runs
+            (one, budget, sampler) for sampler in settings.samplers for budget in settings.budgets for one in self.runs
         ]
         swept = [
             (one, budget, iterations)
-            for one in runs
+            for one in self.runs
             for budget in settings.budgets
             for iterations in possible_iterations(one.run, budget, settings.sweep)
         ]
         results: list[Result] = []
         sweep: list[Result] = []
         samples: dict[tuple[str, int, str], Tensor] = {}
-        total = len(chosen) + len(swept)
-        with progress_bar("comparing", total, "results", leave=True) as bar:
-            for one, budget, sampler in chosen:
-                with bar.step(note=f"{one.name}, {budget} passes, {sampler}"):
+        sizes = [self._macs(stage, *row) for row in chosen]
+        sizes += [settings.sweep_images * _macs_per_image(one.run, Plan(budget, i)) for one, budget, i in swept]
+        with progress_bar(f"comparing, {stage.name}", sum(sizes), "MACs", leave=True) as bar:
+            cache = self._cache(settings, bar)
+            for (one, budget, sampler), end in zip(chosen, itertools.accumulate(sizes), strict=False):
+                bar.note = f"{one.name}, {budget} passes, {sampler}"
+                if stage.share:
                     found = cache.with_best_plan(one, budget, sampler)
+                else:
+                    given = {"budget": budget, "sampler": sampler, "guidance": settings.guidance}
+                    found = cache.with_plan(one, one.run.complete(given).plan, settings.images_at(budget))
                 results.append(found.result)
                 samples[one.name, budget, sampler] = found.images
+                bar.set(end)  # what was there already, or was not tried
             plans = {(one.model, one.budget): one for one in results if one.sampler == settings.samplers[0]}
             for one, budget, iterations in swept:
                 best = plans[one.name, budget]
                 choices = {"sampler": best.sampler, "grid": best.grid, "reuse": best.reuse}
                 plan = Plan(budget, iterations, guidance=settings.guidance, **choices)
-                with bar.step(note=f"{one.name}, {budget} passes, {iterations} iterations"):
-                    sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
-        images = _images(results, samples, evaluator)
+                bar.note = f"{one.name}, {budget} passes, {iterations} iterations"
+                sweep.append(cache.with_plan(one, plan, settings.sweep_images).result)
+        return self._write(stage, results, sweep, samples)
+
+    def _cache(self, settings: Settings, bar: ProgressBar | None = None) -> ResultsCache:
+        @contextmanager
+        def drawing(run: Run, plan: Plan, images: int) -> Iterator[None]:
+            if time.monotonic() > self.deadline:
+                raise _TimeIsUpError
+            with bar.step(images * _macs_per_image(run, plan)) if bar else nullcontext():
+                yield
+
+        return ResultsCache(self.out / "rows", self.evaluator, self.dataset.sha256, settings, drawing=drawing)
+
+    def _macs(self, stage: Stage, one: NamedRun, budget: int, sampler: str) -> float:
+        """Estimate the multiply-accumulates of a row."""
+        images = stage.settings.images_at(budget)
+        if stage.share:
+            images += stage.settings.choices.trials * stage.settings.choosing_images
+        return images * _macs_per_image(one.run, Plan(budget, sampler=sampler))  # type: ignore[arg-type]  # it is one
+
+    def _cost(self, stage: Stage, seconds: Mapping[tuple[str, int], float]) -> float:
+        """Estimate the seconds that a stage takes, without what is there already."""
+        cache, total = self._cache(stage.settings), 0.0
+        for sampler, budget, one in itertools.product(stage.settings.samplers, stage.settings.budgets, self.runs):
+            if not cache.is_known(one, budget, sampler):
+                macs = self._macs(stage, one, budget, sampler)
+                total += seconds[one.name, budget] * macs / _macs_per_image(one.run, Plan(budget))
+            if sampler == stage.settings.samplers[0]:
+                sweep = possible_iterations(one.run, budget, stage.settings.sweep)
+                total += seconds[one.name, budget] * len(sweep) * stage.settings.sweep_images
+        return total
+
+    def _time_images(self) -> dict[tuple[str, int], float]:
+        """Measure the seconds of an image at the smallest budget, and estimate them at the others."""
+        least, found = min(self.settings.budgets), {}
+        for one in self.runs:
+            plan = one.run.complete({"budget": least, "guidance": self.settings.guidance}).plan
+            _, cost = draw(one.run, plan, labels_of(one.run, self.evaluator, SHOWN), seed=0, batch_size=SHOWN)
+            each = cost.seconds / cost.images / least
+            found |= {(one.name, budget): each * budget for budget in self.settings.budgets}
+        return found
+
+    def _known_seconds(self, before: Mapping[tuple[str, int], float]) -> dict[tuple[str, int], float]:
+        """Return the seconds of an image of every row, as measured in the last stage."""
+        assert self.last is not None
+        return {**before, **{(row.model, row.budget): row.seconds for row in self.last.rows}}
+
+    def _write(
+        self,
+        stage: Stage,
+        results: Sequence[Result],
+        sweep: Sequence[Result],
+        samples: dict[tuple[str, int, str], Tensor],
+    ) -> Comparison:
+        images = _images(results, samples, self.evaluator)
+        test = self.dataset.splits.test
         comparison = Comparison(
-            command,
-            config.source,
-            evaluator.extractor.name,
-            f"the {len(dataset.splits.test):,} test images of {dataset.splits.test.name}",
+            self.command,
+            self.source,
+            self.evaluator.extractor.name,
+            f"the {len(test):,} test images of {test.name}",
             _versions(),
-            asdict(settings),
-            tuple(diagnose(one.name, one.folder, one.run, _held_out(one.run, dataset)) for one in runs),
+            asdict(self.settings),
+            self.models,
             tuple(results),
             tuple(sweep),
-            write_image_sheet(out, images),
+            write_image_sheet(self.out, images),
+            is_full=stage.is_full,
         )
-        write_atomically(out / FILE, comparison.to_json())
-        write_report(comparison, report_sheets(comparison, images), out)
+        if self.stages or not stage.is_full:
+            counts = [row.images for row in results]
+            plans, seconds = max(row.candidates for row in results), time.monotonic() - self.started
+            self.stages.append(
+                StageResult(stage.name, (min(counts), max(counts)), plans, round(seconds, 1), answer(comparison))
+            )
+            comparison = replace(comparison, stages=tuple(self.stages))
+        write_atomically(self.out / FILE, comparison.to_json())
+        write_report(comparison, report_sheets(comparison, images), self.out)
         return comparison
+
+    def _tell(self, following: Stage | None, cost: Callable[[Stage], float]) -> None:
+        last = self.stages[-1]
+        after = f"after {clock(last.seconds)}, {last.name}: {last.answer} {self.out / REPORT}"
+        then = f"; next, {following.name}, about {clock(cost(following))}" if following else ""
+        print(f"fpdm: {after}{then}", file=sys.stderr)
+
+
+def _macs_per_image(run: Run, plan: Plan) -> float:
+    """Estimate the multiply-accumulates of an image under a plan."""
+    cost = run.model.cost()
+    iterations = plan.with_iterations(cost).iterations or cost.middle.iterations.start
+    return plan.budget * cost.evaluation_macs(iterations) / cost.passes(iterations)
+
+
+def _at_most(value: float, limit: float) -> float:
+    return min(value, limit) if limit else value
 
 
 def redraw(folder: Path) -> Comparison:
@@ -175,117 +342,6 @@ def _check_other(out: Path, runs: Sequence[NamedRun], settings: Settings) -> Non
 
 def _tupled(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _load_runs(folders: Sequence[Path], autoencoder: str, latents: Sequence[Path]) -> list[NamedRun]:
-    runs = [_with_latents(load_run(folder, autoencoder=autoencoder), folder, latents) for folder in folders]
-    sources = {
-        _describe(data, run.recipe.data.is_cache or bool(_data_sha256(run, folder)))
-        for folder, run in zip(folders, runs, strict=True)
-        if (data := _images_of(run)).source != UNKNOWN
-    }
-    if len(sources) > 1:
-        raise ValueError(f"the runs were trained on different data ({'; '.join(sorted(sources))}); expected the same")
-    shapes = {run.image_shape for run in runs}  # loads the autoencoders
-    if len(shapes) > 1:
-        raise ValueError(f"the runs make images of different shapes ({sorted(shapes)}); expected the same")
-    return [NamedRun(*one) for one in zip(_names(folders, runs), folders, runs, strict=True)]
-
-
-def _names(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
-    """Name all runs by their recipes if these differ, else by their folders."""
-    for names in ([run.recipe.name for run in runs], [folder.absolute().name for folder in folders]):
-        if len(set(names)) == len(names):
-            return names
-    return [str(folder) for folder in folders]
-
-
-def _images_of(run: Run) -> DataConfig:
-    """Return the images that a run, or its latents, came from."""
-    data = run.recipe.data
-    if not run.recipe.autoencoder.source:
-        return data
-    if data.source == UNKNOWN:
-        raise ValueError(
-            f"{run.recipe.name} was imported, and the latents to measure its loss on are not known; use fpdm evaluate"
-        )
-    return read_manifest(data.source).data
-
-
-def _describe(data: DataConfig, known: bool) -> str:
-    """Describe images. Where they are does not matter if their content is known, which `_check_images` compares."""
-    if not data.is_folder:
-        return data.source
-    return f"{'a folder' if known else data.source}, {data.channels} x {data.size} x {data.size}"
-
-
-def _data_sha256(run: Run, folder: Path) -> str:
-    """Return the hash of the images or latents that a run was trained on; empty if it is not known."""
-    card = None if run.recipe.images else read_data_card(folder)
-    return run.recipe.images or (card.sha256 if card is not None else "")
-
-
-def _with_latents(run: Run, folder: Path, given: Sequence[Path]) -> Run:
-    """Return a run with the place where the cache of its latents is now; a run of images is returned as it is."""
-    data = run.recipe.data
-    if not run.recipe.autoencoder.source or data.source == UNKNOWN:
-        return run
-    sha256, places = _data_sha256(run, folder), list(dict.fromkeys([data.source, *map(str, given)]))
-    damaged = ""
-    for one in (replace(data, source=place) for place in places):
-        try:
-            if one.is_cache and (not sha256 or latents_sha256(one) == sha256):
-                return replace(run, recipe=replace(run.recipe, data=one))
-        except ValueError as error:
-            damaged = f"{error}; "
-    what = f" (sha256 {sha256[:12]})" if sha256 else ""
-    raise ValueError(
-        f"{damaged}the latents that {run.recipe.name} was trained on{what} are not in {' or '.join(places)}; "
-        "say where they are with --latents"
-    )
-
-
-def _find_images(known: Sequence[DataConfig], given: str) -> DataConfig:
-    """Return the images that runs were trained on, in the given place or else the first where there is anything."""
-    config = next((one for one in known if one.source != UNKNOWN), known[0])
-    if given:
-        return replace(config, source=given)
-    places = [one for one in known if one.folder is None or one.folder.exists()]
-    if config.source != UNKNOWN and not places:
-        where = " or ".join(dict.fromkeys(one.source for one in known if one.source != UNKNOWN))
-        raise ValueError(f"the images that the runs were trained on are not in {where}; say where they are with --data")
-    return next((one for one in places if one.source != UNKNOWN), config)
-
-
-def _check_images(one: NamedRun, config: DataConfig, dataset: Dataset[ImageSet]) -> None:
-    """Raise if a run was trained on other images; warn if it was trained on those that it is measured against."""
-    data = one.run.recipe.data
-    if data.is_cache:
-        manifest = read_manifest(data.source)
-        if not manifest.has_usual_splits:
-            warnings.warn(
-                f"{one.folder} was trained on the latents of all images of {config.source}, including those that it "
-                "is now measured against; prepare them without --holdout to keep some apart",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        if (
-            manifest.kind == "folder"
-            and dataset.summary is not None
-            and scan(dataset.summary.folder).fingerprint() != manifest.listing
-        ):
-            raise ValueError(
-                f"{one.folder} was trained on latents of other images than {dataset.summary.folder} has now; put them "
-                "back, or say where they are with --data"
-            )
-        return
-    sha256 = _data_sha256(one.run, one.folder)
-    now = dataset if data.conditional == config.conditional else without_classes(dataset)
-    if data.source != UNKNOWN and sha256 and now.sha256 != sha256:
-        raise ValueError(
-            f"{one.folder} was trained on other images than {config.source} has now (sha256 {sha256[:12]}, now "
-            f"{now.sha256[:12]}); put them back, or say where they are with --data"
-        )
 
 
 def _held_out(run: Run, dataset: Dataset[ImageSet]) -> Examples:

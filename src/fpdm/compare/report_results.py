@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from fpdm.compare.answer import answer, cautions, stage_in_words
 from fpdm.compare.report_view import DISTANCE, LEVEL, REAL, View, count, distance_cell, ranking
 from fpdm.compare.results import Result
 from fpdm.drawing.figures import Drawing, FigureWriter
 from fpdm.drawing.numbers import MISSING, decimals, fixed, short, unit
-from fpdm.drawing.page import Cell, Fold, Group, Paragraph, Section, Table
+from fpdm.drawing.page import Block, Cell, Fold, Group, Paragraph, Section, Table
 from fpdm.drawing.plots import Curve, Panel
-from fpdm.drawing.ranking import Ranking, verdict
+from fpdm.drawing.ranking import Ranking
 from fpdm.drawing.text import listing
 
 
@@ -25,8 +26,25 @@ def answer_section(view: View, figures: FigureWriter) -> Section:
         f"{REAL.capitalize()}, {view.real_count}, have {floors}. {best}The intervals in brackets ({LEVEL}) say how "
         "much a value varies with the sampled images, not with the training: every model was trained once."
     )
-    lead = Paragraph(" ".join(verdict(list(rankings.values()), quantity=DISTANCE)), lead=True)
-    return Section("The answer", [lead, Paragraph(notes), _answer_table(view, rankings)])
+    lead = Paragraph(answer(view.comparison), lead=True)
+    warnings = [Paragraph(f"{text[0].upper()}{text[1:]}.") for text in cautions(view.comparison)]
+    so_far = [Paragraph(text)] if (text := stage_in_words(view.comparison)) else []
+    blocks = [lead, *so_far, *warnings, Paragraph(notes), _answer_table(view, rankings), *_stages(view)]
+    return Section("The answer", blocks)
+
+
+def _stages(view: View) -> list[Block]:
+    """List the answers so far, if the comparison was made in stages."""
+    rows = [
+        [one.name, f"{fixed(one.seconds / 60, 1)}", _range(*one.images), f"{one.plans:,}", one.answer]
+        for one in view.comparison.stages
+    ]
+    columns = ["stage", "after min", "images per result", "plans tried", "answer"]
+    return [Table("Answers so far, the newest last.", columns, [Group(rows)], words=["answer"])] if rows else []
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _answer_table(view: View, rankings: dict[int, Ranking]) -> Table:

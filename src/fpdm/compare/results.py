@@ -170,6 +170,25 @@ class ImageSheet:
 
 
 @dataclass(frozen=True)
+class StageResult:
+    """The outcome of a stage of a comparison.
+
+    Attributes:
+        name: Name of the stage.
+        images: The smallest and the largest number of images of its rows.
+        plans: Most plans that were tried for a row; 1 if none were searched.
+        seconds: Seconds since the comparison began, when it ended.
+        answer: Its verdict.
+    """
+
+    name: str
+    images: tuple[int, int]
+    plans: int
+    seconds: float
+    answer: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The results of `compare`.
 
@@ -184,6 +203,8 @@ class Comparison:
         rows: One result per model, budget and sampler, with the plan that was chosen.
         sweep: Results over the number of iterations with everything else equal, for models that iterate; may be empty.
         images: What the image sheet shows; None for a comparison without one.
+        stages: The stages so far, if it was made in stages; `rows` are those of the last.
+        is_full: Whether the rows are those of the full protocol of `settings`.
     """
 
     command: str
@@ -196,6 +217,8 @@ class Comparison:
     rows: tuple[Result, ...]
     sweep: tuple[Result, ...] = ()
     images: ImageSheet | None = None
+    stages: tuple[StageResult, ...] = ()
+    is_full: bool = True
 
     def to_json(self) -> str:
         """Return the content of `compare.json`."""
@@ -207,6 +230,8 @@ class Comparison:
                 del row["self_guidance"], row["weak_depth"], row["self_guidance_range"]
         if self.images is None:
             del values["images"]
+        if not self.stages:
+            del values["stages"], values["is_full"]
         return json.dumps(values, indent=1, allow_nan=False)
 
     @classmethod

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from fpdm.compare.inputs import NamedRun
 from fpdm.compare.results import Result
 from fpdm.compare.search import Trial, search
 from fpdm.compare.settings import SHOWN, Settings
@@ -30,15 +33,6 @@ from fpdm.sampling.timesteps import grid
 
 _VERSION = 1  # raise it when the meaning of results changes, so that older ones are not used
 _FIELDS = {one.name for one in fields(Result)}
-
-
-@dataclass(frozen=True)
-class NamedRun:
-    """A run with its name in the comparison."""
-
-    name: str
-    folder: Path
-    run: Run
 
 
 @dataclass(frozen=True)
@@ -60,18 +54,21 @@ class ResultsCache:
         evaluator: Measures the images.
         data_sha256: Hash of the images that results are measured against.
         settings: How the runs are compared.
+        drawing: Called with the run, the plan and the number of images, makes the context in which they are drawn.
     """
 
-    def __init__(self, folder: Path, evaluator: Evaluator, data_sha256: str, settings: Settings) -> None:
-        self.folder, self.evaluator, self.settings = folder, evaluator, settings
+    def __init__(
+        self,
+        folder: Path,
+        evaluator: Evaluator,
+        data_sha256: str,
+        settings: Settings,
+        *,
+        drawing: Callable[[Run, Plan, int], AbstractContextManager[None]] = lambda *_: contextlib.nullcontext(),
+    ) -> None:
+        self.folder, self.evaluator, self.settings, self.drawing = folder, evaluator, settings, drawing
         folder.mkdir(parents=True, exist_ok=True)
-        self.fixed: dict[str, Any] = {
-            "version": _VERSION,
-            "data": data_sha256,
-            "extractor": evaluator.extractor.identity,
-        }
-        if len(set(evaluator.class_sizes)) > 1:
-            self.fixed["class_sizes"] = evaluator.class_sizes
+        self.fixed = measured_by(evaluator, data_sha256)
 
     def with_best_plan(self, run: NamedRun, budget: int, sampler: str) -> CachedResult:
         """Return the result of a run with the plan that is best on the validation images."""
@@ -80,9 +77,18 @@ class ResultsCache:
         result = replace(found.result, candidates=len(trials), choosing_distance=trials[0].distance)
         return CachedResult(result, found.images)
 
-    def _trials(self, run: NamedRun, budget: int, sampler: str) -> list[Trial]:
+    def is_known(self, run: NamedRun, budget: int, sampler: str) -> bool:
+        """Whether `with_best_plan` draws nothing."""
+        known = _read_json(self._path(run, f"{budget}-{sampler}-choice", self._asked(budget, sampler)))
+        try:
+            plan = from_values(Plan, known["trials"][0]["plan"], "plan") if known else None
+        except (KeyError, IndexError, TypeError, ValueError):
+            return False
+        return plan is not None and self._result_path(run, plan, self.settings.images_at(budget)).exists()
+
+    def _asked(self, budget: int, sampler: str) -> dict[str, Any]:
         s = self.settings
-        asked = {
+        return {
             "choices": s.choices.values(),
             "budget": budget,
             "sampler": sampler,
@@ -90,14 +96,22 @@ class ResultsCache:
             "images": s.choosing_images,
             "seed": s.seed + 1,
         }
+
+    def _result_path(self, run: NamedRun, plan: Plan, num_images: int) -> Path:
+        asked = {"plan": plan.values(), "images": num_images, "seed": self.settings.seed}
+        return self._path(run, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
+
+    def _trials(self, run: NamedRun, budget: int, sampler: str) -> list[Trial]:
+        s, asked = self.settings, self._asked(budget, sampler)
         path = self._path(run, f"{budget}-{sampler}-choice", asked)
         if (known := _read_json(path)) is not None and None not in (trial["distance"] for trial in known["trials"]):
             return [Trial(from_values(Plan, trial["plan"], "plan"), trial["distance"]) for trial in known["trials"]]
 
-        labels = self._labels(run.run, s.choosing_images)
+        labels = labels_of(run.run, self.evaluator, s.choosing_images)
 
         def distance(plan: Plan) -> float:
-            images, _ = draw(run.run, plan, labels, seed=s.seed + 1, batch_size=s.batch_size)
+            with self.drawing(run.run, plan, s.choosing_images):
+                images, _ = draw(run.run, plan, labels, seed=s.seed + 1, batch_size=s.batch_size)
             return self.evaluator.choosing_distance(images)
 
         trials = search(run.run, s.choices, budget=budget, sampler=sampler, guidance=s.guidance, distance=distance)
@@ -108,7 +122,7 @@ class ResultsCache:
     def with_plan(self, run: NamedRun, plan: Plan, num_images: int) -> CachedResult:
         """Return the result of a run with this plan."""
         asked = {"plan": plan.values(), "images": num_images, "seed": self.settings.seed}
-        path = self._path(run, f"{plan.budget}-{plan.sampler}-{plan.iterations}", asked)
+        path = self._result_path(run, plan, num_images)
         if (known := _read_json(path)) is not None:
             shown = _read_images(path, known, run.run.image_shape[0])
             if shown is not None:
@@ -116,8 +130,9 @@ class ResultsCache:
                 here = {"model": run.name, "run": str(run.folder), "floor_images": floor_images}
                 here["self_guidance_range"] = plan.self_guidance_range  # a list in JSON
                 return CachedResult(Result(**{**known["result"], **here}), shown)
-        labels = self._labels(run.run, num_images)
-        images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
+        labels = labels_of(run.run, self.evaluator, num_images)
+        with self.drawing(run.run, plan, num_images):
+            images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
         result, shown = self._result(run, plan, images, cost), images[:SHOWN]
         picture = base64.b64encode(images_to_png(shown, SHOWN)).decode()
         write_json(path, {"asked": asked, "result": asdict(result), "images": picture})
@@ -155,28 +170,42 @@ class ResultsCache:
             **{name: value for name, value in values.items() if name in _FIELDS},  # type: ignore[arg-type]
         )
 
-    def _labels(self, run: Run, count: int) -> list[int]:
-        classes = run.model.shape.num_classes
-        # An imported model may have been trained on other classes than those of the images.
-        return (
-            self.evaluator.labels(count)
-            if classes == len(self.evaluator.class_sizes)
-            else balanced_labels(range(count), classes)
-        )
-
     def _path(self, run: NamedRun, name: str, asked: dict[str, Any]) -> Path:
-        made_by = {"weights": run.run.weights}
-        if run.run.autoencoder.sha256:
-            made_by["autoencoder"] = run.run.autoencoder.sha256
-        text = json.dumps({**self.fixed, **made_by, **asked}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        slug = re.sub(r"[^\w.-]+", "-", f"{run.run.recipe.name}-{name}")
-        return self.folder / f"{slug}-{digest}.json"
+        return self.folder / f"{name_of(run.run, name, {**self.fixed, **asked})}.json"
 
 
-def draw(run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: int) -> tuple[Tensor, SamplingCost]:
-    """Draw the images 0, 1, ... of a run, one for each label: (N, C, H, W) uint8, and their cost."""
-    return draw_in_order(run.sampler(plan, seed=seed), range(len(labels)), labels, batch_size=batch_size)
+def measured_by(evaluator: Evaluator, data_sha256: str) -> dict[str, Any]:
+    """Return what every result depends on besides the run and its plan."""
+    fixed = {"version": _VERSION, "data": data_sha256, "extractor": evaluator.extractor.identity}
+    return {**fixed, **({"class_sizes": evaluator.class_sizes} if len(set(evaluator.class_sizes)) > 1 else {})}
+
+
+def name_of(run: Run, name: str, asked: dict[str, Any]) -> str:
+    """Return the name of the file of a result, which has a hash of everything that the result depends on."""
+    made_by = {"weights": run.weights}
+    if run.autoencoder.sha256:
+        made_by["autoencoder"] = run.autoencoder.sha256
+    text = json.dumps({**made_by, **asked}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    slug = re.sub(r"[^\w.-]+", "-", f"{run.recipe.name}-{name}")
+    return f"{slug}-{digest}"
+
+
+def labels_of(run: Run, evaluator: Evaluator, count: int) -> list[int]:
+    """Return the labels of the first `count` images: in the proportions of the test split, if the classes are its."""
+    classes = run.model.shape.num_classes
+    # An imported model may have been trained on other classes than those of the images.
+    if classes == len(evaluator.class_sizes):
+        return evaluator.labels(count)
+    return balanced_labels(range(count), classes)
+
+
+def draw(
+    run: Run, plan: Plan, labels: Sequence[int], *, seed: int, batch_size: int, first: int = 0
+) -> tuple[Tensor, SamplingCost]:
+    """Draw the images `first`, `first` + 1, ... of a run, one for each label: (N, C, H, W) uint8, and their cost."""
+    indices = range(first, first + len(labels))
+    return draw_in_order(run.sampler(plan, seed=seed), indices, labels, batch_size=batch_size)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -114,12 +114,12 @@ class Choices:
         """
         run.check_guidance(guidance)
         start, axes = self.first(run, budget, sampler, guidance), self.axes(run, budget)
-        if not any(_fits(run, replace(start, **change)) for change in axes[0]):
-            _steps(run, start)  # raises
+        if not any(fits(run, replace(start, **change)) for change in axes[0]):
+            steps_of(run, start)  # raises
         for axis in axes:
             for change in axis:  # the first changes nothing
-                if _fits(run, plan := replace(start, **change)):
-                    _steps(run, plan)
+                if fits(run, plan := replace(start, **change)):
+                    steps_of(run, plan)
 
     @property
     def trials(self) -> int:
@@ -167,7 +167,7 @@ def search(
     tried: dict[object, Trial] = {}
 
     def attempt(plan: Plan) -> None:
-        if _fits(run, plan) and (key := _steps(run, plan)) not in tried:
+        if fits(run, plan) and (key := steps_of(run, plan)) not in tried:
             tried[key] = Trial(plan, distance(plan))
 
     for axis in choices.axes(run, budget):
@@ -182,7 +182,7 @@ def search(
     return sorted(tried.values(), key=lambda trial: trial.distance)
 
 
-def _fits(run: Run, plan: Plan) -> bool:
+def fits(run: Run, plan: Plan) -> bool:
     """Return whether the budget pays for self-guidance, if there is any, and the weaker answer is weaker."""
     if not plan.self_guidance:
         return True
@@ -198,7 +198,7 @@ def _fits(run: Run, plan: Plan) -> bool:
     return True
 
 
-def _steps(run: Run, plan: Plan) -> object:
+def steps_of(run: Run, plan: Plan) -> object:
     """Return what decides the images of a plan: plans with equal values draw the same images."""
     sampler = run.sampler(replace(plan, allocation="constant"))
     fixed: Sequence[int] | str = sampler.table

@@ -94,7 +94,7 @@ class Settings:
         """The alternatives that a plan is chosen from."""
         return Choices(
             self.iterations,
-            _REUSE[self.reuse],
+            REUSE[self.reuse],
             self.grids,
             self.allocations,
             self.self_guidance,
@@ -103,4 +103,4 @@ class Settings:
         )
 
 
-_REUSE = {"choose": (True, False), "always": (True,), "never": (False,)}
+REUSE = {"choose": (True, False), "always": (True,), "never": (False,)}

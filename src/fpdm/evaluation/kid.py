@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -80,13 +82,20 @@ def _pair_sums(generated: Features, reference: Features, counts: Tensor) -> Tens
     x, y = generated.values, reference.values  # (N, F), (M, F)
     n, m = len(x), len(y)
     across = torch.cat([_kernel(rows, y).mean(dim=1) for rows in x.split(rows_of_a_block(m))])  # (N,), c
-    real = _kernel_sums(y, torch.ones(1, m, dtype=torch.float64)) / (m * (m - 1))  # (1,), r
+    real = _mean_kernel(reference)  # (1,), r
     pairs = n**2 - counts.square().sum(dim=1)  # (R,)
     sums = _kernel_sums(x, counts) - 2.0 * (counts * (n - counts)) @ across + real * pairs  # (R,)
     if not bool(sums.isfinite().all()):
         largest = float(torch.cat([x, y]).abs().max())
         raise ValueError(f"features as large as {largest:.3g} have a kernel that is not finite")
     return sums
+
+
+@functools.lru_cache(maxsize=4)  # one reference serves many sets of generated images
+def _mean_kernel(features: Features) -> Tensor:
+    """Return the mean of k over ordered pairs of two different images, (1,)."""
+    m = len(features.values)
+    return _kernel_sums(features.values, torch.ones(1, m, dtype=torch.float64)) / (m * (m - 1))  # (1,)
 
 
 def _kernel_sums(x: Tensor, counts: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ class RealFeatures:
         return self._extractor.features(self._splits.train.images)
 
     @functools.cached_property
+    def validation(self) -> Features:
+        """Features of the validation images, (V, F)."""
+        return self._extractor.features(self._splits.validation.images)
+
+    @functools.cached_property
     def test(self) -> Features:
         """Features of the test images, (M, F)."""
         return self._extractor.features(self._splits.test.images)

@@ -26,6 +26,7 @@ from fpdm.runs.pipeline_files import PipelineConfig, class_names, publish
 from fpdm.runs.pretrained import recipe_without_data
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
+from fpdm.runs.sampling_file import keep_sampling
 from fpdm.runs.train_config import TrainConfig
 
 _VAE = "stabilityai/sd-vae-ft-{}"
@@ -106,6 +107,7 @@ def import_model(foreign: ForeignCheckpoint, converted: Converted, out: Path, *,
         write_json(out / RECIPE, recipe.to_json())
         write_atomically(out / README, _model_card(result, converted, pipeline))
         publish(out, folder, pipeline)
+        keep_sampling(out, recipe)
     return result
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fpdm.data.images import to_uint8
+from fpdm.sampling.plan import Plan
 from fpdm.sampling.sampler import SampleState
 
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -33,6 +34,8 @@ class FPDMPipelineOutput(BaseOutput):
         macs: Multiply-accumulates per image, averaged likewise, including decoding.
         seeds: Seed of each image. With its index, it gives the same image again.
         indices: Index of each image among those of its seed.
+        plan: The plan that was followed.
+        plan_origin: Which tuned plans it comes from, in words; empty if none was tuned.
     """
 
     images: list[Image.Image] | np.ndarray | Tensor
@@ -43,6 +46,8 @@ class FPDMPipelineOutput(BaseOutput):
     macs: float
     seeds: list[int]
     indices: list[int]
+    plan: Plan
+    plan_origin: str
 
 
 class StepLog:

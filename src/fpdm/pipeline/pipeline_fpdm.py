@@ -39,8 +39,11 @@ from fpdm.runs.pipeline_files import (
     read_network,
     write_pipeline,
 )
-from fpdm.runs.pretrained import find_model, is_run
+from fpdm.runs.pretrained import find_model, is_run, recipe_without_data
+from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import Run, load_run
+from fpdm.runs.sampling_file import read_sampling, write_sampling
+from fpdm.sampling.defaults import SamplingDefaults
 from fpdm.sampling.images import ImageSampler, sample_shape
 from fpdm.sampling.schedulers import OWN_SAMPLERS, default_scheduler
 
@@ -102,7 +105,25 @@ class FPDMPipeline(DiffusionPipeline):
         )
         self._image_shape = self._autoencoder().image_shape(sample_shape(transformer))  # raises if they do not fit
         self._num_timesteps, self._interrupt = 0, False
+        self._sampling: SamplingDefaults | None = None  # until they are needed
         self._last: tuple[tuple[Any, ...], ImageSampler] | None = None  # the sampler of the last call, and what made it
+
+    @property
+    def sampling(self) -> SamplingDefaults:
+        """Defaults of a call, from the `sampling.json` of the folder that the pipeline was loaded from.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        if self._sampling is None:
+            name = self.config.get("_name_or_path")
+            folder = Path(name) if name and Path(name).is_dir() else None
+            self._sampling = read_sampling(folder, self._recipe)
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, defaults: SamplingDefaults) -> None:
+        self._sampling = defaults
 
     @property
     def labels(self) -> dict[str, int]:
@@ -149,9 +170,10 @@ class FPDMPipeline(DiffusionPipeline):
     ) -> FPDMPipelineOutput | tuple[Any, ...]:
         """Generate images.
 
-        Of `budget`, `iterations` and `num_inference_steps`, two say what the third is, and 140 block passes with 5
-        iterations per step are the default. An image is a function of its seed and index alone, and the same as image
-        `index` of `fpdm sample --seed`, in any batch.
+        Of `budget`, `iterations` and `num_inference_steps`, two say what the third is. What is left out is as
+        `sampling` has it: 140 block passes with 5 iterations per step, unless the model was trained for another number
+        or tuned. An image is a function of its seed and index alone, and the same as image `index` of `fpdm sample
+        --seed`, in any batch.
 
         Args:
             class_labels: Class of each image, by name or number. One class by itself is that of all images; None takes
@@ -197,7 +219,7 @@ class FPDMPipeline(DiffusionPipeline):
         images = choose_images(
             class_labels, generator, num_images, indices, classes=self._classes, num_classes=num_classes
         )
-        source = self._image_sampler(given, guidance_scale, num_inference_steps)
+        source, origin = self._image_sampler(given, guidance_scale, num_inference_steps)
         seeds = draw_seeds(generator, seed, len(images.indices))
 
         trajectory = source.trajectory(images.indices, images.labels, seeds=seeds, measure=True)
@@ -231,6 +253,8 @@ class FPDMPipeline(DiffusionPipeline):
             macs=macs,
             seeds=seeds,
             indices=images.indices,
+            plan=source.plan,
+            plan_origin=origin,
         )
 
     @classmethod
@@ -259,6 +283,7 @@ class FPDMPipeline(DiffusionPipeline):
                 # diffusers would leave weights that are missing random.
                 kwargs["transformer"] = _cast(read_network(folder).model, _dtype(kwargs, "transformer"))
             pipe = super().from_pretrained(folder, **kwargs)
+            pipe.sampling = read_sampling(folder, pipe._recipe)
         pipe.register_to_config(_name_or_path=name)
         return pipe
 
@@ -299,7 +324,7 @@ class FPDMPipeline(DiffusionPipeline):
             assert isinstance(own, VAE)
             vae = torch.nn.Module.to(own.model, run.model.device)  # type: ignore[assignment]
             config = own.config
-        return cls(
+        pipe = cls(
             run.model,
             scheduler or default_scheduler(schedule, clip=not config.source),
             vae,
@@ -308,6 +333,8 @@ class FPDMPipeline(DiffusionPipeline):
             asdict(config),
             run.recipe.name,
         )
+        pipe.sampling = run.sampling
+        return pipe
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -357,6 +384,7 @@ class FPDMPipeline(DiffusionPipeline):
             raise ValueError(f"{folder} is the folder of a run, which is a pipeline already; choose another folder")
         super().save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
         write_pipeline(folder, self._pipeline_config(), self.scheduler, vae=self.vae is not None)
+        write_sampling(folder, self.sampling)
         if self.vae is not None and self._autoencoder_config.pad:
             padding = json.dumps({"pad": self._autoencoder_config.pad})
             (folder / layout.VAE / OWN).write_text(padding, encoding="utf-8")
@@ -421,6 +449,12 @@ class FPDMPipeline(DiffusionPipeline):
         )
 
     @property
+    def _recipe(self) -> Recipe:
+        """A recipe with what is known of the model, which is nothing of its training."""
+        shape, name = self.transformer.shape, self.config["name"]
+        return recipe_without_data(name, shape, self._schedule, self._autoencoder_config)
+
+    @property
     def _classes(self) -> tuple[str, ...]:
         return class_names(self.config["id2label"], self.transformer.shape.num_classes)
 
@@ -443,24 +477,37 @@ class FPDMPipeline(DiffusionPipeline):
         known = AutoencoderConfig(config.source or layout.VAE, config.sha256 or "not computed", config.pad or 0)
         return VAE(self.vae, known, device=device)
 
-    def _image_sampler(self, given: dict[str, Any], guidance_scale: float | None, steps: int | None) -> ImageSampler:
-        """Make the sampler of a call, or take that of the last call: an adaptive allocation is costly to find."""
+    def _image_sampler(
+        self, given: dict[str, Any], guidance_scale: float | None, steps: int | None
+    ) -> tuple[ImageSampler, str]:
+        """Make the sampler of a call, or take that of the last call: an adaptive allocation is costly to find.
+
+        Returns:
+            The sampler, and where its plan comes from.
+        """
         scheduler, schedule, device = self.scheduler, self._schedule, self._execution_device
-        cost = self.transformer.cost()
-        plan = choose_plan(given, guidance_scale, steps, scheduler=scheduler, schedule=schedule, cost=cost)
-        made_of = (plan, steps, self.transformer, self.transformer.dtype, self.vae, scheduler, device)
+        chosen = choose_plan(
+            given,
+            guidance_scale,
+            steps,
+            scheduler=scheduler,
+            schedule=schedule,
+            cost=self.transformer.cost(),
+            defaults=self.sampling,
+        )
+        made_of = (chosen.plan, steps, self.transformer, self.transformer.dtype, self.vae, scheduler, device)
         if self._last is None or any(a is not b and a != b for a, b in zip(self._last[0], made_of, strict=True)):
             sampler = ImageSampler(
                 self.transformer,
                 schedule,
-                plan,
+                chosen.plan,
                 device=device,
                 autoencoder=self._autoencoder(device),
                 scheduler=None if type(scheduler).__name__ in OWN_SAMPLERS else scheduler,
                 steps=steps,
             )
             self._last = made_of, sampler
-        return self._last[1]
+        return self._last[1], chosen.origin
 
 
 def _load_vae(config: AutoencoderConfig) -> tuple[Any, AutoencoderConfig]:

@@ -9,7 +9,8 @@ from typing import Any
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import did_you_mean
 from fpdm.models.cost import ModelCost
-from fpdm.sampling.plan import DEFAULT_BUDGET, Plan
+from fpdm.sampling.defaults import ChosenPlan, SamplingDefaults
+from fpdm.sampling.plan import Plan
 from fpdm.sampling.schedulers import OWN_SAMPLERS, check_scheduler, with_steps
 from fpdm.sampling.self_guidance import WeakAnswers
 from fpdm.sampling.timesteps import GRIDS, grid
@@ -23,8 +24,9 @@ def choose_plan(
     scheduler: Any,
     schedule: Schedule,
     cost: ModelCost,
-) -> Plan:
-    """Return the plan of a call.
+    defaults: SamplingDefaults,
+) -> ChosenPlan:
+    """Return the plan of a call, and where it comes from.
 
     Args:
         given: Fields of the plan that the user gives; None stands for one that is left out.
@@ -33,6 +35,7 @@ def choose_plan(
         scheduler: The pipeline's scheduler.
         schedule: Noise schedule of the network.
         cost: Cost of the network.
+        defaults: What holds for everything else. Without a budget, a number of steps leaves tuned plans aside.
 
     Raises:
         TypeError: A plan has no such field.
@@ -45,23 +48,22 @@ def choose_plan(
             raise TypeError(f"there is no argument {name!r}" + did_you_mean(name, near))
     check_scheduler(scheduler, schedule)
     is_ours = type(scheduler).__name__ in OWN_SAMPLERS
-    values: dict[str, Any] = _decided_by(scheduler) if is_ours else {}
+    # Another scheduler makes the steps itself, whatever sampler and grid were tuned.
+    values: dict[str, Any] = _decided_by(scheduler) if is_ours else {"sampler": Plan.sampler, "grid": Plan.grid}
     values |= {name: value for name, value in given.items() if value is not None}
     if guidance_scale is not None:
         values["guidance"] = 1.0 if guidance_scale <= 1.0 else guidance_scale
-    plan = replace(Plan(DEFAULT_BUDGET), **values).with_iterations(cost)
-    if steps is None:
-        return plan
-    if "budget" not in values:
+    if steps is not None and "budget" not in values:
+        plan = replace(defaults.plan, **values).with_iterations(cost)
         if is_ours:
             timesteps = grid(schedule, steps, plan.grid)
         else:
             timesteps = with_steps(scheduler, schedule, steps).timesteps.tolist()
         weak, each = WeakAnswers.of(plan, cost), cost.passes(plan.iterations or cost.middle.iterations.start)
-        return replace(plan, budget=len(timesteps) * each + (weak.passes(timesteps) if weak else 0))
-    if "iterations" in values:
+        return ChosenPlan(replace(plan, budget=len(timesteps) * each + (weak.passes(timesteps) if weak else 0)))
+    if steps is not None and "iterations" in values:
         raise ValueError("budget, iterations and num_inference_steps are all given; two say what the third is")
-    return plan
+    return defaults.complete(values, cost, schedule.num_timesteps)
 
 
 def _decided_by(scheduler: Any) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.autoencoder.vae import VAE
+from fpdm.compare.inputs import NamedRun
 from fpdm.compare.results import Result
-from fpdm.compare.results_cache import NamedRun, ResultsCache
+from fpdm.compare.results_cache import ResultsCache
 from fpdm.compare.settings import Settings
 from fpdm.data.config import DataConfig
 from fpdm.data.loading import Dataset, encoded_images, load_dataset, load_images

@@ -19,7 +19,7 @@ FOLDERS = (CHECKPOINTS, SAMPLES, TENSORBOARD)
 WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 MODEL, EMA, OPTIMIZER = f"model/{WEIGHTS}", f"ema/{WEIGHTS}", "optimizer.safetensors"  # in a checkpoint
 DATA, DATA_PICTURE, SKIPPED = "data.json", "data.png", "skipped.txt"
-SAMPLING = "sampling.json"
+SAMPLING = "sampling.json"  # beside images: how they were sampled; beside a model: how it is to be sampled
 CHOICE = "choice.json"  # how training on a folder of images was decided on
 OWN_AUTOENCODER, OWN_LATENTS = "autoencoder", "latents"  # made by such a training
 # The layout of the hub, which diffusers loads as a pipeline.

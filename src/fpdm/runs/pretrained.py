@@ -11,7 +11,7 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import did_you_mean
 from fpdm.hub import download, is_hub_id
 from fpdm.models.config import TransformerConfig
-from fpdm.runs.layout import CHECKPOINTS, MODEL_INDEX, SCHEDULER, SHIPPED, TRANSFORMER, VAE
+from fpdm.runs.layout import CHECKPOINTS, MODEL_INDEX, SAMPLING, SCHEDULER, SHIPPED, TRANSFORMER, VAE
 from fpdm.runs.pipeline_files import read_index, read_network
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
@@ -79,7 +79,7 @@ def _download(name: str, options: dict[str, Any]) -> Path:
         raise ValueError(f"{name} has no {MODEL_INDEX}; expected a model of fpdm (fpdm import converts those of DiT)")
     read_index(folder)  # raises before anything large is downloaded
     files = [f"{part}/{file}" for part in (TRANSFORMER, VAE) for file in ("*.json", "*.safetensors")]
-    return download(name, [MODEL_INDEX, f"{SCHEDULER}/*.json", *files], **options)
+    return download(name, [MODEL_INDEX, SAMPLING, f"{SCHEDULER}/*.json", *files], **options)
 
 
 def recipe_without_data(

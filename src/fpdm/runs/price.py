@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fpdm.runs.description import RunDescription
 from fpdm.runs.run import Run
+from fpdm.sampling.defaults import ChosenPlan
 from fpdm.sampling.images import sample_shape
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.price import Amount, Price, affordable_passes, calibrate, price
@@ -85,6 +88,23 @@ def resolve(run: Run, budget: Amount, plan: Plan, *, seconds: float = 1.0) -> in
     return affordable_passes(
         budget, cost, iterations, evaluations=evaluations, decoding=decoding, calibration=calibration
     )
+
+
+def complete(run: Run, budget: Amount | None, given: Mapping[str, Any]) -> ChosenPlan:
+    """Return the plan for a budget in any unit, with what the user gives and the model's defaults for the rest.
+
+    Args:
+        run: The run that is sampled.
+        budget: The budget; None for the model's default.
+        given: Fields of the plan besides the budget.
+
+    Raises:
+        ValueError: The budget is below one step, a value is out of range, or values contradict each other.
+    """
+    if budget is None:
+        return run.complete(given)
+    usual = Plan(1) if budget.unit == "passes" else run.complete(given).plan  # whose cost decides
+    return run.complete({**given, "budget": resolve(run, budget, usual)})
 
 
 def _open(described: RunDescription) -> int:

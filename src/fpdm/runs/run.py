@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from fpdm.runs.layout import CHECKPOINTS, EMA, MODEL_INDEX, OWN_AUTOENCODER, REC
 from fpdm.runs.pipeline_files import class_names, read_index
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
+from fpdm.runs.sampling_file import read_sampling
+from fpdm.sampling.defaults import ChosenPlan, SamplingDefaults
 from fpdm.sampling.images import ImageSampler, sample_shape
 from fpdm.sampling.plan import Plan
 
@@ -69,6 +72,27 @@ class Run:
             ValueError: The file that names them is damaged.
         """
         return read_classes(self.folder, self.recipe)
+
+    @functools.cached_property
+    def sampling(self) -> SamplingDefaults:
+        """The plans that the model is sampled with when nothing else is said.
+
+        Raises:
+            ValueError: The file that says so is damaged.
+        """
+        return read_sampling(self.folder, self.recipe)
+
+    def complete(self, given: Mapping[str, Any]) -> ChosenPlan:
+        """Return the plan with what the user gives, and everything else as the model's defaults have it.
+
+        Args:
+            given: Fields of the plan.
+
+        Raises:
+            ValueError: A value is out of range, or values contradict each other.
+        """
+        steps = self.recipe.schedule.num_timesteps
+        return self.sampling.complete(given, self.model.cost(), steps, weights=self.weights)
 
     @functools.cached_property
     def autoencoder(self) -> Autoencoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Sampled(Record):
         passes: Mean number of block passes spent per image; None if no image was drawn, as are those below.
         macs: Mean number of multiply-accumulates per image.
         seconds: Seconds of sampling, in total.
+        plan: Which tuned plans the plan comes from, and the plan, in words; empty if none was tuned.
     """
 
     out: Path
@@ -50,9 +51,13 @@ class Sampled(Record):
     passes: float | None
     macs: float | None
     seconds: float | None
+    plan: str = ""
 
     def to_text(self) -> str:
-        """Return the summary in one line."""
+        """Return the summary in a line, and a plan that was tuned in another."""
+        return "\n".join([self._summary(), *([f"the plan is {self.plan}"] if self.plan else [])])
+
+    def _summary(self) -> str:
         if self.passes is None or self.macs is None:
             return f"nothing left to do: {self.images} images are in {self.out}"
         kept = f" ({self.images - self.drawn} were there already)" if self.drawn < self.images else ""
@@ -72,6 +77,7 @@ def sample_to_folder(
     batch_size: int,
     label: int | None = None,
     scheduler: Any = None,
+    origin: str = "",
     overwrite: bool = False,
 ) -> Sampled:
     """Write `num_images` PNGs, a grid of the first 64 and the settings into a folder; images already there are kept.
@@ -85,6 +91,7 @@ def sample_to_folder(
         batch_size: Images at once.
         label: The class of all images; None takes the classes in turn.
         scheduler: Scheduler of diffusers to make the steps; None for the plan's own sampler.
+        origin: Where the plan comes from, for the summary; empty for nothing to say.
         overwrite: Replace images of other settings that an earlier call wrote to the folder.
 
     Raises:
@@ -102,7 +109,8 @@ def sample_to_folder(
         if overwrite:
             _discard(out)
         claim(out, {**settings_of(run, sampler), "class": label}, overwrite=overwrite)
-        return _complete(run, sampler, num_images, out, batch_size=batch_size, label=label)
+        found = _complete(run, sampler, num_images, out, batch_size=batch_size, label=label)
+        return replace(found, plan=f"{origin}: {sampler.plan.in_words()}") if origin else found
 
 
 def _complete(

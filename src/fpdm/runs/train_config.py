@@ -199,6 +199,12 @@ class TrainConfig:
         mean = sum(sum(n * w for n, w in zip(ns, ws, strict=True)) / sum(ws) for ns, ws in counts)
         return max(1, round(mean))
 
+    @property
+    def most_iterations(self) -> int:
+        """Largest number of iterations of a training step; for "implicit", which converges, that of its solve."""
+        N, M = self.no_grad_iters, self.grad_iters
+        return {"jfb": N + 1, "unrolled": M, "implicit": 100}.get(self.gradient, N + M)
+
     def make_gradient(self) -> Gradient:
         """Create the gradient of the fixed point."""
         from fpdm.fixed_point.gradients import Implicit, JacobianFree, jfb, multistep_jfb, unrolled  # imports PyTorch

@@ -71,6 +71,21 @@ class Plan:
         """Whether each sample iterates until it has converged, so that iterations are not fixed beforehand."""
         return self.allocation == "adaptive"
 
+    def in_words(self) -> str:
+        """Describe everything but the budget, as "ddim, trailing, 5 iterations, constant, reuse"."""
+        return ", ".join(
+            [
+                self.sampler,
+                self.grid,
+                *([f"{self.iterations} iterations"] if self.iterations else []),
+                self.allocation,
+                "reuse" if self.reuse else "no reuse",
+                *([self.solver] if self.solver != "picard" else []),
+                *([f"guidance {self.guidance:g}"] if self.guidance != 1.0 else []),
+                *([self.self_guidance_in_words()] if self.self_guidance else []),
+            ]
+        )
+
     def self_guidance_in_words(self) -> str:
         """Describe the self-guidance, as "self-guidance 1, weak depth 2, timesteps 0 to 500"."""
         depth = "" if self.weak_depth is None else f", weak depth {self.weak_depth}"

@@ -25,6 +25,7 @@ from fpdm.runs.pipeline_files import PipelineConfig, id2label, publish
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import read_classes
+from fpdm.runs.sampling_file import keep_sampling, untuned
 from fpdm.sampling.images import sample_shape
 from fpdm.training.loop import Callback
 from fpdm.training.loss_curve import save_loss_curve
@@ -102,6 +103,7 @@ class TrainingLogger(Callback):
         names = id2label(read_classes(self.out, recipe).names)
         config = PipelineConfig(recipe.name, recipe.schedule, names, recipe.autoencoder)
         publish(self.out, checkpoint.folder(self.out / CHECKPOINTS, progress.step), config)
+        keep_sampling(self.out, recipe)
         if self._curve_is_stale:
             self.draw_loss_curve()
 
@@ -143,6 +145,7 @@ class TrainingLogger(Callback):
                             model,
                             self.recipe.schedule,
                             self._autoencoder,
+                            untuned(self.recipe).plan,
                             seed=self.recipe.train.seed,
                             device=self.accelerator.device,
                         )

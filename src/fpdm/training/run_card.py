@@ -17,6 +17,7 @@ from fpdm.runs.layout import (
     PIPELINE_CODE,
     RECIPE,
     SAMPLES,
+    SAMPLING,
     SCHEDULER,
     TRANSFORMER,
     VALIDATION,
@@ -130,6 +131,7 @@ def _files(recipe: Recipe, *, validated: bool) -> dict[str, str]:
         MODEL_INDEX: "makes the folder a pipeline of diffusers, with those below",
         f"{TRANSFORMER}/": "the averaged weights of the newest checkpoint, which share its file",
         f"{SCHEDULER}/": "the noise schedule, from whose configuration any scheduler of diffusers can be made",
+        SAMPLING: "how the model is sampled when nothing else is said; fpdm tune adds the best plan for a budget",
         PIPELINE_CODE: "what diffusers imports from fpdm with `trust_remote_code=True`",
         METRICS: f"JSON lines, one for every {train.log_every} steps: mean loss, mse, gradient norm and iterations, "
         "residual of the fixed point",

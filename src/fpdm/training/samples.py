@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -16,20 +18,34 @@ from fpdm.sampling.images import ImageSampler
 from fpdm.sampling.plan import Plan
 
 COUNT, COLUMNS, GAP = 16, 4, 2
-STEPS, ITERATIONS = 20, 5  # DDIM steps; iterations of the middle, if their number can be chosen
+STEPS = 20
 
 
 def few_samples(
-    model: DiffusionTransformer, schedule: Schedule, autoencoder: Autoencoder, *, seed: int, device: torch.device
+    model: DiffusionTransformer,
+    schedule: Schedule,
+    autoencoder: Autoencoder,
+    plan: Plan,
+    *,
+    seed: int,
+    device: torch.device,
 ) -> Tensor:
-    """Draw the images 0 to 15 of a seed, with the classes in turn: (16, C, H, W) uint8.
+    """Draw the images 0 to 15 of a seed in 20 steps, with the classes in turn: (16, C, H, W) uint8.
+
+    Args:
+        model: The network.
+        schedule: Its noise schedule.
+        autoencoder: Decoder of its latents.
+        plan: How to sample it, whatever the budget.
+        seed: Seed of the noise.
+        device: Device of the network.
 
     Raises:
         RunError: The samples are not finite.
     """
     cost = model.cost()
-    iterations = ITERATIONS if cost.middle.adjustable else cost.middle.iterations.start
-    plan = Plan(min(STEPS, schedule.num_timesteps) * cost.passes(iterations), iterations)
+    iterations = plan.with_iterations(cost).iterations or cost.middle.iterations.start
+    plan = replace(plan, budget=min(STEPS, schedule.num_timesteps) * cost.passes(iterations))
     sampler = ImageSampler(model, schedule, plan, seed=seed, device=device, autoencoder=autoencoder)
     return sampler(range(COUNT), balanced_labels(range(COUNT), model.shape.num_classes)).pixels
 

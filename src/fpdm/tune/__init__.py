@@ -1,0 +1,1 @@
+"""Tuning: search the best plan of a model for a budget, and keep it beside the model."""
