@@ -34,7 +34,7 @@ def tune(
     tuning: Annotated[TuneSettings, _AS_IN_SAMPLE] = _SETTINGS,
     line: str = "",
 ) -> Result:
-    """Search the best plan of a model for a budget, and keep it beside the model as the default for that budget.
+    """Search the best plan of a model for a budget, and keep it beside the model.
 
     Many plans are tried on few images, then ever fewer plans on ever more images, by their kernel distance to the
     validation images. fpdm sample, fpdm evaluate and FPDMPipeline take the plan from sampling.json in the model's

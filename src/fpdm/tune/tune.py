@@ -225,10 +225,10 @@ def _load(folder: Path, data: str, autoencoder: str, latents: Sequence[Path]) ->
     loaded = load_model(folder, autoencoder=autoencoder)
     if not data:
         raise ValueError(f"the images that {folder} was trained on are not known; say which with --data")
-    return NamedRun(loaded.recipe.name, folder, loaded), _data_of(loaded, data)
+    return NamedRun(loaded.recipe.name, folder, loaded), data_of(loaded, data)
 
 
-def _data_of(run: Run, data: str) -> DataConfig:
+def data_of(run: Run, data: str) -> DataConfig:
     """Return the configuration of images of the kind that a model makes."""
     channels, size, _ = run.image_shape
     conditional = bool(run.model.shape.num_classes)
