@@ -1,9 +1,9 @@
 """Compare the plan that `fpdm tune` found with a full grid of plans, on fresh seeds and the test images.
 
-Usage: python grid.py MODEL DATA BUDGET OUT.json [SECONDS]. The grid has every combination of some samplers, iterations, reuse,
-timestep grids and allocations that draws different images (no self-guidance), each judged against the validation images, with
-another seed than the search. Then its best plans, the tuned plan and the untuned one are judged by other seeds against the test
-images. SECONDS limits the grid, whose order is random.
+Usage: python grid.py MODEL DATA BUDGET OUT.json [SECONDS]. The grid has every combination of some samplers, iterations,
+reuse, timestep grids and allocations that draws different images (no self-guidance), each judged against the validation
+images, with another seed than the search. Then its best plans, the tuned plan and the untuned one are judged by other
+seeds against the test images. SECONDS limits the grid, whose order is random.
 """
 
 import contextlib
@@ -44,6 +44,7 @@ print(len(plans), "plans", flush=True)
 
 
 def images(seed: int) -> PlanImages:
+    """Return what judges plans by images of a seed."""
     folder = model / "grid" / "rows"
     named = NamedRun(run.recipe.name, model, run)
     return PlanImages(
@@ -76,7 +77,8 @@ for name, plan in shown.items():
     out.write_text(
         json.dumps(
             {
-                "model": run.recipe.name, "weights": run.weights, "budget": budget, "features": evaluator.extractor.name,
+                "model": run.recipe.name, "weights": run.weights, "budget": budget,
+                "features": evaluator.extractor.name,
                 "grid_plans": len(plans), "grid_judged": len(ranked), "grid_images": GRID_IMAGES,
                 "fresh_images": FRESH_IMAGES, "rows": rows,
                 "grid": [{"validation_kernel_distance": value, "plan": plan.in_words()} for value, plan in ranked[:20]],
