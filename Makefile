@@ -6,7 +6,7 @@ SECONDS_EACH ?= 240
 OUT ?= quickstart
 COMPARE ?= --budgets 140 280 560 --iterations 2 3 5 --allocations constant --minutes 2
 
-.PHONY: quickstart test test-all lint bench faults package clean docs/reproduction.md docs/performance.md
+.PHONY: quickstart test test-all lint bench demo screenshots faults package clean docs/reproduction.md docs/performance.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike. The answer and its page come last.
@@ -38,6 +38,15 @@ bench: $(VENV)/dev
 # The page of the recorded benchmarks. A test holds that they are the same.
 docs/performance.md: $(VENV)/runtime
 	$(BIN)/python -m benchmarks.page results/speed > $@
+
+# A page on this machine that shows what a budget does.
+demo: $(VENV)/runtime
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	$(BIN)/fpdm demo
+
+# docs/images, with Chromium and npm.
+screenshots: $(VENV)/dev
+	$(BIN)/python -m tests.screenshots docs/images
 
 # The page of the recorded reproduction, from its figures. A test holds that they are the same.
 docs/reproduction.md: $(VENV)/runtime

@@ -75,9 +75,8 @@ ORDER = (
     *("errors", "progress_bar", "configuration", "randomness", "signals", "memory", "files", "tensors", "outputs"),
     *("hub", "devices", "processes"),
     *("fixed_point", "models", "diffusion", "autoencoder", "data", "sampling", "drawing", "runs", "evaluation"),
-    *("training", "fid", "compare", "tune", "reproduce", "inspection", "importing", "export", "pipeline", "commands"),
-    "cli",
-    "__main__",
+    *("training", "fid", "compare", "tune", "reproduce", "inspection", "importing", "export", "pipeline"),
+    *("demo", "commands", "cli", "__main__"),
 )
 """Every module and package below `fpdm`; each may import those before it."""
 ON_THEIR_OWN = {

@@ -165,6 +165,14 @@ COMMANDS = {
             "A run of yours, and what it was trained on": "fpdm describe run",
         },
     ),
+    "demo": Entry(
+        "Open a page on this machine that shows what a budget does.",
+        {
+            "The model that comes with the package": "fpdm demo",
+            "A model of your own": "fpdm demo run",
+            "Two models, from the same noise": "fpdm demo run/fpdm --against run/dit",
+        },
+    ),
     "export": Entry(
         "Export a model as ONNX graphs whose depth is still a choice, for any runtime.",
         {

@@ -145,6 +145,21 @@ class FPDMPipeline(DiffusionPipeline):
         names = [label] if isinstance(label, str) else label
         return [find_label(name, self._classes, num_classes) for name in names]
 
+    def sampler(
+        self, guidance_scale: float | None = None, num_inference_steps: int | None = None, **plan: Any
+    ) -> ImageSampler:
+        """Return the sampler of a call with these arguments, which says how the budget is spent before it is.
+
+        Args:
+            guidance_scale: As in a call.
+            num_inference_steps: As in a call.
+            plan: As in a call: `budget`, `iterations` and so on.
+
+        Raises:
+            ValueError: A value is wrong, or values contradict each other.
+        """
+        return self._image_sampler(plan, guidance_scale, num_inference_steps)
+
     @torch.no_grad()
     def __call__(
         self,
