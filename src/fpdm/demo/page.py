@@ -75,13 +75,14 @@ def make_page(first: FPDMPipeline, second: FPDMPipeline | None = None) -> Any:
 
     def charts(side: int, *values: Any) -> str:
         try:
-            plan = _plan(pipes[side], *values)
-            sampler = pipes[side].sampler(plan.pop("guidance"), **plan)
+            given = _plan(pipes[side], *values)
+            sampler = pipes[side].sampler(given.pop("guidance"), **given)
         except (ValueError, TypeError) as error:
             return f'<p class="facts">{_plain(str(error))}</p>'
-        middle, budget = sampler.cost.middle, sampler.plan.budget
-        curve = trade(sampler.cost, budget, sampler.plan.iterations, MEASURED.get(names[side]))
-        return f"{curve if middle.adjustable else ''}<p>{describe(sampler)}</p>{bars(sampler.table)}"
+        plan, curve = sampler.plan, ""
+        if sampler.cost.middle.adjustable:
+            curve = trade(sampler.cost, plan.budget, plan.iterations, MEASURED.get(names[side]))
+        return f"{curve}<p>{describe(sampler)}</p>{bars(sampler.table)}"
 
     def draw(request: Any, label: int, count: int, seed: float, both: bool, *values: Any) -> Iterator[Any]:
         stop = stops[str(request.session_hash)] = threading.Event()
