@@ -55,6 +55,20 @@ def test_jobs_are_done_elsewhere_and_kept(tmp_path: Path) -> None:
     assert {folder for _, folder in kept.values()} == {tmp_path}
 
 
+@dataclass(frozen=True)
+class Picture(Told):
+    """A job whose compute does not count."""
+
+    def macs(self, bench: Bench) -> float:
+        return 0.0
+
+
+def test_pictures_alone_are_made_too(tmp_path: Path) -> None:
+    kept = []
+    run_jobs(Bench(tmp_path, QUICK, workers=1), [Picture("a")], lambda job, _: kept.append(job.name))
+    assert kept == ["a"]
+
+
 def test_no_jobs_ask_for_nothing(tmp_path: Path) -> None:
     run_jobs(Bench(tmp_path, QUICK), [], lambda *_: pytest.fail("kept"))
     assert not [*tmp_path.iterdir()]

@@ -113,7 +113,8 @@ class _Bar:
 
     def show(self) -> None:
         """Draw the bar."""
-        self._bar.set(self._ended, (self._trained() + self._measured) / self._total)
+        # Pictures alone have no compute that counts.
+        self._bar.set(self._ended, (self._trained() + self._measured) / self._total if self._total else None)
 
     def _trained(self) -> float:
         return sum(map(self._bench.macs_done, self._trainings))
