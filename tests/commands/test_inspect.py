@@ -6,7 +6,6 @@ import pytest
 
 from fpdm import cli
 from fpdm.inspection.settings import InspectionSettings
-from fpdm.sampling.plan import Plan
 from tests.commands.parsed import values
 
 
@@ -14,7 +13,7 @@ def test_every_option_of_inspect_is_heard() -> None:
     words = ("--num-images", "3", "--rows", "5", "--columns", "6", "--seed", "7", "--budget", "56", "--no-reuse")
     found = values("inspect", "run", "--out", "x", "--class", "cat", "--data", "photographs", *words)
     assert found["inspection"] == InspectionSettings(3, 7, 5, 6)
-    assert found["plan"] == Plan(56, reuse=False)
+    assert (found["budget"], found["plan"].reuse) == ("56", False)
     assert (found["run"], found["class_"], found["data"]) == ("run", "cat", "photographs")
 
 

@@ -130,7 +130,8 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
     """
     called, rest = app[words[0]], [word for word in words if word not in app.help_flags]
     command: Any = called.default_command
-    called.help = _documentation(command).split("\n\nArgs:")[0]
+    paragraphs = _documentation(command).split("\n\nArgs:")[0].split("\n\n")
+    called.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)  # lines as long as the terminal's
     module = sys.modules[command.__module__]
     values: dict[str, Any] = {"line": line, "given": frozenset()}
     defaults, first = getattr(module, "defaults", None), getattr(module, "MAIN_OPTIONS", ())

@@ -109,9 +109,8 @@ def inspect(
     }
     _check_same(out, asked, overwrite=overwrite)
     dataset = _training_images(run, data, data_root)
-    labels = [label] * settings.num_images
-    if label is None:
-        labels = balanced_labels(range(settings.num_images), run.model.shape.num_classes)
+    every = range(settings.num_images)
+    labels = balanced_labels(every, run.model.shape.num_classes) if label is None else [label] * len(every)
     adjustable = run.model.cost().middle.adjustable
     with INSPECTED.hold(out):
         with progress_bar("inspecting", 3 if adjustable else 2, "parts", leave=True) as bar:
