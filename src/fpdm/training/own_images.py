@@ -13,7 +13,7 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, load_images
 from fpdm.data.prepare import prepare
 from fpdm.data.survey import survey
-from fpdm.files import write_atomically
+from fpdm.files import write_json
 from fpdm.runs.layout import CHOICE, CONFIG, OWN_AUTOENCODER, OWN_LATENTS
 from fpdm.runs.recipe import Recipe
 from fpdm.training.autoencoder.finalise import reconstructed, reconstruction_error, save_scaled
@@ -76,7 +76,7 @@ class OwnImages:
             Interrupted: A signal came; what was done is kept.
             RunError: The training of the autoencoder diverged.
         """
-        write_atomically(self.out / CHOICE, self.choice.to_json())
+        write_json(self.out / CHOICE, self.choice.to_json())
         if not self.choice.stages:
             return self.choice.recipe
         data = self.choice.recipe.data
