@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import runpy
 import sys
@@ -54,3 +56,27 @@ def test_an_example_runs(
 
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SAYS}
+
+
+NOTEBOOK = EXAMPLES / "first-steps.ipynb"
+
+
+def test_the_notebook_shows_what_its_cells_make_and_is_small() -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    run = [cell for cell in cells if cell["cell_type"] == "code" and cell["metadata"].get("tags") != ["skip-execution"]]
+    assert [cell["execution_count"] for cell in run] == [*range(1, len(run) + 1)]
+    outputs = [output for cell in run for output in cell["outputs"]]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
+    assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    assert NOTEBOOK.stat().st_size < 300_000
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"--steps \d+", "--steps 2", cell.source)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert any("image/png" in output.get("data", {}) for output in notebook.cells[-2].outputs)

@@ -27,7 +27,7 @@ QUICK = "--num-images 60 --choosing-images 20 --grids trailing --iterations 2 --
 SHORTER = {
     r"--num-images \d+": "--num-images 3",
     r"--seconds \d+": "--seconds 2",
-    r"--minutes \d+": "--minutes 0.5",
+    r"--minutes \d+": "--minutes 1",
     r"git clone --depth 1 REPOSITORY fpdm": f"git clone --quiet --depth 1 'file://{ROOT}' fpdm",
     # The environment of this test stands for the new one.
     r"python3 -m venv \.venv && .*": f"mkdir .venv && ln -s '{BIN}' .venv/bin && touch .venv/runtime && mv ../photos .",
