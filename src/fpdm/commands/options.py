@@ -123,7 +123,7 @@ class Fields(NamedTuple):
 def add_options(app: App, words: Sequence[str], line: str) -> None:
     """Give the command that `words` begin with its options.
 
-    Its parameter `line`, if it has one, becomes the command line, and `given` the names of the options given.
+    Its parameter `line`, if it has one, becomes the command line, and `given` the options that are given, by name.
 
     If the command's module has a function `defaults`, it maps the given options to defaults that depend on them. Its
     `MAIN_OPTIONS` are the options that its help shows first.
@@ -133,7 +133,7 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
     paragraphs = _documentation(command).split("\n\nArgs:")[0].split("\n\n")
     called.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)  # lines as long as the terminal's
     module = sys.modules[command.__module__]
-    values: dict[str, Any] = {"line": line, "given": frozenset()}
+    values: dict[str, Any] = {"line": line}
     defaults, first = getattr(module, "defaults", None), getattr(module, "MAIN_OPTIONS", ())
     if defaults is not None:
         required = [name for name, one in inspect.signature(command).parameters.items() if one.default is one.empty]
@@ -144,7 +144,6 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
             if len(rest) == len(words):  # else help is printed in spite of the mistake
                 raise
         values |= defaults(given)
-        values["given"] = frozenset(given)
     called.default_command = _flat(command, values, first)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fpdm.autoencoder.config import AutoencoderConfig
@@ -39,6 +40,7 @@ MAIN_OPTIONS = ("out", "data", "model", "minutes", "size", "batch_size")
 CHOSEN_MODEL = "fpdm-elastic"  # of a folder with nothing else said: results/own-folders
 CHOSEN_MINUTES = 30.0
 STEPS_SHARE = 0.9  # of --minutes; the rest is for encoding, samples, validation and checkpoints
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 PLACEHOLDERS = (FOLDER, CACHE)  # shown by the help; training requires --data
 
 
@@ -158,7 +160,7 @@ def train(
     latents: Annotated[AutoencoderConfig, Fields(without=("source", "sha256", "pad"))],
     warm_start: Annotated[WarmStart, Fields(without=("init_sha256",))],
     line: str = "",
-    given: frozenset[str] = frozenset(),
+    given: Mapping[str, Any] = _NOTHING,
 ) -> Result | None:
     """Train a model; the same command resumes an interrupted run.
 
@@ -196,7 +198,7 @@ def train(
         latents: Autoencoder of the latents that the recipe expects.
         warm_start: The weights that training starts from.
         line: The command line, recorded in the run's README.
-        given: Names of the options given.
+        given: The options that are given, by name.
     """
     if warm_start.init_from:
         warm_start = replace(warm_start, init_from=os.path.realpath(warm_start.init_from))
@@ -228,7 +230,7 @@ def train(
     from fpdm.training.trainer import Trainer
 
     if is_open:
-        choice = own_images.decide(settings, None if dry_run else out, given=given, space=space)
+        choice = own_images.decide(settings, None if dry_run else out, given=frozenset(given), space=space)
         if dry_run:
             return Planned(choice, estimate.dry_run(choice.recipe))
         _say(choice, out)
