@@ -317,6 +317,7 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     assert record.pop("sha256")
     assert record.pop("numbers") == []
     assert record.pop("checksum")
+    assert record.pop("fpdm")
     assert record == {
         "source": str(photos), "train": 8, "validation": 1, "test": 3, "classes": ["cat", "red dog"],
     }  # fmt: skip
