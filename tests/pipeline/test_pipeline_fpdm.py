@@ -447,3 +447,12 @@ def test_a_card_of_the_users_own_is_kept(tmp_path: Path) -> None:
     card.write_text("My own words.")
     pipe.save_pretrained(tmp_path)
     assert card.read_text() == "My own words."
+
+
+def test_the_sampler_of_a_call_says_how_it_will_spend_its_budget() -> None:
+    pipe = pipelines.pixels()
+    sampler = pipe.sampler(2.0, budget=61, iterations=3, allocation="increasing")
+    result = pipe(0, 2.0, budget=61, iterations=3, allocation="increasing", seed=0)
+    assert (sampler.timesteps, sampler.plan.guidance) == (result.timesteps, 2.0)
+    assert [*sampler.table] == result.iterations[:, 0].tolist()
+    assert sampler.plan.budget - sampler.unspent == result.passes

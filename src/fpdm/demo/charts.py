@@ -39,7 +39,7 @@ def trade(cost: ModelCost, budget: int, iterations: int, measured: tuple[Sequenc
     def place(count: float, passes: int) -> tuple[float, float]:
         steps = max(passes / cost.passes(int(count)), 1)
         x = 24 + (_WIDTH - 40) * math.log(count) / math.log(MOST_ITERATIONS)
-        return x, (_CURVE - 22) - (_CURVE - 32) * min(math.log(steps) / math.log(300), 1)
+        return x, (_CURVE - 28) - (_CURVE - 38) * min(math.log(steps) / math.log(300), 1)
 
     def line(passes: int, style: str) -> str:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(n, passes) for n in range(1, MOST_ITERATIONS + 1)))
@@ -57,9 +57,9 @@ def trade(cost: ModelCost, budget: int, iterations: int, measured: tuple[Sequenc
     style = f'font-size="10" fill="{grey}"'
     for count in (1, 2, 5, 10, 20):
         parts.append(
-            f'<text x="{place(count, budget)[0]:.1f}" y="{_CURVE - 9}" text-anchor="middle" {style}>{count}</text>'
+            f'<text x="{place(count, budget)[0]:.1f}" y="{_CURVE - 14}" text-anchor="middle" {style}>{count}</text>'
         )
-    parts.append(f'<text x="{_WIDTH}" y="{_CURVE}" text-anchor="end" {style}>iterations per step</text>')
+    parts.append(f'<text x="{_WIDTH}" y="{_CURVE - 3}" text-anchor="end" {style}>iterations per step</text>')
     parts.append(f'<text x="0" y="9" {style}>steps (log)</text>')
     return _svg("".join(parts), _CURVE, f"{budget} block passes at {iterations} iterations per step")
 

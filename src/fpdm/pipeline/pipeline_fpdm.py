@@ -158,7 +158,7 @@ class FPDMPipeline(DiffusionPipeline):
         Raises:
             ValueError: A value is wrong, or values contradict each other.
         """
-        return self._image_sampler(plan, guidance_scale, num_inference_steps)
+        return self._image_sampler(plan, guidance_scale, num_inference_steps)[0]
 
     @torch.no_grad()
     def __call__(
