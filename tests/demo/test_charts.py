@@ -36,7 +36,6 @@ def test_a_plan_is_said_in_one_line() -> None:
 
 
 def test_what_is_marked_as_measured_stands_on_the_models_card() -> None:
-    for name, (budgets, iterations) in MEASURED.items():
+    for name, (budgets, _) in MEASURED.items():
         card = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
-        assert f"| {' | '.join(map(str, budgets))} |" in card
-        assert f"{', '.join(map(str, iterations[:-1]))} or {iterations[-1]} iterations" in " ".join(card.split())
+        assert all(f"{budget} block passes" in card for budget in budgets)

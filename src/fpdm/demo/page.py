@@ -223,7 +223,7 @@ def _controls(gradio: Any, pipe: FPDMPipeline, name: str, side: int, iterations:
     least, free = cost.passes(cost.middle.iterations.start), cost.middle.adjustable
     marks = MEASURED.get(name)
     info = f"Block passes for each image{f'; measured at {_listed(marks[0])}' if marks else ''}"
-    many = f"Fixed-point iterations per step{f'; measured at {_listed(marks[1])}' if marks else ''}"
+    many = f"Fixed-point iterations per step{f'; measured at {_listed(marks[1])}' if marks and marks[1] else ''}"
     gradio.Markdown(f"### {tag}: {name}")
     budget = gradio.Slider(
         least, max(560, 20 * least), value=max(140, least), step=1, label="Budget", info=info, elem_id=f"budget-{tag}"
