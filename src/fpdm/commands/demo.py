@@ -6,6 +6,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+MAIN_OPTIONS = ("against", "host", "port")
+
 
 def demo(
     run: str = "fpdm-fashion", *, against: str = "", host: str = "127.0.0.1", port: Annotated[int, Ge(0), Le(65535)] = 0
