@@ -93,7 +93,7 @@ def stream(pipe: FPDMPipeline, request: Request, stop: threading.Event) -> Itera
 
     def work() -> None:
         try:
-            done = pipe(
+            done: Any = pipe(
                 request.label,
                 request.guidance,
                 num_images=request.count,
