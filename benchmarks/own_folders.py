@@ -197,7 +197,9 @@ def _judged(model: DiffusionTransformer, recipe: Recipe, judge: Evaluator, pictu
     cost = model.cost()
     iterations = 2 if cost.middle.adjustable else cost.middle.iterations.start
     plan = Plan(20 * cost.passes(iterations), iterations)
-    sampler = ImageSampler(model, recipe.schedule, plan, seed=0, device="cpu", autoencoder=recipe.autoencoder.load())
+    sampler = ImageSampler(
+        model, recipe.schedule, plan, seed=0, device=torch.device("cpu"), autoencoder=recipe.autoencoder.load()
+    )
     labels = judge.labels(JUDGED) if recipe.model.num_classes else [0] * JUDGED
     images = sampler(range(JUDGED), labels).pixels  # (N, C, H, W)
     large = torch.stack([_resized(image) for image in images])  # (N, C, 64, 64)

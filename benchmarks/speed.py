@@ -25,7 +25,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,12 @@ def step_rows(size: Size, rounds: int, device: torch.device, *, compiled: bool) 
         yield Row.of(f"straightforward FPDM over ours, not compiled: {name}", straight, eager, 1.0, at_most=False)
 
 
+def _over_and_under(steps: Sequence[Callable[[], object]], rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of two steps that are timed in turn."""
+    over, under = in_turn(steps, rounds)
+    return over, under
+
+
 def their_dit() -> tuple[DiTTransformer2DModel, DiffusionTransformer]:
     """Return diffusers' DiT-S/2 with random weights, and ours with the same."""
     theirs = DiTTransformer2DModel(
@@ -199,7 +205,7 @@ def their_dit() -> tuple[DiTTransformer2DModel, DiffusionTransformer]:
 def diffusers_rows(rounds: int, device: torch.device, *, compiled: bool, batch: int = 4) -> Iterator[Row]:
     """Compare one evaluation of DiT-S/2 with that of diffusers, with the same weights."""
     theirs, ours = their_dit()
-    theirs.to(device)
+    nn.Module.to(theirs, device)
     nn.Module.to(ours, device)
     x = torch.randn(batch, 4, 32, 32, device=device)  # (B, C, H, W)
     t = torch.full((batch,), 500, device=device)  # (B,)
@@ -211,10 +217,10 @@ def diffusers_rows(rounds: int, device: torch.device, *, compiled: bool, batch: 
     note = f"outputs differ by at most {apart:.1e}"
     assert apart < 1e-4, note
     what = f"diffusers' DiT over ours, one evaluation of DiT-S/2, batch {batch}"
-    yield Row.of(f"{what}, not compiled", *in_turn(steps, rounds), 1.25, at_most=False, note=note)
+    yield Row.of(f"{what}, not compiled", *_over_and_under(steps, rounds), 1.25, at_most=False, note=note)
     if compiled:
         ours.compile_iterations()
-        yield Row.of(f"{what}, ours compiled", *in_turn(steps, rounds), 1.3, at_most=False, note=note)
+        yield Row.of(f"{what}, ours compiled", *_over_and_under(steps, rounds), 1.3, at_most=False, note=note)
 
 
 @torch.no_grad()
@@ -242,7 +248,9 @@ def solver_rows(rounds: int, device: torch.device, *, most: int = 20, tol: float
 
 
 def _solver_row(name: str, steps: list[Callable[[], object]], rounds: int, bound: float) -> Row:
-    return Row.of(f"torchdeq's {name} over ours, width 384, batch 4", *in_turn(steps, rounds), bound, at_most=False)
+    return Row.of(
+        f"torchdeq's {name} over ours, width 384, batch 4", *_over_and_under(steps, rounds), bound, at_most=False
+    )
 
 
 def contraction(device: torch.device) -> tuple[Map, Tensor]:
@@ -356,7 +364,7 @@ def folder_row(rounds: int, images: int, budget: int = 140) -> Row:
                 pass
 
     what = f"{images:,} images through fpdm sample over the denoiser alone, fpdm-fashion, budget {budget}"
-    return Row.of(what, *in_turn([to_folder, denoiser_alone], rounds), 1.05)
+    return Row.of(what, *_over_and_under([to_folder, denoiser_alone], rounds), 1.05)
 
 
 def _labels(sampler: ImageSampler, chosen: range) -> list[int]:

@@ -248,7 +248,7 @@ def reproduce(
         def keep(job: Job, result: Any) -> None:
             if isinstance(job, Floor):
                 floors = {**read_floors(out), job.images: result}
-                write_json(out / FLOORS, floors)
+                write_json(out / FLOORS, {str(images): floor for images, floor in floors.items()})
                 for book in books:
                     book.floors = floors
             else:

@@ -295,8 +295,8 @@ class _Slots:
     def _make(self, begun: Begun) -> None:
         """Make the tensors of all rows, like those of the first that begin."""
         rows, device = self.evaluations * self.count, self.device
-        self.rows = pytree.tree_map(lambda one: one.new_zeros(rows, *one.shape[1:]), begun)
-        self.z = torch.zeros_like(self.rows.start)  # (R, T, D)
+        made: Begun = pytree.tree_map(lambda one: one.new_zeros(rows, *one.shape[1:]), begun)
+        self.rows, self.z = made, torch.zeros_like(made.start)  # (R, T, D)
         self.residual = torch.zeros(rows, device=device)  # (R,)
         self.iters, self.limit = torch.zeros(2, rows, dtype=torch.int64, device=device)  # (R,) each
         self.states = [None] * rows
