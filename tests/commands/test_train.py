@@ -89,6 +89,7 @@ NEEDED = {
     "model.repeats": ["--middle-kind", "stack"],
     "train.seconds": ["--steps", "9"],
     "train.macs": ["--steps", "9"],
+    "train.sample_after": ["--seconds", "9"],
     "start.init_block": ["--init-from", "dit"],
 }
 

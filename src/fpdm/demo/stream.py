@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Update:
-    """What has been made so far.
+    """The images of a call that is under way.
 
     Attributes:
         sheet: The images, or the estimates of them, in one picture (h, w, 3) uint8.
