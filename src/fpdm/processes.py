@@ -29,10 +29,15 @@ def processes(*, timeout: datetime.timedelta | None = None, cpu: bool = False) -
     from accelerate import PartialState  # slow to import, and not needed to read data
     from accelerate.utils import parse_flag_from_env
 
-    cpu = cpu and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    cpu = cpu and is_one_of_several()
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     options = {} if timeout is None else {"timeout": timeout}
     return PartialState(cpu=cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not gpu, **options)
+
+
+def is_one_of_several() -> bool:
+    """Whether a launcher has started this process with others."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def any_process(flag: bool) -> bool:

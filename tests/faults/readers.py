@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
 import safetensors
 
 from fpdm.fid.feature_shards import FeatureShards
+from fpdm.files import read_json
 from tests.faults.changes import Reader, of_cache, of_reference, of_run, of_samples, of_shards
 from tests.faults.world import COMMANDS, made
 
@@ -24,7 +24,7 @@ def readers(world: Path, kept: Path) -> dict[str, tuple[list[Path], Reader]]:
     with safetensors.safe_open(pieces[0], "pt") as file:
         fingerprint = file.metadata()["fingerprint"]
     shards = FeatureShards(kept / "pieces", 8, 4, fingerprint, "x")
-    settings = json.loads((world / "sampled" / "sampling.json").read_text())
+    settings = read_json(world / "sampled" / "sampling.json")
     cache = [path for path in _files(world / "cache") if path.suffix == ".safetensors" or path.name == "cache.json"]
     return {
         "checkpoint": (_files(world / "run" / "checkpoints"), partial(of_run, world / "run")),

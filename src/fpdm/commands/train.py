@@ -293,7 +293,9 @@ def _is_open(given: Mapping[str, Any]) -> bool:
         return False
     if data in DATASETS or not Path(data).is_dir() or DataConfig(data).is_cache:
         return False
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    from fpdm.processes import is_one_of_several  # imports PyTorch
+
+    if is_one_of_several():
         return False
     return out is None or (Path(out) / CHOICE).exists() or not (Path(out) / RECIPE).exists()
 

@@ -73,8 +73,8 @@ class TrainConfig:
         accumulate: Number of micro-batches per step and process. More of them need less memory for the same step, up to
             rounding.
         learning_rate: Learning rate after the warm-up.
-        warmup: Steps over which the learning rate rises linearly; fewer if they were more than a quarter of the
-            training.
+        warmup: Steps over which the learning rate rises linearly; with --seconds fewer, if they were more than a
+            quarter of the time.
         decay: Last share of the training over which the learning rate falls linearly to zero; 0 keeps it constant. With
             --seconds it is the share of the time, so that the rate is zero when the time is over.
         weight_decay: Weight decay of AdamW.
@@ -237,6 +237,8 @@ class TrainConfig:
     def rate(self, progress: Progress) -> float:
         """Return the learning rate of the step that follows `progress`."""
         done = self.share_done(progress)
-        rising = min(1.0, max((progress.step + 1) / max(self.warmup, 1), done / LONGEST_WARMUP))
+        rising = min(1.0, (progress.step + 1) / max(self.warmup, 1))
+        if self.seconds:  # how many steps the clock allows is not known; a run by steps may be trained on
+            rising = min(1.0, max(rising, done / LONGEST_WARMUP))
         left = max(1.0 - done, 0.0)
         return self.learning_rate * rising * (min(1.0, left / self.decay) if self.decay else 1.0)

@@ -20,6 +20,7 @@ from fpdm.data.loading import load_dataset
 from fpdm.data.splits import Splits
 from fpdm.errors import RunError
 from fpdm.evaluation.evaluator import Evaluator
+from fpdm.files import read_json
 from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
 from fpdm.training.autoencoder.finalise import AutoencoderReport, finalise, measure_latents, reconstruction_error
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
@@ -123,7 +124,7 @@ def test_what_a_reader_finds_in_the_folder(made: Made) -> None:
     assert f"{report.test.psnr:.2f} dB" in card
     assert "fpdm train-autoencoder digits" in card
     assert (out / "reconstructions.png").stat().st_size > 1000
-    assert json.loads((out / "report.json").read_text()) == json.loads(report.to_json())
+    assert read_json(out / "report.json") == json.loads(report.to_json())
     assert "scaling factor" in report.to_text()
 
 
