@@ -72,7 +72,7 @@ def test_help_imports_no_command(words: list[str]) -> None:
     if words == ["--version"]:
         assert done.stdout == f"fpdm {__version__}\n"
     else:
-        assert all(f" {name} " in done.stdout and f"fpdm {name} " in done.stdout for name in cli.COMMANDS)
+        assert all(f" {name} " in done.stdout and f"\nfpdm {name}" in done.stdout for name in cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
