@@ -191,19 +191,32 @@ def row(way: Way, boards: np.ndarray, passes: float, **more: object) -> dict[str
     }
 
 
-def judge(pipe: FPDMPipeline, known: np.ndarray, budgets: Sequence[int], samplers: Sequence[str], count: int) -> Any:
-    """Draw boards at each budget: iterations are chosen on one seed, and reported on another."""
-    seen, rows = {board.tobytes() for board in known}, []
-    for budget in budgets:
-        for sampler in samplers:
-            tried = [row(way, *draw_boards(pipe, way, count // 4, seed=1)) for way in ways(pipe, budget, sampler)]
-            best = min(tried, key=lambda one: (-one["valid"], one["broken_units"]))
-            way = Way(budget, sampler, best["iterations"])
-            boards, passes = draw_boards(pipe, way, count, seed=0)
-            copied = sum(board.tobytes() in seen for board in boards)
-            rows.append(row(way, boards, passes, copied=copied, tried=tried))
-            print_row(rows[-1])
+def best_of(
+    pipe: FPDMPipeline, budgets: Sequence[int], samplers: Sequence[str], draw: Callable[[Way, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a row for each budget and sampler, printed as it is done.
+
+    Iterations are chosen on one seed and reported on another. `draw` gets a way and the seed, 0 for the report and 1 to
+    choose.
+    """
+    rows = []
+    for budget, sampler in itertools.product(budgets, samplers):
+        tried = [draw(way, 1) for way in ways(pipe, budget, sampler)]
+        best = min(tried, key=lambda one: (-one["valid"], one["broken_units"]))
+        rows.append({**draw(Way(budget, sampler, best["iterations"]), 0), "tried": tried})
+        print_row(rows[-1])
     return rows
+
+
+def judge(pipe: FPDMPipeline, known: np.ndarray, budgets: Sequence[int], samplers: Sequence[str], count: int) -> Any:
+    """Draw boards at each budget, and count those that keep the rules and those that were trained on."""
+    seen = {board.tobytes() for board in known}
+
+    def drawn(way: Way, seed: int) -> dict[str, Any]:
+        boards, passes = draw_boards(pipe, way, count // 4 if seed else count, seed)
+        return row(way, boards, passes, copied=sum(board.tobytes() in seen for board in boards))
+
+    return best_of(pipe, budgets, samplers, drawn)
 
 
 def solve(
@@ -223,7 +236,7 @@ def solve(
     mask = torch.from_numpy(given.reshape(-1, 1, size, size))  # (N, 1, S, S)
     images = torch.from_numpy(to_images(boards)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (N, 3, S, S)
     eps = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))  # (N, 3, S, S)
-    schedule, rows = Schedule(**pipe.config.schedule), []
+    schedule = Schedule(**pipe.config.schedule)
 
     def tried(way: Way, seed: int) -> dict[str, Any]:
         times = [*pipe(num_images=1, seed=seed, **asdict(way), output_type="latent").timesteps]
@@ -240,13 +253,7 @@ def solve(
         filled = np.where(given.reshape(boards.shape), boards, found)
         return row(way, filled, passes, clues=clues)
 
-    for budget in budgets:
-        for sampler in samplers:
-            trials = [tried(way, 1) for way in ways(pipe, budget, sampler)]
-            best = min(trials, key=lambda one: (-one["valid"], one["broken_units"]))
-            rows.append({**tried(Way(budget, sampler, best["iterations"]), 0), "tried": trials})
-            print_row(rows[-1])
-    return rows
+    return best_of(pipe, budgets, samplers, tried)
 
 
 def print_row(row: dict[str, Any]) -> None:

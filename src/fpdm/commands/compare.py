@@ -6,22 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from fpdm.commands.options import Fields, Result
+from fpdm.commands.options import ONE_OF_SEVERAL, Fields, Result
 from fpdm.compare.settings import COMPARISON, Settings
 from fpdm.configuration import NonNegativeNumber
 from fpdm.runs.layout import folders_of
 
 MAIN_OPTIONS = ("out", "budgets", "minutes", "full", "num_images", "data")
 _SETTINGS = Settings()
-_AS_IN_SAMPLE = Fields(
-    also={
-        "budgets": "budget",
-        "samplers": "sampler",
-        "grids": "grid",
-        "allocations": "allocation",
-        "weak_depths": "weak-depth",
-    }
-)
+_AS_IN_SAMPLE = Fields(also=ONE_OF_SEVERAL)
 
 
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,16 @@ class Fields(NamedTuple):
     repeatable: tuple[str, ...] = ()
 
 
+ONE_OF_SEVERAL = {
+    "budgets": "budget",
+    "samplers": "sampler",
+    "grids": "grid",
+    "allocations": "allocation",
+    "weak_depths": "weak-depth",
+}
+"""Second names of the options of commands that choose from several plans: those that fpdm sample has for one."""
+
+
 def add_options(app: App, words: Sequence[str], line: str) -> None:
     """Give the command that `words` begin with its options.
 

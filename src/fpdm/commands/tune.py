@@ -5,20 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fpdm.commands.options import Fields, Result
+from fpdm.commands.options import ONE_OF_SEVERAL, Fields, Result
 from fpdm.runs.layout import folders_of
 from fpdm.tune.settings import TUNING, TuneSettings
 
 MAIN_OPTIONS = ("budgets", "data", "candidates", "num_images", "self_guidance", "out")
 _SETTINGS = TuneSettings()
 _AS_IN_SAMPLE = Fields(
-    also={
-        "budgets": "budget",
-        "samplers": "sampler",
-        "grids": "grid",
-        "allocations": "allocation",
-        "weak_depths": "weak-depth",
-    },
+    also=ONE_OF_SEVERAL,
     repeatable=("budgets",),
 )
 

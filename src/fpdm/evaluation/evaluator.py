@@ -91,10 +91,14 @@ class Evaluator:
             left[label] -= 1
         return count
 
+    def training_images(self, count: int) -> Tensor:
+        """Return the training images that a floor is computed from, (`floor_images(count)`, C, H, W) uint8."""
+        return with_labels(self.splits.train, self.labels(self.floor_images(count)))
+
     @functools.lru_cache(maxsize=8)  # noqa: B019  (an evaluator lives as long as its comparison)
     def floor(self, count: int) -> dict[str, float]:
         """Return what the measures with a floor give for `floor_images(count)` training images."""
-        training = self.extractor.features(with_labels(self.splits.train, self.labels(self.floor_images(count))))
+        training = self.extractor.features(self.training_images(count))
         found = (measure.floor(training, self.real) for measure in MEASURES if measure.floor)
         return {name: value for values in found for name, value in values.items()}
 

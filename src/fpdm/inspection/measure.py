@@ -107,7 +107,7 @@ def inspect_sampling(
         for state in sampler.trajectory(indices, labels):
             with bar.step():
                 states = [state]
-                total = _per_image(state.spent, len(labels))  # (N,)
+                total = state.iterations  # (N,)
                 spent.append(total - before)
                 before = total
                 previews.append(to_uint8(sampler.decode(state.x0)).cpu())  # (N, C, H, W)
@@ -177,9 +177,3 @@ def _look(
         if prediction.solution.residual is not None:
             residuals.append(prediction.solution.residual.mean().item())
     return torch.stack(shown), residuals  # (K, N, c, h, w)
-
-
-def _per_image(spent: int | Tensor, count: int) -> Tensor:
-    """Return iterations by image, (N,) float64; with guidance, the mean of those with and without the class."""
-    each = torch.as_tensor(spent, dtype=torch.float64, device="cpu")  # (), (N,) or (2N,)
-    return each.expand(count) if each.ndim == 0 else each.view(-1, count).mean(0)  # (N,)

@@ -17,7 +17,7 @@ from fpdm.data.config import DataConfig
 from fpdm.data.loading import Dataset, encoded_images, load_dataset, load_images
 from fpdm.data.prepare import prepare
 from fpdm.devices import default_device
-from fpdm.evaluation.evaluator import Evaluator, with_labels
+from fpdm.evaluation.evaluator import Evaluator
 from fpdm.files import write_json
 from fpdm.models.cost import model_cost
 from fpdm.reproduce.children import fpdm_command, run_command
@@ -103,8 +103,7 @@ class RealImages:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Measures samples against those images, if they have classes with two extractors."""
-        splits = self.images.splits
-        return TwoExtractors(splits) if splits.train.num_classes else Evaluator(splits)
+        return TwoExtractors(self.images) if self.images.splits.train.num_classes else Evaluator(self.images.splits)
 
     @cached_property
     def held_out(self) -> Dataset:
@@ -123,8 +122,7 @@ class RealImages:
 
         No model in its latents can be expected to do better.
         """
-        real = with_labels(self.images.splits.train, self.evaluator.labels(self.evaluator.floor_images(images)))
-        return self.evaluator.distance(reconstructed(autoencoder, real))
+        return self.evaluator.distance(reconstructed(autoencoder, self.evaluator.training_images(images)))
 
 
 class Bench:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from fpdm.data.images import ImageSet
-from fpdm.data.splits import Splits
-from fpdm.evaluation.evaluator import Evaluator, with_labels
+from fpdm.data.loading import Dataset, without_classes
+from fpdm.evaluation.evaluator import Evaluator
 from fpdm.evaluation.extractor import Extractor, train_extractor
 from fpdm.evaluation.frechet import GaussianStatistics, frechet_distance, frechet_interval
 
@@ -24,15 +22,16 @@ class TwoExtractors(Evaluator):
     A way of sampling that only pleases the classifier gains nothing in the second distance.
 
     Args:
-        splits: Same as for `Evaluator`, with classes.
+        dataset: The images, with classes; their splits serve as those of an `Evaluator`.
 
     Attributes:
         second: The second extractor.
     """
 
-    def __init__(self, splits: Splits[ImageSet]) -> None:
-        super().__init__(splits)
-        self.second: Extractor = train_extractor(_without_classes(splits.train), _without_classes(splits.test))
+    def __init__(self, dataset: Dataset[ImageSet]) -> None:
+        super().__init__(dataset.splits)
+        plain = without_classes(dataset).splits
+        self.second: Extractor = train_extractor(plain.train, plain.test)
 
     @functools.cached_property
     def _second_test(self) -> GaussianStatistics:
@@ -45,10 +44,6 @@ class TwoExtractors(Evaluator):
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  (as in the class above)
     def floor(self, count: int) -> dict[str, float]:
-        real = with_labels(self.splits.train, self.labels(self.floor_images(count)))
-        second = frechet_distance(GaussianStatistics.of(self.second.features(real)), self._second_test)
+        real = GaussianStatistics.of(self.second.features(self.training_images(count)))
+        second = frechet_distance(real, self._second_test)
         return {**super().floor(count), f"{SECOND}_floor": second}
-
-
-def _without_classes(images: ImageSet) -> ImageSet:
-    return replace(images, labels=torch.zeros_like(images.labels), num_classes=0)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from fpdm.compare.results import Result
-from fpdm.drawing.plots import Curves, Panel
+from fpdm.drawing.numbers import MISSING
+from fpdm.drawing.plots import Curves, Panel, Plot
 from fpdm.reproduce.bench import WEIGHTS, Cell
 from fpdm.reproduce.evaluator import SECOND
 from fpdm.reproduce.models import EVERYWHERE, FPDM, Model, Training, deep_dit, dit
@@ -20,6 +21,7 @@ from fpdm.reproduce.study import (
     chosen_cells,
     curve_of,
     floor_label,
+    panels,
     texts,
     verdict,
 )
@@ -45,7 +47,7 @@ class SelfGuidance(Study):
             return Cell(Training(model, scale.seeds[0]), plan, scale.fewer_images)
 
         models = _models(scale)
-        curves = [fixed(model, weight) for model in (*_FIXED_POINTS, dit(4), deep_dit(scale)) for weight in CURVE]
+        curves = [fixed(model, weight) for model in _swept(scale) for weight in CURVE]
         classes = [fixed(model, weight, CLASS_GUIDANCE) for model in _FIXED_POINTS for weight in (0.0, 1.0)]
         guided = [
             Cell(Training(model, scale.seeds[0]), Plan(b, self_guidance=1.0), scale.fewer_images, chosen=True)
@@ -55,83 +57,86 @@ class SelfGuidance(Study):
         return [*chosen_cells(models, scale, BUDGETS), *guided, *curves, *classes]
 
     def page(self, scale: Scale, found: Measurements) -> Page:
-        known = _Known(found)
-        models = _models(scale)
-        rows, second = [], []
-        for model in models:
-            for guided in (False, True):
-                line = [known.chosen(model, budget, guided=guided) for budget in BUDGETS]
-                name = _name(model, guided=guided)
-                rows.append([name, *texts([Distances((one,)) if one else None for one in line])])
-                second.append([name, *(_second(one) for one in line)])
-        columns = ["model", *(f"{budget} passes" for budget in BUDGETS)]
-        tables = [
-            Table("Fréchet distance with each model's best plan for DDIM, the cost within the budget", columns, rows),
-            Table("The same images in features of a network that was trained to reconstruct", columns, second),
-            self._plans(models, known),
+        models, parts = _models(scale), [_chosen(found, guided=guided) for guided in (False, True)]
+        rows = [
+            [name, [part.distance(model, budget=budget) for budget in BUDGETS]]
+            for model in models
+            for name, part in zip((model.name, f"{model.name}, guided"), parts, strict=True)
         ]
-        curves = {name: known.curve(model) for name, model in self._drawn(scale).items()}
-        classes = [
-            [model.name, f"{weight:g}", *(known.fixed_text(model, weight, g) for g in (1.0, CLASS_GUIDANCE))]
+        columns = ["model", *(f"{budget} passes" for budget in BUDGETS)]
+        plans = [[model.name, *(_plan(parts[1].distance(model, budget=b)) for b in BUDGETS)] for model in models]
+        tables = [
+            Table(
+                "Fréchet distance with each model's best plan for DDIM, the cost within the budget",
+                columns,
+                [[name, *texts(line)] for name, line in rows],
+            ),
+            Table(
+                "The same images in features of a network that was trained to reconstruct",
+                columns,
+                [[name, *map(_second, line)] for name, line in rows],
+            ),
+            Table("The weight and the depth that were chosen, and steps x iterations", columns, plans),
+            self._beside_classes(found),
+        ]
+        plots, names = self._curves(scale, found), [model.name for model in models]
+        if drawn := [panel for part, title in zip(parts, TITLES, strict=True) for panel in _panel(part, models, title)]:
+            plots["self-guidance"] = Curves(drawn, names, names, "Fréchet distance", floor_label(found))
+        claims = [self._gain(parts, model) for model in _FIXED_POINTS]
+        claims += [self._envelope(scale, part, title) for part, title in zip(parts, TITLES, strict=True)]
+        return Page(tables, claims, plots)
+
+    def _beside_classes(self, found: Measurements) -> Table:
+        fixed = _fixed(found)
+        rows = [
+            [
+                model.name,
+                f"{weight:g}",
+                *texts([fixed.distance(model, self_guidance=weight, guidance=g) for g in (1.0, CLASS_GUIDANCE)]),
+            ]
             for model in _FIXED_POINTS
             for weight in (0.0, 1.0)
         ]
-        heads = ["model", "self-guidance", "class guidance 1", f"class guidance {CLASS_GUIDANCE:g}"]
-        tables.append(
-            Table(f"Beside class guidance, at {BUDGET} block passes of {ITERATIONS} iterations", heads, classes)
-        )
-        plots = {}
-        if drawn := [curve for name, line in curves.items() if (curve := curve_of(name, CURVE, line))]:
-            names, panel = [*curves], Panel(f"weight of self-guidance, at {BUDGET} passes", drawn, linear=True)
-            plots["self-guidance-weights"] = Curves([panel], names, names, "Fréchet distance")
-        if panels := known.panels(models):
-            plots["self-guidance"] = Curves(
-                panels, [m.name for m in models], [m.name for m in models], "Fréchet distance", floor_label(found)
-            )
-        claims = [self._gain(known, model) for model in _FIXED_POINTS]
-        claims += [self._envelope(scale, known, guided=guided) for guided in (False, True)]
-        return Page(tables, claims, plots)
+        title = f"Beside class guidance, at {BUDGET} block passes of {ITERATIONS} iterations"
+        return Table(title, ["model", "self-guidance", "class guidance 1", f"class guidance {CLASS_GUIDANCE:g}"], rows)
 
-    def _drawn(self, scale: Scale) -> dict[str, Model]:
-        return {model.name: model for model in (*_FIXED_POINTS, dit(4), deep_dit(scale))}
+    def _curves(self, scale: Scale, found: Measurements) -> dict[str, Plot]:
+        fixed, names, drawn = _fixed(found), [], []
+        for model in _swept(scale):
+            line = [fixed.distance(model, self_guidance=weight, guidance=1.0) for weight in CURVE]
+            names.append(model.name)
+            if curve := curve_of(model.name, CURVE, line):
+                drawn.append(curve)
+        panel = Panel(f"weight of self-guidance, at {BUDGET} passes", drawn, linear=True)
+        return {"self-guidance-weights": Curves([panel], names, names, "Fréchet distance")} if drawn else {}
 
-    def _plans(self, models: Sequence[Model], known: _Known) -> Table:
-        rows = []
-        for model in models:
-            plans = [known.chosen(model, budget, guided=True) for budget in BUDGETS]
-            rows.append([model.name, *(_plan(one) for one in plans)])
-        return Table(
-            "The weight and the depth that were chosen, and steps x iterations",
-            ["model", *(f"{budget} passes" for budget in BUDGETS)],
-            rows,
-        )
-
-    def _gain(self, known: _Known, model: Model) -> Claim:
+    def _gain(self, parts: Sequence[Measurements], model: Model) -> Claim:
         text = f"{model.name}: at {BUDGET} block passes the distance is at most {TARGET} times that without"
-        without, guided = (known.chosen(model, BUDGET, guided=guided) for guided in (False, True))
+        without, guided = (part.distance(model, budget=BUDGET) for part in parts)
         if without is None or guided is None:
             return Claim(text, _UNPUBLISHED, "–", "not measured")
-        share = guided.distance / without.distance
-        ours = f"{share:.2f} times: {Distances((guided,)).to_text()}, without {Distances((without,)).to_text()}"
+        share = guided.mean / without.mean
+        ours = f"{share:.2f} times: {guided.to_text()}, without {without.to_text()}"
         return Claim(text, _UNPUBLISHED, ours, verdict(holds=share <= TARGET, in_part=share < 1))
 
-    def _envelope(self, scale: Scale, known: _Known, *, guided: bool) -> Claim:
-        with_it = "with" if guided else "without"
-        text = f"{with_it} self-guidance, FPDM is at or below the best plain DiT at every budget"
+    def _envelope(self, scale: Scale, part: Measurements, title: str) -> Claim:
+        text = f"{title}, FPDM is at or below the best plain DiT at every budget"
         dits = [model for model in _models(scale) if model not in _FIXED_POINTS]
-        ratios = []
-        for budget in BUDGETS:
-            best = [
-                [one.distance for model in group if (one := known.chosen(model, budget, guided=guided))]
-                for group in (_FIXED_POINTS, dits)
-            ]
-            if not all(len(ours) == len(group) for ours, group in zip(best, (_FIXED_POINTS, dits), strict=True)):
-                return Claim(text, _UNPUBLISHED, "–", "not measured")
-            ratios.append(min(best[0]) / min(best[1]))
-        ours = ", ".join(f"{r:.2f} times at {budget}" for r, budget in zip(ratios, BUDGETS, strict=True))
+        known = {
+            (model.name, b): one.mean
+            for model in _models(scale)
+            for b in BUDGETS
+            if (one := part.distance(model, budget=b))
+        }
+        if len(known) < len(BUDGETS) * len(_models(scale)):
+            return Claim(text, _UNPUBLISHED, "–", "not measured")
+        best = [[min(known[one.name, b] for one in group) for b in BUDGETS] for group in (_FIXED_POINTS, dits)]
+        ratios = [ours / theirs for ours, theirs in zip(*best, strict=True)]
+        ours = ", ".join(f"{r:.2f} times at {b}" for r, b in zip(ratios, BUDGETS, strict=True))
         return Claim(text, _UNPUBLISHED, ours, verdict(holds=max(ratios) <= 1, in_part=min(ratios) <= 1))
 
 
+TITLES = ("without self-guidance", "with self-guidance")
 _FIXED_POINTS = (FPDM, EVERYWHERE)
 _UNPUBLISHED = "not in the paper"
 
@@ -140,67 +145,32 @@ def _models(scale: Scale) -> list[Model]:
     return [*_FIXED_POINTS, *(dit(blocks) for blocks in (3, 4, 7, 14)), deep_dit(scale)]
 
 
-class _Known:
-    """The measurements of the study, found by what they are."""
-
-    def __init__(self, found: Measurements) -> None:
-        self._found = found
-
-    def chosen(self, model: Model, budget: int, *, guided: bool) -> Result | None:
-        return next(
-            (
-                one.result
-                for one in self._found.cells
-                if one.chosen
-                and (one.model, one.result.budget) == (model.name, budget)
-                and bool(one.result.self_guidance) == guided
-            ),
-            None,
-        )
-
-    def fixed(self, model: Model, weight: float, guidance: float = 1.0) -> Result | None:
-        return next(
-            (
-                one.result
-                for one in self._found.cells
-                if not one.chosen
-                and (one.model, one.result.self_guidance, one.result.guidance) == (model.name, weight, guidance)
-            ),
-            None,
-        )
-
-    def fixed_text(self, model: Model, weight: float, guidance: float) -> str:
-        return texts([Distances((one,)) if (one := self.fixed(model, weight, guidance)) else None])[0]
-
-    def curve(self, model: Model) -> list[Distances | None]:
-        line = [self.fixed(model, weight) for weight in CURVE]
-        return [Distances((one,)) if one else None for one in line]
-
-    def panels(self, models: Sequence[Model]) -> list[Panel]:
-        drawn = []
-        for guided, title in ((False, "without"), (True, "with self-guidance")):
-            curves = []
-            for model in models:
-                line = [self.chosen(model, budget, guided=guided) for budget in BUDGETS]
-                if curve := curve_of(model.name, BUDGETS, [Distances((one,)) if one else None for one in line]):
-                    curves.append(curve)
-            if curves:
-                drawn.append(Panel("block passes per image", curves, BUDGETS, title))
-        return drawn
+def _swept(scale: Scale) -> list[Model]:
+    return [*_FIXED_POINTS, dit(4), deep_dit(scale)]
 
 
-def _name(model: Model, *, guided: bool) -> str:
-    return f"{model.name}, guided" if guided else model.name
+def _chosen(found: Measurements, *, guided: bool) -> Measurements:
+    return replace(found, cells=[one for one in found.cells if one.chosen and bool(one.result.self_guidance) == guided])
 
 
-def _second(result: Result | None) -> str:
+def _fixed(found: Measurements) -> Measurements:
+    return replace(found, cells=[one for one in found.cells if not one.chosen])
+
+
+def _panel(part: Measurements, models: Sequence[Model], title: str) -> list[Panel]:
+    return panels(part, models, BUDGETS, title=title)[:1]  # over block passes, which the budgets are
+
+
+def _second(found: Distances | None) -> str:
+    result = found.results[0] if found else None
     if result is None or SECOND not in result.measures:
-        return "–"
+        return MISSING
     low, high = (result.measures[f"{SECOND}_{end}"] for end in ("low", "high"))
     return f"{result.measures[SECOND]:.3g} ({low:.3g} to {high:.3g})"
 
 
-def _plan(result: Result | None) -> str:
-    if result is None:
-        return "–"
+def _plan(found: Distances | None) -> str:
+    if found is None:
+        return MISSING
+    (result,) = found.results
     return f"{result.self_guidance:g}, depth {result.weak_depth}; {result.steps} x {result.iterations}"

@@ -83,10 +83,9 @@ def resolve(run: Run, budget: Amount, plan: Plan, *, seconds: float = 1.0) -> in
         one_step = cost.passes(iterations or cost.middle.iterations.start)
         plain = replace(plan, budget=one_step, self_guidance=0.0, weak_depth=None, self_guidance_range=())
         calibration = calibrate(run.sampler(replace(plain, allocation="constant")), 1, seconds=seconds)
-    evaluations = 1 if plan.guidance == 1.0 else 2
     decoding = run.autoencoder.decoding_macs(sample_shape(run.model))
     return affordable_passes(
-        budget, cost, iterations, evaluations=evaluations, decoding=decoding, calibration=calibration
+        budget, cost, iterations, evaluations=plan.evaluations, decoding=decoding, calibration=calibration
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fpdm.files import read_dataclass, write_atomically
+from fpdm.files import read_dataclass, write_json
 from fpdm.models.cost import model_cost
 from fpdm.runs.layout import SAMPLING
 from fpdm.runs.recipe import Recipe
@@ -43,7 +43,7 @@ def read_sampling(folder: Path | None, recipe: Recipe) -> SamplingDefaults:
 
 def write_sampling(folder: Path, defaults: SamplingDefaults) -> None:
     """Write the defaults beside a model."""
-    write_atomically(folder / SAMPLING, defaults.to_json())
+    write_json(folder / SAMPLING, defaults.to_json())
 
 
 def keep_sampling(folder: Path, recipe: Recipe) -> None:

@@ -222,12 +222,7 @@ class ImageSampler:
             places = list(range(*part.indices(len(indices))))
             states = self._sample(indices[part], labels[part], allocation, seeds=chosen)
             *_, last = track(states, f"batch of {len(places)}", len(self.timesteps), "steps", inner=True)
-            yield Drawn(places, last.x, self._iterations(last))
-
-    def _iterations(self, state: SampleState) -> list[float]:
-        """Return the iterations of each sample up to a state; with guidance, the mean of its evaluations."""
-        spent = torch.as_tensor(state.spent).float()  # (), (B,) or (2B,)
-        return spent.reshape(-1, len(state.x) if spent.ndim else 1).mean(0).expand(len(state.x)).tolist()
+            yield Drawn(places, last.x, last.iterations.tolist())
 
     def trajectory(
         self,
@@ -266,7 +261,7 @@ class ImageSampler:
 
     def cost_of(self, steps: int, iterations: float) -> tuple[float, float]:
         """Count the block passes and MACs of `steps` steps with a total of `iterations`, and decoding, per sample."""
-        evaluations = 1 if self.plan.guidance == 1.0 else 2
+        evaluations = self.plan.evaluations
         macs = evaluations * steps * self.cost.evaluation_macs(iterations / steps)
         passes = self.budget.spent(steps, iterations)
         if self.weak:

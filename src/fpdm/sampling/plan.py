@@ -71,6 +71,11 @@ class Plan:
         """Whether each sample iterates until it has converged, so that iterations are not fixed beforehand."""
         return self.allocation == "adaptive"
 
+    @property
+    def evaluations(self) -> int:
+        """Number of samples that the network evaluates per sample and step: 2 with guidance, with and without class."""
+        return 1 if self.guidance == 1.0 else 2
+
     def in_words(self) -> str:
         """Describe everything but the budget, as "ddim, trailing, 5 iterations, constant, reuse"."""
         return ", ".join(

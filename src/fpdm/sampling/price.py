@@ -148,14 +148,13 @@ def price(sampler: ImageSampler, *, batch_size: int = 64, seconds: float = 1.0) 
     weaker = 1.0 + (sampler.weak.macs(sampler.timesteps) / macs if sampler.weak else 0.0)  # they take time as MACs do
     alone, together = (calibrate(sampler, count, seconds=seconds) for count in (1, batch_size))
     spent, macs = sampler.cost_of(steps, total)
-    evaluations = 1 if sampler.plan.guidance == 1.0 else 2
     return Price(
         passes=spent,
         macs=macs,
         latency=weaker * alone.seconds(steps, total),
         throughput=batch_size / (weaker * together.seconds(steps, total)),
         batch_size=batch_size,
-        memory=sampler.cost.weights_memory + sampler.cost.peak_memory(evaluations * batch_size),
+        memory=sampler.cost.weights_memory + sampler.cost.peak_memory(sampler.plan.evaluations * batch_size),
     )
 
 

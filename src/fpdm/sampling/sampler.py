@@ -40,6 +40,13 @@ class SampleState:
     solution: Solution
     spent: int | Tensor
 
+    @property
+    def iterations(self) -> Tensor:
+        """Iterations so far of each sample, (B,) float64; with guidance, the mean of its two evaluations."""
+        each = torch.as_tensor(self.spent, dtype=torch.float64, device="cpu")  # (), (B,) or (2B,)
+        count = len(self.x)
+        return each.reshape(-1, count if each.ndim else 1).mean(0).expand(count)
+
 
 def sample(
     denoiser: Denoiser,

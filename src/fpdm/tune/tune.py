@@ -10,7 +10,7 @@ from pathlib import Path
 from fpdm import __version__
 from fpdm.compare.inputs import NamedRun, check_images, find_images, images_of, load_runs
 from fpdm.configuration import Record
-from fpdm.data.config import DataConfig
+from fpdm.data.config import UNKNOWN, DataConfig
 from fpdm.data.loading import load_images
 from fpdm.drawing.numbers import duration, fixed, short
 from fpdm.drawing.plots import render
@@ -232,7 +232,7 @@ def data_of(run: Run, data: str) -> DataConfig:
     """Return the configuration of images of the kind that a model makes."""
     channels, size, _ = run.image_shape
     conditional = bool(run.model.shape.num_classes)
-    if run.recipe.data.source != "unknown" and not run.recipe.data.is_cache:
+    if run.recipe.data.source != UNKNOWN and not run.recipe.data.is_cache:
         return replace(run.recipe.data, source=data)
     return DataConfig(data, size=size, channels=channels, conditional=conditional)  # type: ignore[arg-type]
 
