@@ -1,3 +1,4 @@
+import shutil
 import warnings
 from dataclasses import replace
 from itertools import pairwise
@@ -101,6 +102,13 @@ def test_tensorboard_has_the_rows_and_the_pictures(shown: Path) -> None:
     assert curve(shown, "validation/loss") == [(row["step"], row["loss"]) for row in rows]
     assert curve(shown, "validation/timestep_950") == [(row["step"], row["by_timestep"][-1][1]) for row in rows]
     assert [event.step for event in events(shown).Images("samples")] == [3, 6, 7]
+
+
+def test_the_curve_that_a_killed_call_did_not_draw_is_drawn(shown: Path, tmp_path: Path) -> None:
+    shutil.copytree(shown, tmp_path / "run")
+    (tmp_path / "run" / "loss.png").write_bytes(b"of an earlier checkpoint")
+    Trainer(recipe(**SHOWING), data(), tmp_path / "run", validation=watched()).train()
+    assert (tmp_path / "run" / "loss.png").read_bytes() == (shown / "loss.png").read_bytes()
 
 
 def test_killed_and_resumed_run_shows_what_one_that_was_never_stopped_shows(

@@ -69,6 +69,7 @@ class TrainingLogger(Callback):
     def on_train_begin(self, progress: Progress) -> None:
         self.tracker.resumed_at = progress.step
         self._seconds = progress.seconds
+        self._curve_is_stale = progress.step > 0  # a call that was killed may not have drawn it
         if not self.accelerator.is_main_process:
             return
         write_atomically(self.out / README, self.readme())
