@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import random
 import shutil
-import signal
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from fpdm import cli
 from tests.faults.crashes import result
 from tests.faults.world import COMMANDS, NETWORK, TRAINING, words_of
 
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        "torch",
+        "diffusers",
+        "accelerate",
+        "scipy.linalg",
+        "sklearn.datasets",
+        "matplotlib.pyplot",
+        "fpdm.training.trainer",
+    ]
+)
 OFTEN = f"{TRAINING} --checkpoint-every 1"
 LINES = {
     "train": f"train --data @images --size 8 --channels 1 --steps 12 {NETWORK} {OFTEN}",
@@ -37,38 +53,55 @@ class Trial(NamedTuple):
     same: bool
 
 
-def forked(words: list[str], log: Path | None = None) -> int:
-    """Call a command in a process of its own, which is a copy of this one; returns its number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        with (
-            open(log or os.devnull, "a", buffering=1) as stream,
-            contextlib.redirect_stdout(stream),
-            contextlib.redirect_stderr(stream),
-        ):
-            code = cli.main(words)
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
+def started(function: Callable[..., int], *arguments: object) -> BaseProcess:
+    """Call a function in a process of its own, which ends with what it returns.
+
+    It is a copy of a process that has imported much and done nothing, because autograd refuses to work in a copy of a
+    process in which it has threads, as the tests' own may have.
+    """
+    process = _CONTEXT.Process(target=_left, args=(dict(os.environ), torch.get_num_threads(), function, arguments))
+    process.start()
+    return process
 
 
-def waited(child: int) -> int:
+def _left(
+    environment: dict[str, str], threads: int, function: Callable[..., int], arguments: tuple[object, ...]
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    sys.exit(function(*arguments))
+
+
+def forked(words: list[str], log: Path | None = None, before: Callable[[], object] = int) -> BaseProcess:
+    """Call a command in a process of its own, after something else there."""
+    return started(_logged, words, log or Path(os.devnull), before)
+
+
+def _logged(words: list[str], log: Path, before: Callable[[], object]) -> int:
+    with (
+        open(log, "a", buffering=1) as stream,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+    ):
+        before()
+        return cli.main(words)
+
+
+def waited(child: BaseProcess) -> int:
     """Wait for a process; returns its exit code, negative if a signal ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
 
 
-def killed(child: int, after: float) -> bool:
+def killed(child: BaseProcess, after: float) -> bool:
     """Kill a process after so many seconds; returns whether it was still running."""
-    end = time.monotonic() + after
-    while time.monotonic() < end:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return False
-        time.sleep(min(0.002, after))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    child.join(after)
+    if child.exitcode is not None:
+        return False
+    child.kill()
+    child.join()
     return True
 
 

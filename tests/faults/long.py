@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,12 +77,11 @@ def endure(world: Path, folder: Path, *, steps: int, kills: int, seed: int = 0, 
     return Endured(done, steps, samples, growth, files, tuple(gaps), left, time.monotonic() - start)
 
 
-def _watched(child: int, seen: list[tuple[int, int]]) -> int:
-    process = psutil.Process(child)
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if process.num_fds():  # none once it has ended
-            seen.append((process.memory_info().rss, process.num_fds()))
-        time.sleep(0.2)
+def _watched(child: BaseProcess, seen: list[tuple[int, int]]) -> int:
+    process = psutil.Process(child.pid)
+    while child.is_alive():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.num_fds():  # none once it has ended
+                seen.append((process.memory_info().rss, process.num_fds()))
+        child.join(0.2)
+    return waited(child)

@@ -8,7 +8,6 @@ import os
 import pickle
 import resource
 import struct
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -40,7 +39,7 @@ from tests.faults.cases import (
     then,
     written,
 )
-from tests.faults.kills import waited
+from tests.faults.kills import started, waited
 from tests.faults.world import called, words_of
 
 CANARY = "canary"
@@ -159,23 +158,19 @@ def _outside(here: Path) -> None:
 def tried(case: Case, world: Path, here: Path) -> tuple[int, str, int]:
     """Call a command in a process with little memory and time; returns its code, what it said and its peak memory."""
     report = here.with_name(f"{here.name}.report")
-    child = os.fork()
-    if not child:
-        code = 70
-        try:
-            os.chdir(here)
-            start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
-            spent = int(sum(os.times()[:2])) + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (spent + SECONDS, spent + SECONDS))
-            said = called(words_of(case.line, world))
-            peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) * 1024
-            report.write_text(f"{peak}\n{said.err}")
-            code = said.code
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    code = waited(child)
+    code = waited(started(_within_limits, words_of(case.line, world), here, report))
     peak, _, said = (report.read_text() if report.exists() else "0\n").partition("\n")
     return code, said, int(peak)
+
+
+def _within_limits(words: list[str], here: Path, report: Path) -> int:
+    os.chdir(here)
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
+    spent = int(sum(os.times()[:2])) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (spent + SECONDS, spent + SECONDS))
+    said = called(words)
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) * 1024
+    report.write_text(f"{peak}\n{said.err}")
+    return said.code

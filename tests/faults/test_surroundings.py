@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,8 @@ from tests.faults.world import COMMANDS, called, words_of
 
 def with_files_of(limit: int, words: list[str], log: Path) -> int:
     """Call a command that cannot write a file of more bytes than this, as on a full disk; returns the exit code."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    log.touch()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        child = forked(words, log)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    return waited(child)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    return waited(forked(words, log, partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, most))))
 
 
 @pytest.mark.slow
@@ -55,17 +50,15 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(name: str, world: Path, t
         assert out.read_bytes() == undisturbed.read_bytes()
 
 
+def vanish(folder: Path) -> None:
+    folder.mkdir()
+    os.chdir(folder)
+    folder.rmdir()
+
+
 def test_a_vanished_working_folder_is_one_line(world: Path, tmp_path: Path) -> None:
-    gone, log = tmp_path / "gone", tmp_path / "log"
-    gone.mkdir()
-    before = Path.cwd()
-    os.chdir(gone)
-    gone.rmdir()
-    log.touch()
-    try:
-        code = waited(forked(words_of(f"{COMMANDS['sampled']} --out out", world), log))
-    finally:
-        os.chdir(before)
+    log, words = tmp_path / "log", words_of(f"{COMMANDS['sampled']} --out out", world)
+    code = waited(forked(words, log, partial(vanish, tmp_path / "gone")))
     assert code == 2, log.read_text()
     (line,) = log.read_text().splitlines()
     assert "fault of fpdm" not in line
