@@ -371,6 +371,20 @@ def test_the_manifest_of_an_earlier_version_stays_as_it_is(tmp_path: Path) -> No
     assert prepare(DataConfig("digits"), grey, tmp_path / "cache", batch_size=512).manifest.skipped == 0
 
 
+def test_libraries_that_change_do_not_change_a_finished_cache(
+    photographs: Path, vae: VAE, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SMALL, flip=True, dtype="float32")
+    found = moved(cache, tmp_path / "cache")
+    before = content(found)
+    monkeypatch.setattr("fpdm.data.prepare.version", lambda name: "0.1")
+    assert made(photographs, vae, found, settings).encoded == 0
+    assert content(found) == before
+    (found / "cache.json").unlink()
+    with pytest.raises(ValueError, match=r"holds another cache.*versions.*-> 0\.1"):
+        made(photographs, vae, found, settings)
+
+
 def test_another_plan_is_refused_with_the_difference(photographs: Path, vae: VAE, cache: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(SMALL, flip=True, dtype="float32")
     with pytest.raises(ValueError, match=r"settings\.shard_size: 5 -> 6"):

@@ -191,7 +191,7 @@ def prepare(
     source = open_source(config, hub=hub, holdout=settings.holdout, root=root, strict=strict)
     if source.kind != "folder" and settings.holdout is None:  # only a folder has a choice
         settings = dataclasses.replace(settings, holdout=0)
-    plan = _plan(config, source, autoencoder, settings)
+    plan = _made_by(out, _plan(config, source, autoencoder, settings))
     _check_fits(plan, source, batch_size)
     # They exchange a few numbers only, and two of them may share a GPU, which NCCL refuses.
     state = processes(timeout=PATIENCE, cpu=True)
@@ -233,6 +233,14 @@ def _plan(config: DataConfig, source: Source, autoencoder: VAE, settings: CacheS
         settings,
         {name: version(name) for name in _LIBRARIES},
     )
+
+
+def _made_by(out: Path, plan: CachePlan) -> CachePlan:
+    """Give a plan the library versions of the finished cache in a folder, which later versions do not change."""
+    try:
+        return dataclasses.replace(plan, versions=read_manifest(out).versions)
+    except ValueError:  # none is finished there
+        return plan
 
 
 def _check_fits(plan: CachePlan, source: Source, batch_size: int) -> None:
