@@ -6,7 +6,7 @@ SECONDS_EACH ?= 240
 OUT ?= quickstart
 COMPARE ?= --budgets 140 280 560 --iterations 2 3 5 --allocations constant --minutes 2
 
-.PHONY: quickstart test test-all lint bench demo screenshots faults package clean docs/reproduction.md docs/performance.md
+.PHONY: quickstart test test-all lint bench demo docs screenshots faults package clean docs/reproduction.md docs/performance.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike. The answer and its page come last.
@@ -23,8 +23,8 @@ test-all: $(VENV)/dev
 	$(BIN)/pytest -n auto -m 'slow or not slow'
 
 lint: $(VENV)/dev
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/dev
@@ -43,6 +43,10 @@ docs/performance.md: $(VENV)/runtime
 demo: $(VENV)/runtime
 	$(BIN)/pip install --quiet --editable '.[demo]'
 	$(BIN)/fpdm demo
+
+# The documentation site: open docs/_build/index.html. A warning is an error.
+docs: $(VENV)/dev
+	$(BIN)/sphinx-build -qW --keep-going -c docs . docs/_build
 
 # docs/images, with Chromium and npm.
 screenshots: $(VENV)/dev

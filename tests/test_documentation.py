@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from tests.commands.parsed import values
+from tests.commands.parsed import option_names, values
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*/README.md"), *ROOT.glob("benchmarks/*.md")]
@@ -54,3 +59,91 @@ def test_commands_are_understood(page: Path) -> None:
 
 def test_pages_have_commands() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_targets_and_extras_within_sentences_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, rest in re.findall(r"`fpdm ([a-z-]+)([^`]*)`", text):
+        known = {one for names in option_names(name).values() for one in names} | {"--help", "--debug"}
+        assert {*re.findall(r"--[a-z][a-z-]*", rest)} <= known, f"fpdm {name}{rest}"
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*re.findall(r"`make ([a-z-]+)", text)} <= {*targets}
+    extras = re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    installed = ",".join(re.findall(r"pip install '[^'\[]*\[([^\]]*)\]'", text))
+    assert {*installed.split(",")} - {""} <= {*extras}
+
+
+@pytest.mark.slow
+def test_python_of_the_pipeline_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8"), re.DOTALL)
+    text = "".join(blocks).replace("quickstart/fpdm", "fpdm-fashion")
+    names: dict[str, Any] = {}
+    exec(re.sub(r"pipe\.push_to_hub.*", "", text), names)
+    assert names["image"].size == (28, 28)
+    assert len(names["result"].images) == 4
+    assert (tmp_path / "digits-model" / "model_index.json").is_file()
+
+
+def messages() -> Iterator[str]:
+    """Yield every text in the source, with an ellipsis for each of its values."""
+    for path in (ROOT / "src" / "fpdm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+
+def test_messages_that_are_explained_exist() -> None:
+    known = "\n".join(messages())
+    explained = re.findall(r"^\| `(.*?)` \|", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(explained) > 30
+    assert [message for message in explained if message not in known] == []
+
+
+def test_figures_of_the_knobs_are_those_of_their_records() -> None:
+    knobs = (ROOT / "docs" / "knobs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\|(.*)\| \[[^\]]+\]\((.*)\) \|$", knobs, re.MULTILINE)
+    assert len(rows) > 12
+    for found, record in rows:
+        text = (ROOT / "docs" / record / "README.md").read_text(encoding="utf-8")
+        for figure in re.findall(r"\d+\.\d+", found):
+            assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", text), f"{figure} is not in {record}"
+
+
+class SitePage(HTMLParser):
+    """The places in a page of the site, and where its links lead."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.places: set[str] = set()
+        self.links: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.places |= {values[name] or "" for name in ("id", "name") if name in values}
+        self.links |= {values[name] or "" for name in ("href", "src") if name in values}
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+    build = pytest.importorskip("sphinx.cmd.build")
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    assert build.main(["-qW", "--keep-going", "-c", str(ROOT / "docs"), str(ROOT), str(tmp_path)]) == 0
+    pages = {path.resolve(): SitePage(path) for path in tmp_path.rglob("*.html") if "_static" not in path.parts}
+    assert len(pages) > 40
+    wrong = []
+    for path, page in pages.items():
+        for link in page.links:
+            file, _, place = link.partition("#")
+            if re.match(r"[a-z]+:", link):
+                wrong += [link] if "src" in link else []
+                continue
+            target = (path.parent / unquote(file.partition("?")[0])).resolve() if file else path
+            if not target.exists() or (place and target in pages and unquote(place) not in pages[target].places):
+                wrong.append(f"{path.relative_to(tmp_path)}: {link}")
+    assert wrong == []

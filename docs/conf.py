@@ -1,0 +1,82 @@
+"""The documentation site, made by `make docs`: the Markdown pages of the repository, and the API from the docstrings.
+
+Its source is the whole repository, so that a relative link means the same here and on GitHub. A link to a page that is
+listed below leads to it, a link to any other file downloads it, and a link to a folder leads to its README.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import fpdm
+
+ROOT = Path(__file__).parents[1]
+
+project = "fpdm"
+author = "The fpdm authors"
+version = release = fpdm.__version__
+root_doc = "README"
+include_patterns = ["*.md", "docs/**", "results/**/README.md", "examples/*/README.md", "src/fpdm/shipped/*/README.md"]
+exclude_patterns = [".*", "**/.*", "docs/_build", "docs/templates", "results/reproduction/work", "**/node_modules"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+suppress_warnings = ["toc.not_included"]  # the pages of single records, to which other pages lead
+
+CONTENTS = {
+    "Use it": "installation own-images pipeline knobs tuning export faults",
+    "What it is": "method evaluation reproduction performance",
+    "Large models": "full-size importing",
+    "For developers": "api /CONTRIBUTING /CHANGELOG",
+    "Records": "/results/*/README",
+}
+"""Captions of the navigation, and the pages below each, in docs/ unless they begin with a slash."""
+
+myst_heading_anchors = 4
+default_role = "code"
+templates_path = ["templates"]
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autosummary_ignore_module_all = False
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"fpdm {version}"
+html_copy_source = html_show_sourcelink = html_show_copyright = False
+
+
+def _contents() -> str:
+    text = ""
+    for caption, names in CONTENTS.items():
+        places = [name if name[0] == "/" else f"/docs/{name}" for name in names.split()]
+        places = [place for place in places if any(ROOT.glob(f"{place[1:]}.md"))]
+        text += "\n".join(["", "```{toctree}", ":hidden:", ":glob:", f":caption: {caption}", "", *places, "```", ""])
+    return text
+
+
+def _read(app: Sphinx, page: str, source: list[str]) -> None:
+    folder = (ROOT / page).parent
+
+    def lead(link: re.Match[str]) -> str:
+        place = folder / link["place"]
+        if not place.is_dir():
+            return link[0]
+        return f"[{link['text']}]({link['place']}/README.md)" if (place / "README.md").exists() else link["text"]
+
+    source[0] = re.sub(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<place>[^()\s#:]+)\)", lead, source[0])
+    if page == root_doc:
+        source[0] += _contents()
+
+
+def _finish(app: Sphinx, error: Exception | None) -> None:
+    if error is None:
+        shutil.copy(app.outdir / f"{root_doc}.html", app.outdir / "index.html")
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what this site adds to Sphinx."""
+    app.connect("source-read", _read)
+    app.connect("build-finished", _finish)
