@@ -23,8 +23,8 @@ test-all: $(VENV)/dev
 	$(BIN)/pytest -n auto -m 'slow or not slow'
 
 lint: $(VENV)/dev
-	$(BIN)/ruff check src tests benchmarks examples docs
-	$(BIN)/ruff format --check src tests benchmarks examples docs
+	$(BIN)/ruff check src tests benchmarks examples docs/conf.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/conf.py
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/dev
@@ -49,7 +49,7 @@ docs: $(VENV)/dev
 	$(BIN)/sphinx-build -qW --keep-going -c docs . docs/_build
 
 # docs/images, with Chromium and npm.
-screenshots: $(VENV)/dev
+screenshots: docs
 	$(BIN)/python -m tests.screenshots docs/images
 
 # The page of the recorded reproduction, from its figures. A test holds that they are the same.

@@ -1,10 +1,12 @@
-"""Make the screenshots of the documentation: `python -m tests.screenshots docs/images [PAGE]`.
+"""Make the screenshots of the documentation: `python -m tests.screenshots docs/images [PAGE] [SITE]`.
 
-PAGE is the built page of examples/browser (default: its `dist` folder). Needs Chromium.
+PAGE is the built page of examples/browser (default: its `dist` folder), SITE the folder of `make docs` (default:
+docs/_build). Needs Chromium.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,20 @@ LOOKS = [(1280, False), (390, True)]  # desktop and phone, light and dark
 COLOURS = 96  # of a PNG, which makes it small
 
 
-def save(view: Any, name: str, out: Path) -> None:
+def save(view: Any, name: str, out: Path, *, whole: bool = True) -> None:
     path = out / f"{name}.png"
-    view.screenshot(path=path, full_page=True)
+    view.screenshot(path=path, full_page=whole)
     with Image.open(path) as image:
         small = image.convert("RGB").quantize(COLOURS)
     small.save(path, optimize=True)
 
 
-def main(out: Path, page: Path) -> None:
+def main(out: Path, page: Path, site: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    with served(site) as address:
+        for width, dark in itertools.product((1280, 390), (False, True)):
+            with visit(address, width=width, dark=dark) as found:
+                save(found.page, f"docs-{width}-{'dark' if dark else 'light'}", out, whole=False)
     with served(page) as address:
         for width, dark in LOOKS:
             with visit(address, width=width, dark=dark) as found:
@@ -49,5 +55,6 @@ def main(out: Path, page: Path) -> None:
 
 
 if __name__ == "__main__":
-    default = Path(__file__).parents[1] / "examples" / "browser" / "dist"
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else default)
+    root = Path(__file__).parents[1]
+    given = [*map(Path, sys.argv[2:])]
+    main(Path(sys.argv[1]), *given, *[root / "examples" / "browser" / "dist", root / "docs" / "_build"][len(given) :])
