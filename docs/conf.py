@@ -34,10 +34,9 @@ CONTENTS = {
 
 myst_heading_anchors = 4
 default_role = "code"
-templates_path = ["templates"]
+templates_path = [str(ROOT / "docs" / "templates")]
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 autosummary_ignore_module_all = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -67,7 +67,7 @@ def load_dataset(
         workers: Number of threads that decode a folder's images; by default one per core, at most 8.
 
     Returns:
-        A data set of `ImageSet`s or `LatentSet`s.
+        A data set of images (`ImageSet`) or of latents (`LatentSet`).
 
     Raises:
         ValueError: As `load`, `load_folder`, `split_folder` and `open_cache` raise it.
