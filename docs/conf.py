@@ -24,13 +24,37 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sp
 suppress_warnings = ["toc.not_included"]  # the pages of single records, to which other pages lead
 
 CONTENTS = {
-    "Use it": "installation own-images pipeline knobs tuning export faults",
-    "What it is": "method evaluation reproduction performance",
-    "Large models": "full-size importing",
-    "For developers": "api /CONTRIBUTING /CHANGELOG",
-    "Records": "/results/*/README",
+    "Use it": {
+        "Start here": "README",
+        "Installation": "docs/installation",
+        "Your own images": "docs/own-images",
+        "The pipeline": "docs/pipeline",
+        "Which knob when": "docs/knobs",
+        "Plans and tuning": "docs/tuning",
+        "Export to ONNX": "docs/export",
+        "What goes wrong": "docs/faults",
+    },
+    "What it is": {
+        "From the paper to the code": "docs/method",
+        "The paper, reproduced": "docs/reproduction",
+        "Evaluation": "docs/evaluation",
+    },
+    "Large models": {"Full size": "docs/full-size", "Foreign checkpoints": "docs/importing"},
+    "For developers": {"API": "docs/api", "Contributing": "CONTRIBUTING", "Changelog": "CHANGELOG"},
+    "Records": {
+        "Quickstart": "results/quickstart/README",
+        "Fashion-MNIST": "results/fashion-mnist/README",
+        "Fashion-MNIST in latents": "results/fashion-latents/README",
+        "Self-guidance": "results/self-guidance/README",
+        "Search for a plan": "results/tuning/README",
+        "Warm starts": "results/warm-start/README",
+        "Own folders": "results/own-folders/README",
+        "Photos": "results/photos/README",
+        "Full size on a CPU": "results/full-size/README",
+        "Reproduction": "results/reproduction/README",
+    },
 }
-"""Captions of the navigation, and the pages below each, in docs/ unless they begin with a slash."""
+"""The navigation: captions, and the pages below each, by short titles."""
 
 myst_heading_anchors = 4
 default_role = "code"
@@ -39,7 +63,7 @@ autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autosummary_ignore_module_all = False
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -49,10 +73,10 @@ html_copy_source = html_show_sourcelink = html_show_copyright = False
 
 def _contents() -> str:
     text = ""
-    for caption, names in CONTENTS.items():
-        places = [name if name[0] == "/" else f"/docs/{name}" for name in names.split()]
-        places = [place for place in places if any(ROOT.glob(f"{place[1:]}.md"))]
-        text += "\n".join(["", "```{toctree}", ":hidden:", ":glob:", f":caption: {caption}", "", *places, "```", ""])
+    for caption, pages in CONTENTS.items():
+        places = {title: "self" if page == root_doc else f"/{page}" for title, page in pages.items()}
+        lines = [f"{title} <{place}>" for title, place in places.items()]
+        text += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *lines, "```", ""])
     return text
 
 
