@@ -38,6 +38,7 @@ CONTENTS = {
         "From the paper to the code": "docs/method",
         "The paper, reproduced": "docs/reproduction",
         "Evaluation": "docs/evaluation",
+        "Performance": "docs/performance",
     },
     "Large models": {"Full size": "docs/full-size", "Foreign checkpoints": "docs/importing"},
     "For developers": {"API": "docs/api", "Contributing": "CONTRIBUTING", "Changelog": "CHANGELOG"},
@@ -74,8 +75,8 @@ html_copy_source = html_show_sourcelink = html_show_copyright = False
 def _contents() -> str:
     text = ""
     for caption, pages in CONTENTS.items():
-        places = {title: "self" if page == root_doc else f"/{page}" for title, page in pages.items()}
-        lines = [f"{title} <{place}>" for title, place in places.items()]
+        there = {title: page for title, page in pages.items() if (ROOT / f"{page}.md").exists()}
+        lines = [f"{title} <{'self' if page == root_doc else f'/{page}'}>" for title, page in there.items()]
         text += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *lines, "```", ""])
     return text
 
