@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import time
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from fpdm.data import decode
-from fpdm.data.decode import Decoder
+from fpdm.data.decode import Decoder, decoders
 
 
 def png(image: Image.Image) -> bytes:
@@ -76,9 +78,17 @@ def test_bombs_are_refused_by_their_headers(depth: int, kind: int, bits: int, mo
         raise AssertionError("the pixels of a bomb are decoded")
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
-    content = bomb(4200, depth, kind, bits)
-    assert "a decompression bomb is" in str(Decoder(8)(content))
-    assert "a decompression bomb is" in Decoder(8).error(content)
+    for side in (4200, 3200):  # above and below 2^24 pixels
+        content = bomb(side, depth, kind, bits)
+        assert "a decompression bomb is" in str(Decoder(8)(content))
+        assert "a decompression bomb is" in Decoder(8).error(content)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+def test_bombs_of_formats_without_a_highest_ratio_are_refused(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (3200, 3200), "white").save(stream, format=kind)
+    assert "is compressed to less than 1/10000" in str(Decoder(8)(stream.getvalue()))
 
 
 def test_large_images_that_may_be_are_decoded() -> None:
@@ -88,6 +98,35 @@ def test_large_images_that_may_be_are_decoded() -> None:
     assert not isinstance(found, str)
     assert (found.pixels == 255).all()
     assert not isinstance(Decoder(8)(bomb(400, 8, 6, 32)), str)  # small, and so harmless
+    drawing = Image.new("RGB", (3200, 3200), "white")
+    ImageDraw.Draw(drawing).ellipse((400, 400, 2800, 2800), outline="black", width=40)
+    for kind in ("PNG", "WEBP", "GIF"):
+        stream = io.BytesIO()
+        drawing.save(stream, format=kind, lossless=True)
+        assert not isinstance(Decoder(8)(stream.getvalue()), str)
+
+
+def test_images_wait_until_they_fit_in_memory_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_MEMORY", 2 * 10 * 50 * 50)  # two of RGB, one with transparency
+    at_once, most, lock, whole = [0], [0], threading.Lock(), decode._rgb
+
+    def rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.01)
+        with lock:
+            at_once[0] -= 1
+        return whole(image, background)
+
+    monkeypatch.setattr(decode, "_rgb", rgb)
+    for mode, side, expected in (("RGB", 50, 2), ("RGBA", 50, 1), ("RGB", 400, 1)):
+        stream, most[0], decoder = io.BytesIO(), 0, Decoder(8)
+        Image.new(mode, (side, side)).save(stream, format="PNG")
+        with decoders(8) as pool:
+            found = list(pool.map(decoder, [stream.getvalue()] * 12))
+        assert not any(isinstance(one, str) for one in found)
+        assert most[0] == expected
 
 
 def test_transparency_is_the_same_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:

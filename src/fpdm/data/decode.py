@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,15 @@ ENDINGS = {
 
 _LARGE = 2**24  # pixels, beyond which an image costs much memory
 _MOST_COMPRESSED = 500  # of photographs and drawings at most some dozens, of white pages 300; of a PNG bomb 1000
+# Pixels, beyond which an image takes a second of a core; up to `_LARGE`, drawings of few strokes are let pass.
+_SLOW = 2**22
+_BLANK = {"PNG": 900, "GIF": 900}  # all but what is of one colour throughout; Deflate reaches 1032
+_OTHER_BLANK = 10_000
+_MEMORY = 2**30  # bytes that the images in all threads may take at once; a larger image waits until it is alone
+# What a pixel takes while it is decoded and converted, measured; twice that with transparency and in these formats,
+# whose decoders hold the image a second time.
+_BYTES = 10
+_TWICE = ("AVIF", "JPEG2000", "WEBP")
 
 
 class _Refused(Exception):
@@ -79,7 +88,7 @@ class Decoder:
         self.formats = [name for name in _FORMATS if name in Image.OPEN]
         self.size, self.channels, self.background = size, channels, background
         self.squared = CROPS[crop]
-        self._large = threading.Lock()
+        self._room = _Room(_MEMORY)
 
     def __call__(self, source: Path | bytes | np.ndarray) -> Decoded | str:
         """Decode a file or its content; pixels (C, H, W) are returned as they are.
@@ -112,8 +121,9 @@ class Decoder:
         return image
 
     def _turn(self, image: Image.Image) -> AbstractContextManager[Any]:
-        """Let large images be decoded one at a time, for each takes several times its pixels in memory."""
-        return self._large if math.prod(image.size) > _LARGE else nullcontext()
+        """Wait until the image fits in memory beside those that other threads decode."""
+        twice = image.format in _TWICE or image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        return self._room.take(math.prod(image.size) * _BYTES * (2 if twice else 1))
 
     def error(self, source: Path | bytes) -> str:
         """Return why a file, or its content, has no header of an image, or "" if it has; no pixels are decoded."""
@@ -123,6 +133,28 @@ class Decoder:
                 return ""
         except Exception as error:
             return _reason(error)
+
+
+class _Room:
+    """Memory that threads share."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        """Wait for this much, or for all of it if there is less."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
 
 
 def decoders(workers: int | None) -> AbstractContextManager[ThreadPoolExecutor]:
@@ -181,19 +213,25 @@ def _check_header(image: Image.Image, length: int) -> None:
     width, height = image.size
     if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
         raise _Refused(f"more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs")
-    if width * height > _LARGE and width * height * _bits(image) > 8 * _MOST_COMPRESSED * length:
+    if width * height <= _SLOW:
+        return
+    most = _MOST_COMPRESSED if width * height > _LARGE else _BLANK.get(image.format or "", _OTHER_BLANK)
+    if width * height * _bits(image) > 8 * most * length:
+        what = "no image" if width * height > _LARGE else "no image with anything in it"
         raise _Refused(
-            f"{width} x {height} pixels in {length} bytes: no image is compressed to less than 1/{_MOST_COMPRESSED}, "
-            "but a decompression bomb is"
+            f"{width} x {height} pixels in {length} bytes: {what} is compressed to less than 1/{most}, but a "
+            "decompression bomb is"
         )
 
 
 def _bits(image: Image.Image) -> int:
     """Return how many bits a pixel has at least."""
+    tiles = getattr(image, "tile", ())  # each a decoder, its box, its offset, and such as "P;4" or "RGB;16B" of a PNG
+    stored = str(tiles[0][3]) if tiles else ""
     if image.mode == "P":
-        tiles = getattr(image, "tile", ())  # each a decoder, its box, its offset, and such as "P;4" of a PNG
-        return {"P;1": 1, "P;2": 2, "P;4": 4}.get(str(tiles[0][3]) if tiles else "", 8)
-    return {"1": 1, "I": 16, "I;16": 16, "I;16B": 16}.get(image.mode, 8 * len(image.getbands()))
+        return {"P;1": 1, "P;2": 2, "P;4": 4}.get(stored, 8)
+    each = 16 if image.mode.startswith("RGB") and ";16" in stored else 8
+    return {"1": 1, "I": 16, "I;16": 16, "I;16B": 16}.get(image.mode, each * len(image.getbands()))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -213,7 +251,7 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
         image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = _opaque(image, background)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -37,9 +37,9 @@ def test_a_folder_is_read_in_stretches(tmp_path: Path) -> None:
 
 
 def test_images_of_the_same_names_and_sizes_are_others(tmp_path: Path) -> None:
-    for name, last in (("one", 0), ("two", 1)):
+    for name, middle in (("one", 0), ("two", 1)):  # which differs far from both ends
         (tmp_path / name / "images").mkdir(parents=True)
-        content = {"0.bmp": b"BM" + bytes(5000), "1.bmp": b"BM" + bytes(4999) + bytes([last])}
+        content = {"0.bmp": b"BM" + bytes(9000), "1.bmp": b"BM" + bytes(9000) + bytes([middle]) + bytes(9000)}
         for file, value in content.items():
             (tmp_path / name / "images" / file).write_bytes(value)
         pack(tmp_path / name / "images.tar", content)

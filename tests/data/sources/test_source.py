@@ -24,8 +24,8 @@ from fpdm.data.sources.source import (
     Raw,
     Skipped,
     Source,
-    add_file,
-    read_ends,
+    hash_files,
+    hash_range,
     unusable,
     write_skipped,
 )
@@ -136,25 +136,32 @@ def test_labels_are_within_the_classes_or_64_bits() -> None:
     assert "its label 9223372036854775808 is out of range" in numbered.label_error(2**63)
 
 
-@pytest.mark.parametrize(("start", "size", "end", "expected"), [(2, 6, 2, "2367"), (0, 3, 5, "012012"), (4, 0, 2, "")])
-def test_ends_are_those_of_the_range(start: int, size: int, end: int, expected: str) -> None:
-    assert read_ends(io.BytesIO(b"0123456789"), start, size, end) == expected.encode()
-
-
-def test_a_fingerprint_knows_name_size_and_both_ends(tmp_path: Path) -> None:
-    def fingerprint(content: bytes | None, name: str = "a") -> str:
-        path = tmp_path / name
-        path.unlink(missing_ok=True)
-        if content is not None:
-            path.write_bytes(content)
+def test_a_range_is_hashed_to_its_end_or_that_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fpdm.data.sources.source._BLOCK", 2)
+    for start, size, expected in ((2, 5, b"23456"), (8, 5, b"89"), (4, 0, b"")):
         digest = hashlib.sha256()
-        add_file(digest, tmp_path, Path(name), 2)
+        hash_range(digest, io.BytesIO(b"0123456789"), start, size)
+        assert digest.digest() == hashlib.sha256(expected).digest()
+
+
+def test_a_fingerprint_knows_names_order_and_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fpdm.data.sources.source._HASHED", 1)  # the next stretch begins after one file
+
+    def fingerprint(content: bytes | None, names: str = "ab") -> str:
+        for name in names:
+            (tmp_path / name).write_bytes(b"same")
+        (tmp_path / names[-1]).unlink()
+        if content is not None:
+            (tmp_path / names[-1]).write_bytes(content)
+        digest = hashlib.sha256()
+        hash_files(digest, tmp_path, [Path(name) for name in names])
         return digest.hexdigest()
 
-    one = fingerprint(b"abXcd")
-    assert fingerprint(b"abYcd") == one  # the middle is not read
-    others = [fingerprint(b"abXcd", "b"), fingerprint(b"abXXcd"), fingerprint(b"aBXcd"), fingerprint(b"abXcD")]
-    assert len({one, *others, fingerprint(b""), fingerprint(None)}) == 7
+    large = bytes(3 * 2**20)
+    one = fingerprint(large)
+    assert fingerprint(large) == one
+    others = [large[: 2**20] + b"X" + large[2**20 + 1 :], large + b"X", b"X" + large[1:], large[:-1] + b"X", b"", None]
+    assert len({one, *map(fingerprint, others), fingerprint(large, "ac"), fingerprint(large, "ba")}) == 9
 
 
 def test_what_is_skipped_is_told_in_a_line() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fpdm.data.decode import ENDINGS, Decoder, escaped
 from fpdm.data.sources.layout import layout
-from fpdm.data.sources.source import IMAGE_END, Chosen, Part, Raw, Skipped, Source, add_file, unusable
+from fpdm.data.sources.source import Chosen, Part, Raw, Skipped, Source, hash_files, unusable
 from fpdm.data.splits import counted, divided
 
 
@@ -60,10 +60,9 @@ class FolderFiles:
         return divided(self.labels())
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the files' names relative to the root, their sizes, and the bytes at both ends."""
+        """Return a SHA-256 of the files' names relative to the root, and their content."""
         digest = hashlib.sha256()
-        for path in self.paths:
-            add_file(digest, self.root, path, IMAGE_END)
+        hash_files(digest, self.root, self.paths)
         return digest.hexdigest()
 
     def images(self) -> Part:

@@ -15,14 +15,13 @@ from typing import Any
 
 from fpdm.data.config import HubSettings
 from fpdm.data.decode import escaped
-from fpdm.data.sources.source import Part, Raw, Source, add_file
+from fpdm.data.sources.source import Part, Raw, Source, hash_files
 from fpdm.data.splits import listed
 from fpdm.errors import printable
 
 TABLES = (".parquet", ".arrow")
 SAVED = ("state.json", "dataset_dict.json")  # by `datasets.Dataset.save_to_disk`
 _STRINGS = ("string", "large_string")
-_TABLE_END = 2**20  # what a fingerprint takes of either end of a table
 
 
 class _Rows(Part):
@@ -143,10 +142,13 @@ def _loaded(datasets: Any, source: str, settings: HubSettings) -> tuple[Any, str
 def _add_tables(digest: hashlib._Hash, path: Path) -> None:
     """Add to a fingerprint a file, or the files of a folder that define its rows."""
     root = path if path.is_dir() else path.parent
-    for one in sorted(root.rglob("*")) if path.is_dir() else [path]:
+    tables = [
+        one.relative_to(root)
+        for one in (sorted(root.rglob("*")) if path.is_dir() else [path])
         # The library adds files that begin with "cache-" to a saved data set when it is used.
-        if one.suffix in (*TABLES, ".json") and one.is_file() and not one.name.startswith((".", "cache-")):
-            add_file(digest, root, one.relative_to(root), _TABLE_END)
+        if one.suffix in (*TABLES, ".json") and one.is_file() and not one.name.startswith((".", "cache-"))
+    ]
+    hash_files(digest, root, tables)
 
 
 def _names(data: Any, label: str, source: str) -> tuple[str, ...]:

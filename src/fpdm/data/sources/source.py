@@ -6,20 +6,20 @@ import abc
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from fpdm.data.decode import Decoded, Decoder, escaped
-from fpdm.files import write_atomically
+from fpdm.files import sha256_of, write_atomically
 
-# What a fingerprint takes of either end of an image. Not the time of its last change, which differs in a copy of the
-# same files; nor the whole, which would read a large set twice.
-IMAGE_END = 2**12
+_T = TypeVar("_T")
+_HASHED = 2**10  # files that are hashed in threads before the next are begun
+_BLOCK = 2**20  # bytes that are read at once
 _AHEAD = 64  # images that are decoded ahead of the reader, and wait in memory
 _HIGHEST = 2**63 - 1  # what a label is stored as
 
@@ -116,8 +116,8 @@ class Source:
         kind: What it is read from.
         name: Its name in results.
         parts: Its splits by name; "train" is always among them.
-        listing: Fingerprint of the images, a SHA-256: of files their names relative to the source, sizes and the bytes
-            at both ends, so that a copy elsewhere has the same one.
+        listing: Fingerprint of the images, a SHA-256: of files their names relative to the source and their content, so
+            that a copy elsewhere has the same one.
         classes: Class names in the order of the source's numbers; none if only numbers are known.
         labelled: Whether there are classes.
         numbered: Whether these numbers are the data's own, by which a user may name a class, and not our count.
@@ -169,20 +169,34 @@ def write_skipped(skipped: Iterable[Skipped], path: Path) -> None:
     write_atomically(path, "".join(f"{escaped(one.path)}\t{one.reason}\n" for one in skipped))
 
 
-def read_ends(stream: BinaryIO, start: int, size: int, end: int) -> bytes:
-    """Return the first and the last `end` bytes of a range of a file."""
+def sha256_of_each(items: Sequence[_T], sha256: Callable[[_T], str]) -> Iterator[str]:
+    """Yield the SHA-256 of each item in order, computed in threads; "" where it cannot be read.
+
+    All of a content is read, and not its ends and the time of its last change: an edit may keep both, and a copy does
+    not keep the time. That is little next to decoding the same images.
+    """
+
+    def one(item: _T) -> str:
+        try:
+            return sha256(item)
+        except (OSError, ValueError):  # it vanished or cannot be opened, which decoding will report
+            return ""
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), _HASHED):
+            yield from pool.map(one, items[start : start + _HASHED])
+
+
+def hash_files(digest: hashlib._Hash, root: Path, paths: Sequence[Path]) -> None:
+    """Add the names of files below `root`, and their content, to a fingerprint."""
+    contents = sha256_of_each(paths, lambda path: sha256_of(root / path))
+    for path, content in zip(paths, contents, strict=True):
+        digest.update(f"{escaped(path)}\n{content}\n".encode())
+
+
+def hash_range(digest: hashlib._Hash, stream: BinaryIO, start: int, size: int) -> None:
+    """Add a range of a file to a fingerprint."""
     stream.seek(start)
-    first = stream.read(min(size, end))
-    stream.seek(start + max(size - end, 0))
-    return first + stream.read(min(size, end))
-
-
-def add_file(digest: hashlib._Hash, root: Path, path: Path, end: int) -> None:
-    """Add a file's name below `root`, its size, and `end` bytes of either end to a fingerprint."""
-    try:
-        with (root / path).open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            ends = read_ends(stream, 0, size, end)
-    except OSError:  # it vanished or cannot be opened, which decoding will report
-        size, ends = -1, b""
-    digest.update(f"{escaped(path)}\n{size}\n".encode() + ends)
+    while size > 0 and (block := stream.read(min(size, _BLOCK))):
+        digest.update(block)
+        size -= len(block)

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 from fpdm.data.decode import Decoder, escaped
 from fpdm.data.sources.layout import layout
 from fpdm.data.sources.samples import LABEL_ENDINGS, LONGEST_LABEL, File, Label, Sample, Unusable, samples
-from fpdm.data.sources.source import IMAGE_END, Part, Raw, Skipped, Source, read_ends
+from fpdm.data.sources.source import Part, Raw, Skipped, Source, hash_range, sha256_of_each
 from fpdm.data.splits import listed
 from fpdm.files import open_regular
 
@@ -144,21 +144,27 @@ def open_tar(path: Path) -> Source:
         names = sorted({str(label) for label in classes})
         place = {name: number for number, name in enumerate(names)}
         numbers = {label: place[str(label)] for label in classes}
-    digest = hashlib.sha256()
-    for number, group in itertools.groupby(members, key=lambda member: member.tar):
-        with open_regular(found.tars[number]) as stream:
-            for member in group:
-                digest.update(f"{found.tars[number].name} {member}\n".encode("utf-8", "backslashreplace"))
-                digest.update(read_ends(stream, member.start, member.bytes, IMAGE_END))
+    groups = [[*group] for _, group in itertools.groupby(members, key=lambda member: member.tar)]
+    contents = sha256_of_each(groups, lambda group: _sha256(found.tars[group[0].tar], group))
     return Source(
         kind="tar",
         name=escaped(path.resolve().name),
         parts={"train": _Members(found.tars, members, numbers)},
-        listing=digest.hexdigest(),
+        listing=hashlib.sha256("".join(contents).encode()).hexdigest(),
         classes=tuple(map(escaped, names)),
         labelled=labelled,
         skipped=tuple(found.skipped),
     )
+
+
+def _sha256(tar: Path, members: Sequence[_Member]) -> str:
+    """Return the SHA-256 of the names, places, labels and content of images in a shard."""
+    digest = hashlib.sha256()
+    with open_regular(tar) as stream:
+        for member in members:
+            digest.update(f"{tar.name} {member}\n".encode("utf-8", "backslashreplace"))
+            hash_range(digest, stream, member.start, member.bytes)
+    return digest.hexdigest()
 
 
 def _labels(found: _Found, path: Path) -> list[Label]:
