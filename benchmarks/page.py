@@ -26,7 +26,7 @@ seconds depend on the machine.
 - With an adaptive allocation, samples are drawn in slots that refill (`sampling/engine.py`): a sample leaves its solve
   when it has converged, goes on to its own next timestep, and its slot takes the next sample when it is done. The rows
   that are evaluated are exactly the iterations that count in the budget.
-- Decoding and writing images overlap with sampling.
+- Writing images overlaps with sampling.
 - Loading a model initialises nothing that its weights replace.
 - `fpdm describe RUN --budget 280` (or `30GMAC`, `0.5s`) predicts seconds and memory from MACs and a calibration of a
   few seconds.

@@ -362,7 +362,7 @@ def draw_images(
     batch_size: int,
     keep: Callable[[Sequence[int], Tensor], object],
 ) -> SamplingCost:
-    """Draw images. Decoding them, and what is done with them, overlaps with sampling.
+    """Draw images. What is done with them overlaps with sampling.
 
     Args:
         sampler: The sampler.
@@ -377,33 +377,27 @@ def draw_images(
         RunError: The samples are not finite.
     """
     spent: list[float] = []
-    sampling = decoding = 0.0
-
-    def finish(places: Sequence[int], x: Tensor) -> float:
-        start = time.perf_counter()
-        pixels = to_uint8(sampler.decode(x)).cpu()  # (B, C, H, W)
-        seconds = time.perf_counter() - start
-        keep(places, pixels)
-        return seconds
-
+    seconds = 0.0
+    # The other thread computes no tensors: it would start threads of its own, which take the cores from the sampling's.
     with progress_bar("sampling", len(indices), "images") as bar, ThreadPoolExecutor(1) as worker:
-        pending: Future[float] | None = None
+        pending: Future[object] | None = None
         drawn = sampler.draw(indices, labels, batch_size=batch_size)
         while True:
             start = time.perf_counter()
             with bar.step(0 if sampler.refills else min(batch_size, len(indices) - len(spent))):
                 some = next(drawn, None)
-            sampling += time.perf_counter() - start
+                pixels = None if some is None else to_uint8(sampler.decode(some.x)).cpu()  # (B, C, H, W)
+            seconds += time.perf_counter() - start
             if pending is not None:  # at most one batch waits, and an error ends the sampling
-                decoding += pending.result()
-            if some is None:
+                pending.result()
+            if some is None or pixels is None:
                 break
             spent += some.iterations
             bar.set(len(spent))
-            pending = worker.submit(finish, some.places, some.x)
+            pending = worker.submit(keep, some.places, pixels)
     costs = [sampler.cost_of(len(sampler.timesteps), iterations) for iterations in spent]
     passes, macs = (sum(values) for values in zip(*costs, strict=True)) if costs else (0.0, 0.0)
-    return SamplingCost(len(indices), passes, macs, sampling + decoding)
+    return SamplingCost(len(indices), passes, macs, seconds)
 
 
 def draw_in_order(
