@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
 from fpdm.diffusion.schedule import Schedule, log_variance, posterior
@@ -191,10 +190,9 @@ class DiffusersStep:
         scheduler: The scheduler, whose timesteps are set.
     """
 
-    KINDS: dict[str, type[DPMSolverMultistepScheduler] | type[UniPCMultistepScheduler]] = {  # noqa: RUF012
-        "dpmsolver++": DPMSolverMultistepScheduler,
-        "unipc": UniPCMultistepScheduler,
-    }
+    KINDS: Mapping[str, str] = MappingProxyType(
+        {"dpmsolver++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler"}
+    )
 
     def __init__(self, scheduler: Any) -> None:
         self._fresh = scheduler
@@ -214,8 +212,10 @@ class DiffusersStep:
         """
         if name not in cls.KINDS:
             raise ValueError(f"the scheduler is {name!r}; expected one of {sorted(cls.KINDS)}")
+        import diffusers  # here, because these schedulers import SciPy's statistics, which take a second
+
         # Every value is given, because defaults differ between classes and versions.
-        scheduler = cls.KINDS[name](
+        scheduler = getattr(diffusers, cls.KINDS[name])(
             **{**schedule.scheduler_config(), "prediction_type": "v_prediction"},  # `__call__` passes v
             solver_order=2,
             final_sigmas_type="zero",
