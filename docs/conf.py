@@ -21,7 +21,6 @@ root_doc = "README"
 include_patterns = ["*.md", "docs/**", "results/**/README.md", "examples/*/README.md", "src/fpdm/shipped/*/README.md"]
 exclude_patterns = [".*", "**/.*", "docs/_build", "docs/templates", "results/reproduction/work", "**/node_modules"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
-suppress_warnings = ["toc.not_included"]  # the pages of single records, to which other pages lead
 
 CONTENTS = {
     "Use it": {
@@ -65,7 +64,7 @@ autodoc_member_order = "bysource"
 autosummary_ignore_module_all = False
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Attributes", "params_style")]
-python_maximum_signature_line_length = 88
+python_maximum_signature_line_length = 110
 
 html_theme = "furo"
 html_title = f"fpdm {version}"
@@ -91,6 +90,8 @@ def _read(app: Sphinx, page: str, source: list[str]) -> None:
         return f"[{link['text']}]({link['place']}/README.md)" if (place / "README.md").exists() else link["text"]
 
     source[0] = re.sub(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<place>[^()\s#:]+)\)", lead, source[0])
+    if page.startswith(("results", "examples", "src")):
+        app.env.metadata[page]["orphan"] = "other pages lead to it"  # of docs/, the navigation has all
     if page == root_doc:
         source[0] += _contents()
 
