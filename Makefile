@@ -46,7 +46,7 @@ demo: $(VENV)/runtime
 
 # The documentation site: open docs/_build/index.html. A warning is an error.
 docs: $(VENV)/dev
-	$(BIN)/sphinx-build -qW --keep-going -c docs . docs/_build
+	$(BIN)/sphinx-build -qWE --keep-going -c docs . docs/_build
 
 # docs/images, with Chromium and npm.
 screenshots: docs
