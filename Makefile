@@ -32,6 +32,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.cache --out benchmarks/cache.json
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.speed --out results/speed/speed.json
+	$(BIN)/python -m benchmarks.attempts --out results/speed/attempts.json
 	$(BIN)/python -m benchmarks.cold --out results/speed/cold.json
 	$(MAKE) docs/performance.md
 

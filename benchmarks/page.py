@@ -38,6 +38,8 @@ def page(folder: Path) -> str:
     parts = [_INTRO]
     if (folder / "speed.json").exists():
         parts += _speed(json.loads((folder / "speed.json").read_text(encoding="utf-8")))
+    if (folder / "attempts.json").exists():
+        parts += _attempts(json.loads((folder / "attempts.json").read_text(encoding="utf-8")))
     if (folder / "cold.json").exists():
         parts += _cold(json.loads((folder / "cold.json").read_text(encoding="utf-8")))
     return "\n".join(parts)
@@ -61,6 +63,31 @@ def _speed(record: dict[str, Any]) -> list[str]:
         holds = "holds" if row["holds"] else "missed"
         note = f"; {row['note']}" if row["note"] else ""
         lines.append(f"| {row['what']}{note} | {value} | {row['best']:.3f} | {sign} {row['bound']:g} | {holds} |")
+    return [*lines, ""]
+
+
+def _attempts(record: dict[str, Any]) -> list[str]:
+    sizes = record["sizes"]
+    ways = list(next(iter(sizes.values()))["over_floor"])
+    lines = [
+        "## What was tried for the rows that miss their bounds",
+        "",
+        f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}: a "
+        f"sampling step over its floor, median (quartiles). The ways are explained in the head of "
+        "[attempts.py](../benchmarks/attempts.py); the package offers the first two.",
+        "",
+        "| | " + " | ".join(ways) + " |",
+        "|---" * (len(ways) + 1) + "|",
+    ]
+    for name, found in sizes.items():
+        values = (found["over_floor"][way] for way in ways)
+        cells = (f"{one['median']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for one in values)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "Where the time of a step goes:", ""]
+    for name, found in sizes.items():
+        for way, shares in found["profile"].items():
+            parts = ", ".join(f"`{one}` {share:.0%}" for one, share in shares.items())
+            lines.append(f"- {name}, {way}: {parts}.")
     return [*lines, ""]
 
 

@@ -1,0 +1,165 @@
+"""What was tried for the rows of `benchmarks.speed` that miss their bounds, and where their time goes.
+
+    python -m benchmarks.attempts --out results/speed/attempts.json
+
+A sampling step is compared with its floor as in `benchmarks.speed`: as it is, compiled as `--compile` does, and in ways
+that the package does not offer. "Frozen" takes the weights as constants, which Inductor packs; "tuned" besides chooses
+among C++ templates of matrix products that end with what follows them; "packed" calls private operators of oneDNN,
+which pack the weights and add the bias and the GELU within the product. In these three,
+weights that change later are ignored, and the last cannot be compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.speed import ITERATIONS, SIZES, Floor, Size, random_weights
+from benchmarks.steps import Batch, Ours, Ratio, in_turn
+from fpdm.models.block import MLP
+from fpdm.models.middle import FixedPointLayer, MLPInjection
+from fpdm.models.transformer import DiffusionTransformer
+
+_TUNED = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
+
+
+class _Alone(nn.Module):
+    """One iteration as a module whose parameters are constants to the compiler."""
+
+    def __init__(self, layer: FixedPointLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, z: Tensor, context: Any) -> Tensor:
+        return self.layer._iterate(z, context)  # (B, T, D)
+
+
+def freeze(model: DiffusionTransformer, options: dict[str, Any]) -> None:
+    layer = model.middle
+    assert isinstance(layer, FixedPointLayer)
+    model.compile_iterations()  # of the pre and the post blocks
+    layer.iterate = torch.compile(_Alone(layer).eval(), options=options)  # type: ignore[method-assign]
+
+
+def pack(model: DiffusionTransformer, rows: int) -> None:
+    """Replace the linear layers that act on all tokens by those of oneDNN, packed for so many rows."""
+    ops = torch.ops.mkldnn
+
+    def product(weight: Tensor, bias: Tensor | None, after: str = "none") -> Callable[[Tensor], Tensor]:
+        packed = ops._reorder_linear_weight(weight.detach().contiguous(), rows)
+        return lambda x: ops._linear_pointwise(x, packed, bias, after, [], "tanh" if after == "gelu" else "")
+
+    def mlp(fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], _: MLP, x: Tensor) -> Tensor:
+        return fc2(fc1(x))  # (B, T, D)
+
+    def injection(
+        fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], _: MLPInjection, z: Tensor, injected: Tensor
+    ) -> Tensor:
+        return fc2(F.gelu(fc1(z) + injected, approximate="tanh"))  # (B, T, D)
+
+    for block in model.modules():
+        if isinstance(block, MLP):
+            fc1, fc2 = block.fc1, block.fc2
+            function = functools.partial(mlp, product(fc1.weight, fc1.bias, "gelu"), product(fc2.weight, fc2.bias))
+            block.forward = MethodType(function, block)  # type: ignore[method-assign]
+        elif isinstance(block, MLPInjection):
+            fc1, fc2 = block.fc1, block.fc2
+            function = functools.partial(
+                injection, product(fc1.weight[:, : block.width], None), product(fc2.weight, fc2.bias)
+            )
+            block.forward = MethodType(function, block)  # type: ignore[method-assign]
+    for block in [*model.pre, *model.middle.listed(), *model.post]:
+        for one in (block.attn.qkv, block.attn.proj):
+            one.forward = product(one.weight, one.bias)  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def tried(size: Size, rounds: int) -> dict[str, dict[str, float]]:
+    """Return the ratio of a step over the floor in each way."""
+    batch = Batch.random(size.shape, size.batch, torch.device("cpu"))
+    ways: dict[str, Callable[[DiffusionTransformer], object]] = {
+        "as it is": lambda model: None,
+        "compiled": lambda model: model.compile_iterations(),
+        "frozen": lambda model: freeze(model, {"freezing": True}),
+        "tuned": lambda model: freeze(model, _TUNED),
+        "packed": lambda model: pack(model, size.batch * size.shape.tokens),
+    }
+    steps: list[Callable[[], object]] = [
+        functools.partial(Floor(size.shape, size.batch), size.shape.pre_blocks + size.shape.post_blocks, ITERATIONS)
+    ]
+    answers: list[Tensor] = []
+    for change in ways.values():
+        model = DiffusionTransformer.from_shape(size.shape).eval()
+        random_weights(model)
+        change(model)
+        subject = Ours(model, batch)
+        answers.append(subject.sample(ITERATIONS))
+        steps.append(functools.partial(subject.sample, ITERATIONS))
+    for name, answer in zip(ways, answers, strict=True):
+        torch.testing.assert_close(answer, answers[0], rtol=1e-3, atol=1e-4, msg=f"{name} gives other values")
+    floor, *taken = in_turn(steps, rounds)
+    return {name: asdict(Ratio.of(seconds, floor)) for name, seconds in zip(ways, taken, strict=True)}
+
+
+@torch.no_grad()
+def profiled(size: Size, *, compiled: bool, most: int = 6) -> dict[str, float]:
+    """Return the shares of the time of the operators that take most of it."""
+    model = DiffusionTransformer.from_shape(size.shape).eval()
+    random_weights(model)
+    if compiled:
+        model.compile_iterations()
+    subject = Ours(model, Batch.random(size.shape, size.batch, torch.device("cpu")))
+    for _ in range(3):
+        subject.sample(ITERATIONS)
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(5):
+            subject.sample(ITERATIONS)
+    events = sorted(found.key_averages(), key=lambda one: -one.self_cpu_time_total)
+    total = sum(one.self_cpu_time_total for one in events)
+    names = {one: "fused by the compiler" if one.key.startswith("## Call") else one.key for one in events}
+    shares: dict[str, float] = {}
+    for one in events:
+        shares[names[one]] = shares.get(names[one], 0.0) + one.self_cpu_time_total / total
+    return {name: round(share, 4) for name, share in list(shares.items())[:most]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--sizes", type=int, choices=(1, 2, 3), default=2, help="how many sizes, the smallest first")
+    arguments = parser.parse_args()
+    record: dict[str, Any] = {
+        "command": f"python -m benchmarks.attempts --rounds {arguments.rounds} --sizes {arguments.sizes}",
+        "machine": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "sizes": {},
+    }
+    for size in SIZES[-arguments.sizes :]:
+        record["sizes"][size.name] = {
+            "over_floor": tried(size, arguments.rounds),
+            "profile": {
+                "as it is": profiled(size, compiled=False),
+                "compiled": profiled(size, compiled=True),
+            },
+        }
+        print(size.name, json.dumps(record["sizes"][size.name], indent=1), flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
