@@ -86,16 +86,17 @@ def pack(model: DiffusionTransformer, rows: int) -> None:
 
 
 @torch.no_grad()
-def tried(size: Size, rounds: int) -> dict[str, dict[str, float]]:
+def tried(size: Size, rounds: int, *, compiled: bool = True) -> dict[str, dict[str, float]]:
     """Return the ratio of a step over the floor in each way."""
     batch = Batch.random(size.shape, size.batch, torch.device("cpu"))
     ways: dict[str, Callable[[DiffusionTransformer], object]] = {
         "as it is": lambda model: None,
-        "compiled": lambda model: model.compile_iterations(),
-        "frozen": lambda model: freeze(model, {"freezing": True}),
-        "tuned": lambda model: freeze(model, _TUNED),
         "packed": lambda model: pack(model, size.batch * size.shape.tokens),
     }
+    if compiled:
+        ways["compiled"] = lambda model: model.compile_iterations()
+        ways["frozen"] = lambda model: freeze(model, {"freezing": True})
+        ways["tuned"] = lambda model: freeze(model, _TUNED)
     steps: list[Callable[[], object]] = [
         functools.partial(Floor(size.shape, size.batch), size.shape.pre_blocks + size.shape.post_blocks, ITERATIONS)
     ]

@@ -74,7 +74,7 @@ def _attempts(record: dict[str, Any]) -> list[str]:
         "",
         f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}: a "
         f"sampling step over its floor, median (quartiles). The ways are explained in the head of "
-        "[attempts.py](../benchmarks/attempts.py); the package offers the first two.",
+        "[attempts.py](../benchmarks/attempts.py); the package offers the first and the compiled one.",
         "",
         "| | " + " | ".join(ways) + " |",
         "|---" * (len(ways) + 1) + "|",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import speed, steps
+from benchmarks import attempts, speed, steps
 from benchmarks.live import peak_bytes
 from benchmarks.page import page
 from benchmarks.steps import (
@@ -199,6 +199,23 @@ def test_the_page_shows_every_row(tmp_path: Path) -> None:
     lines = page(tmp_path).splitlines()
     assert "| a step; n | 1.000 (0.900 to 1.100) | 1.000 | ≤ 1.5 | holds |" in lines
     assert "| a step | 1.000 (0.900 to 1.100) | 1.000 | ≥ 1.5 | missed |" in lines
+
+
+def test_every_way_that_was_tried_gives_the_same_answer() -> None:
+    shape = replace(speed.preset("fpdm-digits"), width=32, heads=2)
+    found = attempts.tried(speed.Size("small", shape, 2, 1.0, 1.0, 1.0), 1, compiled=False)  # which it asserts
+    assert set(found) == {"as it is", "packed"}
+
+
+def test_the_page_shows_what_was_tried(tmp_path: Path) -> None:
+    ratio = {"median": 1.5, "low": 1.25, "high": 2.0}
+    one = {"over_floor": {"as it is": ratio, "packed": ratio}, "profile": {"as it is": {"aten::addmm": 0.5}}}
+    record = {"command": "c", "machine": "m", "threads": 2, "torch": "2", "sizes": {"width 8": one}}
+    (tmp_path / "attempts.json").write_text(json.dumps(record))
+    lines = page(tmp_path).splitlines()
+    assert "| | as it is | packed |" in lines
+    assert "| width 8 | 1.50 (1.25 to 2.00) | 1.50 (1.25 to 2.00) |" in lines
+    assert "- width 8, as it is: `aten::addmm` 50%." in lines
 
 
 RECORDS = Path(__file__).parents[1] / "results" / "speed"
