@@ -10,8 +10,8 @@ from fpdm.drawing.sheets import Sheet
 from tests.compare.reading import Element, number, read
 
 
-def report(made: Comparison, folder: Path, shown: list[Sheet] | None = None) -> Element:
-    path = write_report(made, shown or [], folder)
+def report(made: Comparison, folder: Path, shown: list[Sheet] | None = None, strip: Sheet | None = None) -> Element:
+    path = write_report(made, shown or [], folder, strip)
     return read(path.read_text(encoding="utf-8"))
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 
 from fpdm.compare.results import Result
-from fpdm.drawing.plots import Plot
-from tests.compare.made import comparison
+from fpdm.drawing.plots import Look, Plot
+from fpdm.drawing.theme import LIGHT
+from tests.compare.made import comparison, sheets
 from tests.compare.reading import Element
 from tests.compare.reports import cells, interval, report, section, value
 
@@ -42,8 +44,8 @@ def test_every_number_of_every_row_is_in_the_tables(tmp_path: Path, drawn: list[
         assert interval(found["distance"]) == pytest.approx([row.distance_low, row.distance_high], abs=0.005)
         kernel = interval(found["kernel distance × 1000"])
         assert kernel == pytest.approx([1e3 * row.kid_low, 1e3 * row.kid_high], abs=0.005)
-        plan = found["iterations × steps, plan"].text
-        assert plan.startswith(f"{row.iterations} × {row.steps}")
+        plan = found["steps × iterations, plan"].text
+        assert plan.startswith(f"{row.steps} × {row.iterations}")
         for word in (row.grid, row.allocation, "reuse" if row.reuse else "no reuse", f"{row.candidates} tried"):
             assert word in plan or word in results.all("figcaption")[0].text
 
@@ -69,10 +71,9 @@ def test_the_lowest_is_bold_and_those_that_overlap_are_marked(tmp_path: Path, dr
         assert [[b.text for b in cell.all("b")] for cell in found] == [["1.00"], [], []]
         assert ["≈" in cell.text for cell in found] == [False, True, False]
     answer = section(page, "The answer")
-    assert answer.all("p")[0].text == (
-        f"At 140 block passes {rows[0].model} has the lowest Fréchet distance, 1.00 (0.90 to 1.10). "
-        f"There is no clear difference to {rows[1].model}: the intervals overlap."
-    )
+    assert answer.all("p")[0].text.startswith(f"At 140 block passes {rows[2].model} (")
+    assert answer.all("p")[0].text.count(". ") == 0  # one sentence
+    assert not any(f"{low:.2f}" in answer.all("p")[0].text for _, low, _ in bounds.values())  # intervals: in the table
     assert "every model was trained once" in answer.text
 
 
@@ -87,7 +88,8 @@ def test_the_answer_takes_the_sampler_that_validation_chose_and_says_which(tmp_p
     )
     page = report(replace(base, rows=rows), tmp_path)
     answer = section(page, "The answer")
-    assert answer.all("p")[0].text.startswith(f"At 140 block passes {names[0]} has the lowest Fréchet distance, 1.00 (")
+    assert answer.all("p")[0].text.startswith(f"At 140 block passes {names[0]} (")
+    assert "Fréchet distance 1.00 against 2.10" in answer.all("p")[0].text
     found = cells(answer.all("table")[0])
     assert [row["140 passes"].all("small")[0].text.split(", ")[1] for row in found.values()] == ["ddpm", "ddim"]
     assert [value(row["140 passes"]) for row in found.values()] == [1.0, 2.1]
@@ -117,29 +119,56 @@ def test_without_seconds_nothing_is_said_of_them(tmp_path: Path, drawn: list[Plo
     headings = [th.text for th in section(page, "All results").all("thead")[0].all("th")]
     assert "MMACs" in headings
     assert not {"s", "ms", "µs"} & set(headings)
-    assert len(drawn[0].panels) == 2  # type: ignore[attr-defined]
+    assert len(drawn[1].panels) == 1  # type: ignore[attr-defined]
 
 
 def test_a_model_that_a_budget_is_too_small_for_has_a_dash(tmp_path: Path, drawn: list[Plot]) -> None:
     base = comparison(2, (20, 140), ("ddim",))
-    first, second = (one.model for one in base.models)
+    first = base.models[0].model
     made = replace(base, rows=tuple(row for row in base.rows if (row.model, row.budget) != (first, 20)))
     answer = section(report(made, tmp_path), "The answer")
     assert cells(answer.all("table")[0])["", first]["20 passes"].text == "–"
-    assert f"At 20 only {second} was measured" in answer.text
+    assert answer.all("p")[0].text.startswith("At 140 block passes")  # where both were measured
 
 
 def test_curves_are_the_rows(tmp_path: Path, drawn: list[Plot]) -> None:
     made = comparison(2, (280, 140), ("ddim",))  # budgets out of order
     report(made, tmp_path)
     axes: list[Callable[[Result], float]] = [lambda r: r.passes, lambda r: r.macs / 1e6, lambda r: 1e3 * r.seconds]
-    for panel, x in zip(drawn[0].panels, axes, strict=True):  # type: ignore[attr-defined]
+    panels = [panel for plot in drawn[:2] for panel in plot.panels]  # type: ignore[attr-defined]
+    for panel, x in zip(panels, axes, strict=True):
         assert panel.floors == [0.0512]
         for curve in panel.curves:
             mine = sorted((row for row in made.rows if row.model == curve.name), key=lambda row: row.budget)
             assert curve.x == pytest.approx([x(row) for row in mine])
             assert curve.y == [row.distance for row in mine]
-            assert (curve.low, curve.high) == ([r.distance_low for r in mine], [r.distance_high for r in mine])
+
+
+def test_the_answer_has_one_plot_with_a_logarithmic_axis_and_only_fpdms_in_colour(
+    tmp_path: Path, drawn: list[Plot]
+) -> None:
+    made = comparison(7, (35, 140), ("ddim", "ddpm"))
+    answer = section(report(made, tmp_path, sheets(made), sheets(made)[1]), "The answer")
+    assert len({image.attributes["alt"] for image in answer.all("img", "wide")}) == 1
+    assert len(answer.all("div", "strips")) == 1
+    figure = drawn[0].draw(Look(LIGHT, wide=True))
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert not axes.collections  # no bars of intervals
+    fpdms = [one.model for one in made.models if one.kind == "fpdm"]
+    colours = [
+        to_hex(line.get_color()) for line in axes.lines if line.get_linestyle() != ":" or len(line.get_xdata()) > 2
+    ]  # type: ignore[arg-type]
+    assert sum(colour != LIGHT.muted for colour in colours) == len(fpdms) == 3
+    assert sum(colour == LIGHT.muted for colour in colours) == 4
+
+
+def test_seconds_are_said_to_be_what_they_are(tmp_path: Path, drawn: list[Plot]) -> None:
+    base = comparison(2, (140,), ("ddim",))
+    assert "seconds on this machine (the mean)" in section(report(base, tmp_path), "Quality under a budget").text
+    fastest = replace(base, rows=tuple(replace(row, batches=4) for row in base.rows))
+    text = section(report(fastest, tmp_path), "Quality under a budget").text
+    assert "seconds on this machine (the fastest of several batches)" in text
 
 
 def test_self_guidance_is_told_where_a_plan_has_some(tmp_path: Path, drawn: list[Plot]) -> None:
@@ -147,6 +176,6 @@ def test_self_guidance_is_told_where_a_plan_has_some(tmp_path: Path, drawn: list
     assert "self-guidance" not in section(report(base, tmp_path / "plain"), "All results").text
     rows = (replace(base.rows[0], self_guidance=0.4, weak_depth=1), *base.rows[1:])
     found = cells(section(report(replace(base, rows=rows), tmp_path / "guided"), "All results").all("table")[0])
-    plans = [found["140 block passes", row.model]["iterations × steps, plan"].text for row in rows]
+    plans = [found["140 block passes", row.model]["steps × iterations, plan"].text for row in rows]
     assert "self-guidance 0.4 (depth 1)" in plans[0]
     assert all("no self-guidance" in plan for plan in plans[1:])

@@ -93,7 +93,7 @@ def test_nothing_comes_from_elsewhere() -> None:
     for found in everything(read(html)):
         for name in ("src", "srcset", "href", "action", "data", "poster"):
             value = found.attributes.get(name, "data:")
-            assert value.startswith(("data:image/png;base64,", "data:", "#")), (found.name, name, value)
+            assert value.startswith(("data:image/webp;base64,", "data:", "#")), (found.name, name, value)
         assert found.name not in ("link", "iframe", "object", "embed", "base", "form")
     (style,) = read(html).all("style")
     assert not re.search(r"url\(|@import|https?:", style.text)
@@ -101,13 +101,13 @@ def test_nothing_comes_from_elsewhere() -> None:
     assert policy.attributes["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_pictures_are_pngs_of_the_size_that_is_said() -> None:
+def test_pictures_are_of_the_size_that_is_said() -> None:
     images = read(page().html()).all("img")
     assert len(images) == 5
     for image in images:
         data = base64.b64decode(image.attributes["src"].partition("base64,")[2], validate=True)
         with Image.open(io.BytesIO(data)) as opened:
-            assert (opened.format, opened.width) == ("PNG", int(image.attributes["width"]))
+            assert (opened.format, opened.width) == ("WEBP", int(image.attributes["width"]))
 
 
 def test_each_form_of_a_figure_is_shown_where_it_belongs_and_paper_gets_the_light_wide_one() -> None:
@@ -171,6 +171,18 @@ def test_the_page_fits_a_phone_and_paper() -> None:
     )
     assert "break-inside:avoid" in paper
     assert "overflow:visible" in paper
+    assert "details::details-content{content-visibility:visible" in paper
+
+
+def test_a_wide_table_says_on_a_phone_that_it_scrolls() -> None:
+    root = read(page().html())
+    (style,) = root.all("style")
+    assert ".hint {\n  display: none" in style.text.partition("@media")[2]
+    narrow = next(rules for query, rules in media(style.text) if "max-width:44rem" in query and ".hint" in rules)
+    assert ".hint{display:block" in narrow
+    for columns, hints in ((3, 0), (4, 1)):
+        names = [f"c{i}" for i in range(columns)]
+        assert len(shown(Table("t", names, [Group([names])])).all("span", "hint")) == hints
 
 
 def test_contents_lead_to_the_sections() -> None:

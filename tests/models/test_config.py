@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
-from fpdm.models.config import TransformerConfig, as_dit, preset
+from fpdm.models.config import TransformerConfig, as_dit, kind_of, preset
 from fpdm.models.transformer import DiffusionTransformer
 from tests.oracle import network
 
@@ -48,6 +48,13 @@ def test_fpdm_and_dit_differ_in_the_middle_only() -> None:
     fpdm, dit = asdict(preset("fpdm-l/4")), asdict(preset("dit-l/4"))
     differing = {name for name in fpdm if fpdm[name] != dit[name]}
     assert differing == {"middle_kind", "middle_blocks", "timestep_everywhere"}
+
+
+def test_what_a_network_is_can_be_told_from_its_values() -> None:
+    shape = TransformerConfig()
+    assert kind_of(asdict(shape)) == "fpdm"
+    assert kind_of(asdict(as_dit(shape, 4))) == "dit"
+    assert kind_of(asdict(as_dit(shape, 4, shared=True))) == kind_of({}) == "other"
 
 
 def test_shared_weights_keep_the_depth() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fpdm import __version__
 from fpdm.compare.answer import answer
 from fpdm.compare.diagnostics import diagnose
-from fpdm.compare.image_sheet import read_image_sheet, report_sheets, write_image_sheet
+from fpdm.compare.image_sheet import answer_sheet, read_image_sheet, report_sheets, write_image_sheet
 from fpdm.compare.inputs import NamedRun, check_images, find_images, images_of, load_runs
 from fpdm.compare.report import FILE as REPORT
 from fpdm.compare.report import write_report
@@ -276,7 +276,7 @@ class _Work:
             )
             comparison = replace(comparison, stages=tuple(self.stages))
         write_atomically(self.out / FILE, comparison.to_json())
-        write_report(comparison, report_sheets(comparison, images), self.out)
+        write_report(comparison, report_sheets(comparison, images), self.out, answer_sheet(comparison, images))
         return comparison
 
     def _tell(self, following: Stage | None, cost: Callable[[Stage], float]) -> None:
@@ -309,7 +309,7 @@ def redraw(folder: Path) -> Comparison:
     comparison = read_comparison(folder)
     images = read_image_sheet(folder, comparison.images) if comparison.images else {}
     with COMPARISON.hold(folder):
-        write_report(comparison, report_sheets(comparison, images), folder)
+        write_report(comparison, report_sheets(comparison, images), folder, answer_sheet(comparison, images))
     return comparison
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fpdm.compare.answer import headline
 from fpdm.compare.results import Comparison, ImageRow, ImageSheet
 from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.drawing.sheets import Row, Sheet
@@ -42,6 +43,20 @@ def read_image_sheet(folder: Path, sheet: ImageSheet) -> dict[ImageRow, Tensor]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; put the original back") from error
     return dict(zip(sheet.rows, images.split(sheet.columns), strict=True))
+
+
+def answer_sheet(comparison: Comparison, images: Mapping[ImageRow, Tensor]) -> Sheet | None:
+    """Arrange the images of the results that the answer names, and real ones; None if they are not there."""
+    rows = [
+        Row(f"{row.model}\n{row.steps} x {row.iterations}", images[key])
+        for row in headline(comparison).rows
+        if (key := ImageRow("samples", row.model, row.budget, row.sampler)) in images
+    ]
+    if not rows:
+        return None
+    rows += [Row("real\n(test images)", shown) for key, shown in images.items() if key.kind == "real"]
+    budget = headline(comparison).first.budget
+    return Sheet(f"Samples at {budget:,} block passes, as steps x iterations, from the same noise and classes", rows)
 
 
 def report_sheets(comparison: Comparison, images: Mapping[ImageRow, Tensor]) -> list[Sheet]:

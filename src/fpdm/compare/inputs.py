@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,11 +52,14 @@ def load_runs(folders: Sequence[Path], autoencoder: str, latents: Sequence[Path]
 
 
 def _names(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
-    """Name all runs by their recipes if these differ, else by their folders."""
+    """Name all runs by their recipes if these differ, else by their folders, as briefly as tells them apart."""
     for names in ([run.recipe.name for run in runs], [folder.absolute().name for folder in folders]):
         if len(set(names)) == len(names):
             return names
-    return [str(folder) for folder in folders]
+    whole = [folder.absolute() for folder in folders]
+    shared = os.path.commonpath([folder.parent for folder in whole])
+    names = [os.path.relpath(folder, shared) for folder in whole]
+    return names if len(set(names)) == len(names) else [f"{name} ({i})" for i, name in enumerate(names, 1)]
 
 
 def images_of(run: Run) -> DataConfig:

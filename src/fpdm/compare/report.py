@@ -23,13 +23,14 @@ from fpdm.sampling.timesteps import PHI
 FILE = "report.html"
 
 
-def write_report(comparison: Comparison, sheets: Sequence[Sheet], out: Path) -> Path:
+def write_report(comparison: Comparison, sheets: Sequence[Sheet], out: Path, strip: Sheet | None = None) -> Path:
     """Write `report.html`, which needs no other file, and its figures and sheets as PNGs beside it.
 
     Args:
         comparison: The results; at least one model and one row.
         sheets: Images to show, in this order. The PNG of a sheet is named after its title up to a colon.
         out: The folder; created if needed.
+        strip: Images to show beside the answer.
 
     Returns:
         The path of the page.
@@ -37,9 +38,9 @@ def write_report(comparison: Comparison, sheets: Sequence[Sheet], out: Path) -> 
     assert comparison.models
     assert comparison.rows
     out.mkdir(parents=True, exist_ok=True)
-    view, figures = View(comparison, sheets), FigureWriter(out)
+    view, figures = View(comparison, sheets, strip), FigureWriter(out)
     sections = [section(view, figures) for section in SECTIONS]
-    page = Page(_title(view), _subtitle(view), [section for section in sections if section.blocks])
+    page = Page(_title(view), "", [section for section in sections if section.blocks])
     write_atomically(out / FILE, page.html())
     return out / FILE
 
@@ -77,15 +78,16 @@ SECTIONS: tuple[Callable[[View, FigureWriter], Section], ...] = (
 
 def _title(view: View) -> str:
     what = view.names[0] if len(view.names) == 1 else f"{len(view.names)} models compared"
-    return f"{what} on {view.comparison.data}"
+    data = Path(view.comparison.data)
+    return f"{what} on {(data.is_absolute() and data.name) or view.comparison.data}"  # the folders above it say nothing
 
 
-def _subtitle(view: View) -> str:
+def _what_was_measured(view: View) -> str:
     images = listing([f"{count:,}" for count in sorted({row.images for row in view.rows})])
     budgets = listing([f"{budget:,}" for budget in view.budgets])
     return (
         f"{images} generated images per result against {view.comparison.reference}, at {budgets} block passes per "
-        f"image with {listing(view.samplers)}. Distances are measured in {view.comparison.features}; they are not FID."
+        f"image with {listing(view.samplers)}."
     )
 
 
@@ -96,6 +98,7 @@ def _explanations(view: View) -> list[tuple[str, str]]:
         "images, like the plans.",
     )
     return [
+        ("Measured:", _what_was_measured(view)),
         (
             "Distances",
             "are Fréchet distances between Gaussians fitted to the features of the generated images and of "
@@ -128,7 +131,7 @@ def _explanations(view: View) -> list[tuple[str, str]]:
             "A block pass",
             "is one transformer block applied once to one image. The cost of a pass differs between models, so the "
             "tables also give multiply-accumulates (MACs), which count everything, guidance included."
-            + (" Seconds were measured on the machine below." if view.timed else ""),
+            + (f" Seconds were measured on the machine below ({view.seconds_of})." if view.timed else ""),
         ),
         *(measure.explanation for measure in MEASURES if measure.explanation),
     ]

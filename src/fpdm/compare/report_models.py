@@ -78,7 +78,7 @@ def models_figure(view: View) -> list[Drawing]:
     return [
         Drawing(
             "models",
-            Dots(panels, names),
+            Dots(panels, names, view.greys),
             alt=f"Parameters, saved memory and training steps of {listing(names)}.",
             caption="Size, memory and training. For the memory, a dot is the mean over the random numbers of "
             "iterations and its line reaches to the largest.",
@@ -149,7 +149,7 @@ def loss_figure(view: View) -> list[Drawing]:
     return [
         Drawing(
             "loss",
-            Curves(panels, view.names, view.names, "training loss", logarithmic=True),
+            Curves(panels, view.names, view.names, "training loss", logarithmic=True, greys=view.greys),
             alt=f"Training loss over steps and over multiply-accumulates; final: {_each(logged, _final_loss)}.",
             caption="Training loss over steps and over compute, smoothed; the recorded values are faint. Losses of "
             "models with different weightings cannot be compared.",
@@ -167,7 +167,7 @@ def validation_figure(view: View) -> list[Drawing]:
     return [
         Drawing(
             "validation",
-            Curves([panel], view.names, view.names, "validation loss", logarithmic=True),
+            Curves([panel], view.names, view.names, "validation loss", logarithmic=True, greys=view.greys),
             alt=f"Loss on validation images by timestep; mean: {_each(checked, _validation_loss)}.",
             caption="Loss on validation images by timestep, with averaged weights.",
         )

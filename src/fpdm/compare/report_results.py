@@ -11,26 +11,50 @@ from fpdm.compare.report_view import DISTANCE, LEVEL, REAL, View, count, distanc
 from fpdm.compare.results import Result
 from fpdm.drawing.figures import Drawing, FigureWriter
 from fpdm.drawing.numbers import MISSING, decimals, fixed, short, unit
-from fpdm.drawing.page import Block, Cell, Fold, Group, Paragraph, Section, Table
+from fpdm.drawing.page import Block, Bullets, Cell, Fold, Group, Paragraph, Section, Table
 from fpdm.drawing.plots import Curve, Panel
 from fpdm.drawing.ranking import Ranking
 from fpdm.drawing.text import listing
 
 
 def answer_section(view: View, figures: FigureWriter) -> Section:
-    """Say which model is best at which budget, and whether the difference is clear."""
+    """Give the answer in one sentence, one strip of samples and one plot, and then the numbers."""
     rankings = {budget: ranking(view.best(budget)) for budget in view.budgets}
     floors = listing(list(dict.fromkeys(short(floor) for floor in sorted(row.distance_floor for row in view.rows))))
     best = "Each model is shown with the sampler that was best on validation images. " if len(view.samplers) > 1 else ""
     notes = (
-        f"{REAL.capitalize()}, {view.real_count}, have {floors}. {best}The intervals in brackets ({LEVEL}) say how "
-        "much a value varies with the sampled images, not with the training: every model was trained once."
+        f"{REAL.capitalize()}, {view.real_count}, have {floors}. {best}The intervals ({LEVEL}) say how much a value "
+        "varies with the sampled images, not with the training: every model was trained once."
     )
-    lead = Paragraph(answer(view.comparison), lead=True)
-    warnings = [Paragraph(f"{text[0].upper()}{text[1:]}.") for text in cautions(view.comparison)]
-    so_far = [Paragraph(text)] if (text := stage_in_words(view.comparison)) else []
-    blocks = [lead, *so_far, *warnings, Paragraph(notes), _answer_table(view, rankings), *_stages(view)]
+    warnings = [("Careful:", f"{text}.") for text in cautions(view.comparison)]
+    blocks: list[Block] = [
+        Paragraph(answer(view.comparison), lead=True),
+        *([Paragraph(text)] if (text := stage_in_words(view.comparison)) else []),
+        *([figures.strip(view.strip)] if view.strip else []),
+        *figures.draw(view, (answer_figure,)),
+        *([Bullets(warnings)] if warnings else []),
+        _answer_table(view, rankings),
+        Paragraph(notes),
+        *_stages(view),
+    ]
     return Section("The answer", blocks)
+
+
+def answer_figure(view: View) -> list[Drawing]:
+    """Draw the distance over block passes, with the sampler that was best for each model."""
+    rows = [row for budget in view.budgets for row in view.best(budget)]
+    panel = _distances(view, rows, "block passes per image", lambda row: row.passes, ticks=view.budgets)
+    lowest, highest = (short(end(map(_distance, rows))) for end in (min, max))
+    grey = "FPDMs are in colour, all others in grey. " if view.greys else ""
+    return [
+        Drawing(
+            "answer",
+            view.curves([panel], f"{DISTANCE} (lower is better)"),
+            alt=f"{DISTANCE} over block passes per image, from {lowest} to {highest}; the table has the numbers.",
+            caption=f"{DISTANCE} on a logarithmic axis. {grey}The dotted line, or the number at the bottom, is that of "
+            f"{REAL}. The legend gives the numbers of parameters.",
+        )
+    ]
 
 
 def _stages(view: View) -> list[Block]:
@@ -40,7 +64,8 @@ def _stages(view: View) -> list[Block]:
         for one in view.comparison.stages
     ]
     columns = ["stage", "after min", "images per result", "plans tried", "answer"]
-    return [Table("Answers so far, the newest last.", columns, [Group(rows)], words=["answer"])] if rows else []
+    table = Table("Answers so far, the newest last.", columns, [Group(rows)], words=["answer"])
+    return [Fold("Answers so far", [table])] if rows else []
 
 
 def _range(low: int, high: int) -> str:
@@ -74,7 +99,7 @@ def quality_section(view: View, figures: FigureWriter) -> Section:
 
 
 def distance_figures(view: View) -> list[Drawing]:
-    """Draw the distance over three costs, a figure per sampler: block passes, exact MACs, seconds."""
+    """Draw the distance over exact MACs and seconds, a figure per sampler."""
     return [_distance_figure(view, sampler) for sampler in view.samplers]
 
 
@@ -82,7 +107,6 @@ def _distance_figure(view: View, sampler: str) -> Drawing:
     rows = view.of_sampler(sampler)
     macs, seconds = unit((row.macs for row in rows), "MACs"), unit((row.seconds for row in rows), "s")
     panels = [
-        _distances(view, rows, "block passes per image", lambda row: row.passes, ticks=view.budgets),
         _distances(view, rows, f"{macs.name} per image", lambda row: row.macs / macs.factor),
         _distances(view, rows, f"{seconds.name} per image", lambda row: row.seconds / seconds.factor),
     ]
@@ -91,13 +115,11 @@ def _distance_figure(view: View, sampler: str) -> Drawing:
     lowest, highest = (short(end(map(_distance, rows))) for end in (min, max))
     return Drawing(
         f"distance-{sampler}" if several else "distance",
-        view.curves(panels if view.timed else panels[:2], f"{DISTANCE} (lower is better)"),
+        view.curves(panels if view.timed else panels[:1], f"{DISTANCE} (lower is better)"),
         alt=f"{what} over the cost of an image, from {lowest} to {highest}; the tables have the numbers.",
-        caption=f"{what} over the cost of an image in block passes{', ' if view.timed else ' and '}multiply-accumulates"
-        + (" and seconds on this machine" if view.timed else "")
-        + f". Bars are {LEVEL} intervals. The dotted line, or the number at the bottom, is the value of {REAL}, "
-        f"{view.real_count}. Models with equal passes are drawn slightly apart. The legend gives the numbers of "
-        "parameters.",
+        caption=f"{what} over the cost of an image in multiply-accumulates"
+        + (f" and in seconds on this machine ({view.seconds_of})" if view.timed else "")
+        + f". The dotted line, or the number at the bottom, is the value of {REAL}, {view.real_count}.",
     )
 
 
@@ -113,8 +135,7 @@ def _distances(
     curves = []
     for name in view.names:
         if mine := sorted((row for row in rows if row.model == name), key=x):
-            lows, highs = [row.distance_low for row in mine], [row.distance_high for row in mine]
-            curves.append(Curve(name, list(map(x, mine)), list(map(_distance, mine)), lows, highs))
+            curves.append(Curve(name, list(map(x, mine)), list(map(_distance, mine))))
     return Panel(x_label, curves, ticks, title, sorted({row.distance_floor for row in rows}))
 
 
@@ -125,8 +146,7 @@ def kernel_figure(view: View) -> list[Drawing]:
         rows, curves = view.of_sampler(sampler), []
         for name in view.names:
             if mine := [row for row in rows if row.model == name]:
-                lows, highs = [1e3 * row.kid_low for row in mine], [1e3 * row.kid_high for row in mine]
-                curves.append(Curve(name, [row.passes for row in mine], [1e3 * row.kid for row in mine], lows, highs))
+                curves.append(Curve(name, [row.passes for row in mine], [1e3 * row.kid for row in mine]))
         floors = sorted({1e3 * row.kid_floor for row in rows})
         title = sampler if len(view.samplers) > 1 else ""
         panels.append(Panel("block passes per image", curves, view.budgets, title, floors))
@@ -255,9 +275,9 @@ def _plan_column(rows: Sequence[Result]) -> tuple[Column, str]:
     common = [word(rows[0]) for word in words if word not in varying]
 
     def write(row: Result) -> Cell:
-        return Cell(f"{row.iterations:,} × {row.steps:,}", ", ".join(word(row) for word in varying))
+        return Cell(f"{row.steps:,} × {row.iterations:,}", ", ".join(word(row) for word in varying))
 
-    return Column("iterations × steps, plan", write), listing(common) or "nothing"
+    return Column("steps × iterations, plan", write), listing(common) or "nothing"
 
 
 def _distance(row: Result) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fpdm.configuration import from_values, parse_json
 from fpdm.files import read_text
+from fpdm.models.config import Kind, kind_of
 from fpdm.sampling.timesteps import PHI
 
 FILE = "compare.json"
@@ -55,6 +56,7 @@ class Result:
         self_guidance: Weight of self-guidance; 0 is without.
         weak_depth: Depth of its weaker answer; None without.
         self_guidance_range: The lowest and the highest timestep that are guided by it; empty for all.
+        batches: Number of batches that `seconds` is the fastest of; 0 for a mean, as earlier versions measured it.
     """
 
     model: str
@@ -91,6 +93,7 @@ class Result:
     self_guidance: float = 0.0
     weak_depth: int | None = None
     self_guidance_range: tuple[int, ...] = ()
+    batches: int = 0
 
     def self_guidance_in_words(self) -> str:
         """Describe the self-guidance, as "self-guidance 1 (depth 2)"."""
@@ -137,6 +140,12 @@ class Trained:
     validation: tuple[tuple[int, float], ...]
     residuals: tuple[tuple[float, ...], ...]
     residual_timesteps: tuple[int, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """What the network is, as in `kind_of`."""
+        shape = self.recipe.get("model")
+        return kind_of(shape if isinstance(shape, dict) else {})
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from fpdm.sampling.plan import Plan
 from fpdm.sampling.self_guidance import WeakAnswers, affordable_steps
 from fpdm.sampling.timesteps import grid
 
+TIMINGS = 3  # batches of a result at least, as its seconds are those of the fastest
 _VERSION = 1  # raise it when the meaning of results changes, so that older ones are not used
 _FIELDS = {one.name for one in fields(Result)}
 
@@ -131,8 +132,9 @@ class ResultsCache:
                 here["self_guidance_range"] = plan.self_guidance_range  # a list in JSON
                 return CachedResult(Result(**{**known["result"], **here}), shown)
         labels = labels_of(run.run, self.evaluator, num_images)
+        batch_size = min(self.settings.batch_size, -(-num_images // TIMINGS))
         with self.drawing(run.run, plan, num_images):
-            images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=self.settings.batch_size)
+            images, cost = draw(run.run, plan, labels, seed=self.settings.seed, batch_size=batch_size)
         result, shown = self._result(run, plan, images, cost), images[:SHOWN]
         picture = base64.b64encode(images_to_png(shown, SHOWN)).decode()
         write_json(path, {"asked": asked, "result": asdict(result), "images": picture})
@@ -159,7 +161,8 @@ class ResultsCache:
             candidates=1,
             passes=cost.passes / n,
             macs=cost.macs / n,
-            seconds=cost.seconds / n,
+            seconds=cost.seconds_per_image,
+            batches=len(cost.batches),
             self_guidance=plan.self_guidance,
             weak_depth=weak.depth if weak else None,
             self_guidance_range=plan.self_guidance_range,

@@ -14,8 +14,7 @@ from fpdm.drawing.plots import Plot, render
 from fpdm.drawing.sheets import Sheet, draw_sheet
 from fpdm.drawing.text import shortened, slug
 
-SHOWN = 3  # sheets; further ones are folded
-PIXELS = 2e6  # of all images in the page together, to keep it small
+PIXELS = 1.5e6  # of all images in the page together, to keep it small
 LEAST, MOST = 72, 128  # width of an image on the page, in pixels
 T = TypeVar("T")
 
@@ -57,17 +56,20 @@ class FigureWriter:
             blocks.append(Figure(picture, drawing.alt, drawing.caption))
         return blocks
 
+    def strip(self, sheet: Sheet) -> Gallery:
+        """Draw the sheet of images that stands at the top of a page, without a file of its own."""
+        return _gallery(sheet, max(64, min(sheet.rows[0].images.shape[2], MOST)))
+
     def sheets(self, sheets: Sequence[Sheet]) -> list[Block]:
-        """Draw sheets of images, later ones folded. A file is named after the title of its sheet up to a colon."""
+        """Draw sheets of images, each folded. A file is named after the title of its sheet up to a colon."""
         count = sum(sheet.columns * len(sheet.rows) for sheet in sheets)
         blocks: list[Block] = []
-        for i, sheet in enumerate(sheets):
+        for sheet in sheets:
             name = f"samples-{sheet.title.split(':')[0]}" if len(sheets) > 1 else "samples"
             draw_sheet(sheet).save(self._path(name))
             height = sheet.rows[0].images.shape[2]
             side = max(8, int(min(max(height, 64), MOST, math.sqrt(PIXELS / count))))
-            gallery = _gallery(sheet, side)
-            blocks.append(gallery if i < SHOWN else Fold(sheet.title, [gallery]))
+            blocks.append(Fold(sheet.title, [_gallery(sheet, side)]))
         return blocks
 
     def _path(self, name: str) -> Path:

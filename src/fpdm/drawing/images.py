@@ -14,6 +14,8 @@ from torch import Tensor
 
 from fpdm.files import write_atomically
 
+QUALITY = 85  # of photographs in a page, of 100
+
 
 def to_array(images: Tensor) -> np.ndarray:
     """Convert images (N, C, H, W) uint8 to (N, H, W, 3) uint8; a single channel is repeated."""
@@ -46,6 +48,19 @@ class Png:
     def save(self, path: Path) -> None:
         """Write the file atomically."""
         write_atomically(path, self.data)
+
+    def webp(self) -> bytes:
+        """Return the picture as WebP: a plot, which has a palette, to the pixel, and photographs nearly so.
+
+        Beside a PNG it is a fifth to a half as large, which keeps a page of many pictures small.
+        """
+        buffer = io.BytesIO()
+        with Image.open(io.BytesIO(self.data)) as image:
+            exact = image.mode == "P"
+            image.convert("RGB" if exact else None).save(
+                buffer, "WEBP", lossless=exact, quality=100 if exact else QUALITY, method=4
+            )
+        return buffer.getvalue()
 
 
 def save_png(image: np.ndarray, path: Path) -> None:

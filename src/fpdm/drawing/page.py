@@ -79,7 +79,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. On a narrow page it scrolls on its own.
+    """A table. On a narrow page it scrolls on its own, and says so.
 
     Attributes:
         caption: Text above it.
@@ -166,7 +166,7 @@ class Page:
 
     Attributes:
         title: Title of the page and of the window.
-        subtitle: A sentence below it.
+        subtitle: A sentence below it; empty for none.
         sections: Sections with different titles; the contents list them.
     """
 
@@ -186,7 +186,7 @@ def _template() -> Template:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["slug"] = slug
-    environment.filters["data_uri"] = lambda png: f"data:image/png;base64,{base64.b64encode(png.data).decode()}"
+    environment.filters["data_uri"] = lambda png: f"data:image/webp;base64,{base64.b64encode(png.webp()).decode()}"
     environment.filters["as_cell"] = lambda value: value if isinstance(value, Cell) else Cell(value)
     return environment.get_template("page.html.j2")
 

@@ -29,6 +29,7 @@ from fpdm.files import write_atomically
 MARKERS = "osD^vPX<>p*h"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))  # another one whenever the colours have been used up
 INCH = 100  # pixels of the page
+DPI = 160
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def render(plot: Plot) -> Rendered:
     """Draw a plot for light and dark, wide and narrow pages."""
 
     def form(theme: Theme, wide: bool) -> Png:
-        return _png(plot.draw(Look(theme, wide)), 160 if wide else 200)
+        return _png(plot.draw(Look(theme, wide)), DPI)
 
     return Rendered(form(LIGHT, True), form(DARK, True), form(LIGHT, False), form(DARK, False))
 
@@ -76,12 +77,12 @@ def save_svg_and_png(plot: Plot, path: Path) -> None:
     figure = plot.draw(Look(LIGHT, True))
     with rc_context({"svg.hashsalt": path.name}):  # the same bytes for the same plot
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    write_atomically(path.with_suffix(".png"), _png(figure, 160).data)
+    write_atomically(path.with_suffix(".png"), _png(figure, DPI).data)
 
 
 def _png(figure: Figure, dpi: int) -> Png:
     # A palette makes a third of the size.
-    image = rasterised(figure, dpi).quantize(128, dither=Image.Dither.NONE)
+    image = rasterised(figure, dpi).quantize(64, dither=Image.Dither.NONE)
     return Png.of(image, round(image.width * INCH / dpi))
 
 
@@ -93,10 +94,16 @@ class Style(NamedTuple):
     linestyle: object
 
 
-def style(names: Sequence[str], name: str, theme: Theme) -> Style:
-    """Return the style of `name`. No two of the first 12 `names` share a marker, or colour and dash."""
-    i = names.index(name)
-    colours = theme.series
+def style(names: Sequence[str], name: str, theme: Theme, greys: Sequence[str] = ()) -> Style:
+    """Return the style of `name`. No two of the first 12 `names` share a marker, or colour and dash.
+
+    Those of `greys` are drawn in grey, and have the markers and the dashes to be told apart by.
+    """
+    if name in greys:
+        i = [one for one in names if one in greys].index(name)
+        return Style(theme.muted, MARKERS[-1 - i % len(MARKERS)], DASHES[i % len(DASHES)])
+    i = [one for one in names if one not in greys].index(name)
+    colours = theme.series[:-1] if greys else theme.series  # the last is a grey too
     dash = DASHES[i // len(colours) % len(DASHES)]
     return Style(colours[i % len(colours)], MARKERS[i % len(MARKERS)], dash)
 
@@ -129,7 +136,8 @@ class Panel:
     Attributes:
         x_label: Label of the axis, with its unit.
         curves: The curves.
-        ticks: Positions that all curves share, where they are drawn slightly apart; empty if they do not share any.
+        ticks: Positions that all curves share; empty if they do not share any. Curves with intervals are drawn slightly
+            apart there.
         title: Text above the panel.
         floors: Values marked by dotted lines.
         linear: Whether the axis is linear even if its values span a wide range.
@@ -162,6 +170,7 @@ class Curves(Plot):
         y_label: Label of the vertical axis, with its unit.
         floor_label: Label of the dotted lines.
         logarithmic: Whether the vertical axis is always logarithmic, and not only if values span a factor of 10.
+        greys: Names that are drawn in grey, behind the others.
     """
 
     panels: Sequence[Panel]
@@ -170,6 +179,7 @@ class Curves(Plot):
     y_label: str
     floor_label: str = ""
     logarithmic: bool = False
+    greys: Sequence[str] = ()
 
     def draw(self, look: Look) -> Figure:
         columns = min(len(self.panels), look.columns)
@@ -226,7 +236,7 @@ class Curves(Plot):
         handles, labels = [], []
         for name, label in zip(self.names, self.labels, strict=True):
             if name in shown:
-                drawn = style(self.names, name, look.theme)
+                drawn = style(self.names, name, look.theme, self.greys)
                 handles.append(Line2D([], [], markersize=5, linewidth=1.4, **drawn._asdict()))
                 labels.append(plain(shortened(label, 60 if look.wide else 40)))
         if with_floor:
@@ -236,17 +246,22 @@ class Curves(Plot):
 
     def _panel(self, axes: Axes, panel: Panel, theme: Theme, vertical: _Vertical) -> None:
         _dress(axes, theme)
-        for curve, shift in zip(panel.curves, _shifts(len(panel.curves), panel.ticks), strict=True):
-            drawn = style(self.names, curve.name, theme)
+        spreads = any(len(curve.low) for curve in panel.curves)
+        shifts = _shifts(len(panel.curves), panel.ticks if spreads else ())
+        for curve, shift in zip(panel.curves, shifts, strict=True):
+            drawn = style(self.names, curve.name, theme, self.greys)
+            above = 2 if curve.name in self.greys else 3
             x, y = np.asarray(curve.x, float) * shift, np.asarray(curve.y, float)  # (n,), (n,)
             if len(curve.low):
                 spread = np.stack([y - np.asarray(curve.low), np.asarray(curve.high) - y]).clip(0)  # (2, n)
-                axes.errorbar(x, y, yerr=spread, fmt="none", ecolor=drawn.color, elinewidth=1.1, alpha=0.65)
+                axes.errorbar(
+                    x, y, yerr=spread, fmt="none", ecolor=drawn.color, elinewidth=1.1, alpha=0.65, zorder=above
+                )
             if len(curve.raw):
-                axes.plot(x, curve.raw, color=drawn.color, linewidth=0.6, alpha=0.22)
+                axes.plot(x, curve.raw, color=drawn.color, linewidth=0.6, alpha=0.22, zorder=above)
             # On a long curve a marker at every point would hide it, and at the same places would hide another's.
             every = (self.names.index(curve.name) * len(x) // 80, max(1, len(x) // 6)) if len(x) > 40 else 1
-            axes.plot(x, y, markersize=5, linewidth=1.4, markevery=every, **drawn._asdict())
+            axes.plot(x, y, markersize=5, linewidth=1.4, markevery=every, zorder=above, **drawn._asdict())
         for floor in panel.floors:
             if vertical.floors_within:
                 axes.axhline(floor, color=theme.muted, linestyle=":", linewidth=1.4)
@@ -285,10 +300,11 @@ class DotPanel:
 
 @dataclass(frozen=True)
 class Dots(Plot):
-    """Dots by name: a line per name and a panel per kind of value."""
+    """Dots by name: a line per name and a panel per kind of value. Those of `greys` are grey."""
 
     panels: Sequence[DotPanel]
     names: Sequence[str]
+    greys: Sequence[str] = ()
 
     def draw(self, look: Look) -> Figure:
         columns = min(len(self.panels), look.columns)
@@ -307,7 +323,7 @@ class Dots(Plot):
         axes.tick_params(axis="y", labelcolor=theme.text, length=0)
         places = decimals(panel.values)
         for i, (name, value) in enumerate(zip(self.names, panel.values, strict=True)):
-            drawn = style(self.names, name, theme)
+            drawn = style(self.names, name, theme, self.greys)
             high = panel.highs[i] if panel.highs else value
             axes.plot([value, high], [i, i], color=drawn.color, linewidth=1.6)
             axes.plot([value], [i], color=drawn.color, marker=drawn.marker, markersize=6)

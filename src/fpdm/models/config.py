@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal, get_args
 
@@ -10,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fpdm.configuration import NonNegativeInt, Number, Pixels, PositiveInt, PositiveNumber, Share, configuration
 
+Kind = Literal["fpdm", "dit", "other"]
 Recomputed = Literal["none", "blocks", "iterations", "all"]
 CHECKPOINTABLE: tuple[str, ...] = get_args(Recomputed)
 
@@ -127,6 +129,16 @@ def preset(name: str) -> TransformerConfig:
         width, heads, blocks = _SIZES[size]
         shape = TransformerConfig(patch_size=int(patch), width=width, heads=heads)
     return shape if kind == "fpdm" else as_dit(shape, blocks)
+
+
+def kind_of(shape: Mapping[str, object]) -> Kind:
+    """Say what a network is by the values of its `TransformerConfig`: an FPDM, a DiT, or "other".
+
+    Others are weight-tied stacks, and networks of which the values are not known.
+    """
+    if shape.get("middle_kind") == "fixed_point":
+        return "fpdm"
+    return "dit" if shape.get("middle_kind") == "stack" and shape.get("repeats", 1) == 1 else "other"
 
 
 def as_dit(shape: TransformerConfig, blocks: int, *, shared: bool = False) -> TransformerConfig:

@@ -346,12 +346,19 @@ class SamplingCost:
         passes: Block passes.
         macs: Multiply-accumulates.
         seconds: Seconds of sampling.
+        batches: Seconds per image of each batch; empty if images were not drawn in batches.
     """
 
     images: int
     passes: float
     macs: float
     seconds: float
+    batches: tuple[float, ...] = ()
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Seconds per image of the fastest batch, which other load on the machine disturbed least."""
+        return min(self.batches, default=self.seconds / self.images)
 
 
 def draw_images(
@@ -378,6 +385,7 @@ def draw_images(
     """
     spent: list[float] = []
     seconds = 0.0
+    batches: list[float] = []  # seconds per image of each
     # The other thread computes no tensors: it would start threads of its own, which take the cores from the sampling's.
     with progress_bar("sampling", len(indices), "images") as bar, ThreadPoolExecutor(1) as worker:
         pending: Future[object] | None = None
@@ -387,17 +395,19 @@ def draw_images(
             with bar.step(0 if sampler.refills else min(batch_size, len(indices) - len(spent))):
                 some = next(drawn, None)
                 pixels = None if some is None else to_uint8(sampler.decode(some.x)).cpu()  # (B, C, H, W)
-            seconds += time.perf_counter() - start
+            elapsed = time.perf_counter() - start
+            seconds += elapsed
             if pending is not None:  # at most one batch waits, and an error ends the sampling
                 pending.result()
             if some is None or pixels is None:
                 break
+            batches.append(elapsed / len(some.places))
             spent += some.iterations
             bar.set(len(spent))
             pending = worker.submit(keep, some.places, pixels)
     costs = [sampler.cost_of(len(sampler.timesteps), iterations) for iterations in spent]
     passes, macs = (sum(values) for values in zip(*costs, strict=True)) if costs else (0.0, 0.0)
-    return SamplingCost(len(indices), passes, macs, seconds)
+    return SamplingCost(len(indices), passes, macs, seconds, () if sampler.refills else tuple(batches))
 
 
 def draw_in_order(
