@@ -143,7 +143,7 @@ class Trained:
 
     @property
     def kind(self) -> Kind:
-        """What the network is, as in `kind_of`."""
+        """The kind of its network, as `kind_of` tells it."""
         shape = self.recipe.get("model")
         return kind_of(shape if isinstance(shape, dict) else {})
 
