@@ -20,6 +20,9 @@ from fpdm.data.loading import load_dataset
 from fpdm.evaluation.evaluator import Evaluator
 from fpdm.runs.data_card import DataCard
 from fpdm.runs.recipes import make_recipe
+from fpdm.runs.sampling_file import write_sampling
+from fpdm.sampling.defaults import SamplingDefaults
+from fpdm.sampling.plan import Plan
 from fpdm.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*images for features")  # few, to be quick
@@ -356,6 +359,18 @@ def test_a_comparison_in_stages_ends_with_the_full_protocol(
     assert not full.stages
     assert "Answers so far" in (tmp_path / "stages" / "report.html").read_text(encoding="utf-8")
     assert "Answers so far" not in (tmp_path / "full" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("weights", "expected"), [((0.0,), 0.0), ((0.0, 1.0), 2.0)])
+def test_stored_self_guidance_is_taken_only_where_a_comparison_has_it(
+    runs: list[Path], tmp_path: Path, weights: tuple[float, ...], expected: float
+) -> None:
+    folder = shutil.copytree(next(run for run in runs if "fpdm" in run.name), tmp_path / "run")
+    write_sampling(folder, SamplingDefaults(Plan(14, 1, self_guidance=2.0, weak_depth=1)))
+    settings = replace(QUICK, budgets=(14,), num_images=(60,), self_guidance=weights)
+    found = compare([folder], tmp_path / "out", settings, full=False, minutes=1e-9)
+    assert not found.is_full
+    assert [row.self_guidance for row in found.rows] == [expected]
 
 
 def test_the_first_look_takes_the_plans_that_are_stored_and_time_may_be_up_after_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,14 @@ def test_settings_that_cannot_be_read_are_nobodys(tmp_path: Path) -> None:
         (tmp_path / "sampling.json").write_text(text)
         with pytest.raises(ValueError, match=r"sampling\.json holds no settings of samples; choose another folder"):
             check_claim(tmp_path, {"seed": 1})
+
+
+def test_self_guidance_that_nobody_asked_for_is_said(run: Run, tmp_path: Path) -> None:
+    plan = replace(PLAN, self_guidance=1.0)
+    found = sample_to_folder(run, plan, 1, tmp_path / "a", seed=0, batch_size=1, guided=True)
+    assert found.to_text().endswith("self-guidance 1; --self-guidance 0 turns self-guidance off")
+    assert "\nthe plan is the default of this model: ddim" in found.to_text()
+    assert sample_to_folder(run, plan, 1, tmp_path / "b", seed=0, batch_size=1).plan == ""
 
 
 def test_what_is_said_of_samples() -> None:

@@ -96,6 +96,8 @@ def test_self_guidance_that_a_budget_cannot_pay_for_is_left_out_unless_it_is_giv
     assert complete(guided, budget=3) == Plan(3, 1, "ddim", "phi^1", "increasing", reuse=False)
     assert complete(guided, budget=3, self_guidance=2.0).self_guidance == 2.0
     assert complete(guided, budget=40, self_guidance=0.0).weak_depth is None
+    asked: list[dict[str, Any]] = [{}, {"self_guidance": 2.0}, {"self_guidance": 0.0}, {"budget": 3}]
+    assert [guided.complete({"budget": 40, **one}, COST, 1000).guided for one in asked] == [True, False, False, False]
 
 
 def test_a_new_plan_takes_the_place_of_the_one_for_its_budget() -> None:

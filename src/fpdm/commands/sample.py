@@ -80,6 +80,7 @@ def sample(
         label=label,
         scheduler=own,
         origin=chosen.origin,
+        guided=chosen.guided,
         overwrite=overwrite,
     )
 

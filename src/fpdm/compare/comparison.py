@@ -188,8 +188,8 @@ class _Work:
                 if stage.share:
                     found = cache.with_best_plan(one, budget, sampler)
                 else:
-                    given = {"budget": budget, "sampler": sampler, "guidance": settings.guidance}
-                    found = cache.with_plan(one, one.run.complete(given).plan, settings.images_at(budget))
+                    plan = self._stored_plan(one, budget, sampler=sampler)
+                    found = cache.with_plan(one, plan, settings.images_at(budget))
                 results.append(found.result)
                 samples[one.name, budget, sampler] = found.images
                 bar.set(end)  # what was there already, or was not tried
@@ -211,6 +211,11 @@ class _Work:
                 yield
 
         return ResultsCache(self.out / "rows", self.evaluator, self.dataset.sha256, settings, drawing=drawing)
+
+    def _stored_plan(self, one: NamedRun, budget: int, **given: str) -> Plan:
+        """Return the plan that is stored with a model, but without self-guidance unless the settings have it."""
+        off = {} if any(self.settings.self_guidance) else {"self_guidance": 0.0}
+        return one.run.complete({"budget": budget, "guidance": self.settings.guidance, **off, **given}).plan
 
     def _macs(self, stage: Stage, one: NamedRun, budget: int, sampler: str) -> float:
         """Estimate the multiply-accumulates of a row."""
@@ -235,7 +240,7 @@ class _Work:
         """Measure the seconds of an image at the smallest budget, and estimate them at the others."""
         least, found = min(self.settings.budgets), {}
         for one in self.runs:
-            plan = one.run.complete({"budget": least, "guidance": self.settings.guidance}).plan
+            plan = self._stored_plan(one, least)
             _, cost = draw(one.run, plan, labels_of(one.run, self.evaluator, SHOWN), seed=0, batch_size=SHOWN)
             each = cost.seconds / cost.images / least
             found |= {(one.name, budget): each * budget for budget in self.settings.budgets}

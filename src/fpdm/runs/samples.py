@@ -40,7 +40,8 @@ class Sampled(Record):
         passes: Mean number of block passes spent per image; None if no image was drawn, as are those below.
         macs: Mean number of multiply-accumulates per image.
         seconds: Seconds of sampling, in total.
-        plan: Which tuned plans the plan comes from, and the plan, in words; empty if none was tuned.
+        plan: Where the plan comes from, and the plan, in words; empty if it was not tuned and has no self-guidance that
+            nobody asked for.
     """
 
     out: Path
@@ -54,7 +55,7 @@ class Sampled(Record):
     plan: str = ""
 
     def to_text(self) -> str:
-        """Return the summary in a line, and a plan that was tuned in another."""
+        """Return the summary in a line, and a plan that may surprise in another."""
         return "\n".join([self._summary(), *([f"the plan is {self.plan}"] if self.plan else [])])
 
     def _summary(self) -> str:
@@ -78,6 +79,7 @@ def sample_to_folder(
     label: int | None = None,
     scheduler: Any = None,
     origin: str = "",
+    guided: bool = False,
     overwrite: bool = False,
 ) -> Sampled:
     """Write `num_images` PNGs, a grid of the first 64 and the settings into a folder; images already there are kept.
@@ -92,6 +94,7 @@ def sample_to_folder(
         label: The class of all images; None takes the classes in turn.
         scheduler: Scheduler of diffusers to make the steps; None for the plan's own sampler.
         origin: Where the plan comes from, for the summary; empty for nothing to say.
+        guided: Whether the plan has self-guidance that nobody asked for, for the summary.
         overwrite: Replace images of other settings that an earlier call wrote to the folder.
 
     Raises:
@@ -110,7 +113,10 @@ def sample_to_folder(
             _discard(out)
         claim(out, {**settings_of(run, sampler), "class": label}, overwrite=overwrite)
         found = _complete(run, sampler, num_images, out, batch_size=batch_size, label=label)
-        return replace(found, plan=f"{origin}: {sampler.plan.in_words()}") if origin else found
+        if not origin and not guided:
+            return found
+        off = "; --self-guidance 0 turns self-guidance off" if guided else ""
+        return replace(found, plan=f"{origin or 'the default of this model'}: {sampler.plan.in_words()}{off}")
 
 
 def _complete(

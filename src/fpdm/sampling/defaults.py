@@ -40,10 +40,12 @@ class ChosenPlan:
     Attributes:
         plan: The plan.
         origin: Which tuned plans it comes from, in words; empty for the model's default plan.
+        guided: Whether it has self-guidance that nobody asked for.
     """
 
     plan: Plan
     origin: str = ""
+    guided: bool = False
 
 
 @configuration
@@ -114,7 +116,7 @@ class SamplingDefaults(Record):
             plan = _affordable(plan, cost, num_timesteps)
         if "self_guidance" not in given and plan.self_guidance and not _pays_for_weaker(plan, cost):
             plan = replace(plan, **_WITHOUT)
-        return replace(stored, plan=plan)
+        return replace(stored, plan=plan, guided="self_guidance" not in given and plan.self_guidance > 0.0)
 
 
 def interpolate(low: Plan, high: Plan, budget: int) -> Plan:
