@@ -79,6 +79,21 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted
 
 
+def test_seconds_are_those_of_the_fastest_of_several_batches(
+    cache: ResultsCache, run: NamedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def draw(run: Run, plan: Plan, labels: list[int], *, batch_size: int, **_: object) -> object:
+        sizes.append(batch_size)
+        return MADE[: len(labels)], SamplingCost(len(labels), 100.0, 1000.0, 10.0, (0.9, 0.2, 0.4))
+
+    monkeypatch.setattr(module, "draw", draw)
+    found = cache.with_plan(run, PLAN, 20).result
+    assert (found.seconds, found.batches) == (0.2, 3)
+    assert sizes == [7]  # three batches, though one would have held all
+
+
 def test_a_result_and_its_first_images_are_one_file(
     cache: ResultsCache, run: NamedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,18 @@ def test_tiles_lie_in_rows_with_gaps_between() -> None:
     assert drawn.tolist() == expected
 
 
+def test_a_plot_is_exact_in_a_page_and_a_photograph_nearly_so_and_smaller() -> None:
+    plot = Image.fromarray(pixels(strip(images(3, 3, 40, seed=7), 40, shown=40))[..., :3])
+    exact = Png.of(plot.quantize(16), 40)
+    with Image.open(io.BytesIO(exact.webp())) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(plot.quantize(16).convert("RGB")))
+    photographs = strip(images(12, 3, 64, seed=8), 64, shown=64)
+    with Image.open(io.BytesIO(photographs.webp())) as image:
+        difference = np.asarray(image.convert("RGBA")).astype(int) - pixels(photographs)
+    assert np.abs(difference[pixels(photographs)[..., 3] == 255]).mean() < 4
+    assert len(photographs.webp()) < len(photographs.data) / 2
+
+
 def test_other_numbers_of_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="2 channels; expected 1"):
         tile(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 1, gap=0)

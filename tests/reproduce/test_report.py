@@ -36,3 +36,8 @@ def test_claims_tables_figures_and_samples_are_on_the_page(tmp_path: Path) -> No
     assert "fpdm reproduce table3" in page
     assert page.count("Table 2: four data sets") == 0  # it has no section, as nothing is measured
     assert page.count("its figures mean nothing") == 1
+
+
+def test_the_recorded_page_is_small() -> None:
+    path = Path(__file__).parents[2] / "results" / "reproduction" / "report.html"
+    assert path.stat().st_size < 2e6

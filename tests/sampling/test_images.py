@@ -58,7 +58,9 @@ def test_keeps_what_is_drawn_and_adds_up_the_costs() -> None:
     )
     assert kept == [([2, 0], [0, 255]), ([1], [0])]
     assert (cost.images, cost.passes, cost.macs) == (3, 3 * 2 + 33, 3300)
-    assert cost.seconds >= 0
+    assert len(cost.batches) == 2
+    assert min(cost.batches) == cost.seconds_per_image
+    assert cost.batches[0] * 2 + cost.batches[1] <= cost.seconds
     pixels, again = draw_in_order(cast(ImageSampler, fake), [4, 5, 7], [0, 1, 2], batch_size=2)
     assert pixels.flatten().tolist() == [255, 0, 0]
     assert (again.passes, again.macs) == (cost.passes, cost.macs)
