@@ -94,6 +94,7 @@ def test_its_record_of_a_plan_is_enough_to_follow_it(fashion: Path, tmp_path: Pa
 
     run, plan = load_model("fpdm-fashion"), Plan(budget=70, iterations=5, **changes)
     record = json.loads((fashion / "model.json").read_text())
+    assert next(iter(record)) == "fpdm"  # its version, as in every file
     record |= export._describe(run, run.sampler(plan, device=torch.device("cpu")))
     for path in fashion.glob("*.onnx"):
         (tmp_path / path.name).symlink_to(path)

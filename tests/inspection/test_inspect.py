@@ -39,6 +39,7 @@ def test_inspect_writes_what_it_says(
         *("x0-by-iteration.png", "x0-by-timestep.png", "x0.gif"),
     }
     record = json.loads((out / "inspect.json").read_text())
+    assert next(iter(record)) == "fpdm"  # its version, as in every file
     assert [len(row) for row in record["residuals"]["values"]] == [4, 4, 4]
     assert record["timesteps"] == sorted(record["timesteps"], reverse=True)
     with Image.open(out / "x0.gif") as film:

@@ -12,7 +12,7 @@ from fpdm.models.config import preset
 from fpdm.models.cost import model_cost
 from fpdm.sampling.allocation import ALLOCATIONS
 from fpdm.sampling.images import SOLVERS
-from fpdm.sampling.plan import AllocationName, Plan, SamplerName, SolverName
+from fpdm.sampling.plan import AllocationName, Plan, SamplerName, SolverName, macs_per_image
 from fpdm.sampling.steps import STEPS
 
 
@@ -72,3 +72,9 @@ def test_an_open_number_of_iterations_is_5_where_there_is_a_choice() -> None:
     assert Plan(140).with_iterations(fpdm) == Plan(140, 5)
     assert Plan(140, 3).with_iterations(fpdm) == Plan(140, 3)
     assert Plan(140).with_iterations(dit) == Plan(140)
+
+
+def test_the_estimate_for_an_image_is_exact_where_a_budget_is_whole_steps() -> None:
+    cost = model_cost(preset("fpdm-digits"))
+    for plan, iterations in ((Plan(4 * cost.passes(3), 3), 3), (Plan(4 * cost.passes(5)), 5)):
+        assert macs_per_image(plan, cost) == pytest.approx(4 * cost.evaluation_macs(iterations))

@@ -49,6 +49,8 @@ def test_what_is_found_is_the_default_for_its_budget(run: Path, capsys: pytest.C
     assert "tuning for 20 block passes: at most " in err
     assert "tuning for 30 block passes: at most " in err
     record = json.loads((run / "tuning" / "tune.json").read_text())
+    assert next(iter(record)) == "fpdm"  # its version, as in every file
+    assert "version" not in record
     found = {one["found"]["budget"]: one for one in record["budgets"]}
     assert [*found] == [20, 30]
     for budget, one in found.items():

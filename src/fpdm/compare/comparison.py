@@ -36,7 +36,7 @@ from fpdm.files import write_atomically
 from fpdm.memory import check_memory
 from fpdm.progress_bar import ProgressBar, clock, progress_bar
 from fpdm.runs.run import Run
-from fpdm.sampling.plan import Plan
+from fpdm.sampling.plan import Plan, macs_per_image
 
 
 def compare(
@@ -179,8 +179,10 @@ class _Work:
         results: list[Result] = []
         sweep: list[Result] = []
         samples: dict[tuple[str, int, str], Tensor] = {}
-        sizes = [self._macs(stage, *row) for row in chosen]
-        sizes += [settings.sweep_images * _macs_per_image(one.run, Plan(budget, i)) for one, budget, i in swept]
+        sizes = [self._macs(stage, one, budget) for one, budget, _ in chosen]
+        sizes += [
+            settings.sweep_images * macs_per_image(Plan(budget, i), one.run.model.cost()) for one, budget, i in swept
+        ]
         with progress_bar(f"comparing, {stage.name}", sum(sizes), "MACs", leave=True) as bar:
             cache = self._cache(settings, bar)
             for (one, budget, sampler), end in zip(chosen, itertools.accumulate(sizes), strict=False):
@@ -207,7 +209,7 @@ class _Work:
         def drawing(run: Run, plan: Plan, images: int) -> Iterator[None]:
             if time.monotonic() > self.deadline:
                 raise _TimeIsUpError
-            with bar.step(images * _macs_per_image(run, plan)) if bar else nullcontext():
+            with bar.step(images * macs_per_image(plan, run.model.cost())) if bar else nullcontext():
                 yield
 
         return ResultsCache(self.out / "rows", self.evaluator, self.dataset.sha256, settings, drawing=drawing)
@@ -217,20 +219,20 @@ class _Work:
         off = {} if any(self.settings.self_guidance) else {"self_guidance": 0.0}
         return one.run.complete({"budget": budget, "guidance": self.settings.guidance, **off, **given}).plan
 
-    def _macs(self, stage: Stage, one: NamedRun, budget: int, sampler: str) -> float:
+    def _macs(self, stage: Stage, one: NamedRun, budget: int) -> float:
         """Estimate the multiply-accumulates of a row."""
         images = stage.settings.images_at(budget)
         if stage.share:
             images += stage.settings.choices.trials * stage.settings.choosing_images
-        return images * _macs_per_image(one.run, Plan(budget, sampler=sampler))  # type: ignore[arg-type]  # it is one
+        return images * macs_per_image(Plan(budget), one.run.model.cost())
 
     def _cost(self, stage: Stage, seconds: Mapping[tuple[str, int], float]) -> float:
         """Estimate the seconds that a stage takes, without what is there already."""
         cache, total = self._cache(stage.settings), 0.0
         for sampler, budget, one in itertools.product(stage.settings.samplers, stage.settings.budgets, self.runs):
             if not cache.is_known(one, budget, sampler):
-                macs = self._macs(stage, one, budget, sampler)
-                total += seconds[one.name, budget] * macs / _macs_per_image(one.run, Plan(budget))
+                macs = self._macs(stage, one, budget)
+                total += seconds[one.name, budget] * macs / macs_per_image(Plan(budget), one.run.model.cost())
             if sampler == stage.settings.samplers[0]:
                 sweep = possible_iterations(one.run, budget, stage.settings.sweep)
                 total += seconds[one.name, budget] * len(sweep) * stage.settings.sweep_images
@@ -289,13 +291,6 @@ class _Work:
         after = f"after {clock(last.seconds)}, {last.name}: {last.answer} {self.out / REPORT}"
         then = f"; next, {following.name}, about {clock(cost(following))}" if following else ""
         print(f"fpdm: {after}{then}", file=sys.stderr)
-
-
-def _macs_per_image(run: Run, plan: Plan) -> float:
-    """Estimate the multiply-accumulates of an image under a plan."""
-    cost = run.model.cost()
-    iterations = plan.with_iterations(cost).iterations or cost.middle.iterations.start
-    return plan.budget * cost.evaluation_macs(iterations) / cost.passes(iterations)
 
 
 def _at_most(value: float, limit: float) -> float:

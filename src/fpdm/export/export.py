@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 
 import torch
 
-from fpdm import __version__
 from fpdm.autoencoder.interface import Autoencoder
 from fpdm.configuration import Record
 from fpdm.errors import RunError
 from fpdm.export.graphs import Graph, applications, evaluate, graphs_of
 from fpdm.export.onnx_files import Session, WeightFormat, write_graph
-from fpdm.files import read_json, sha256_of, write_atomically
+from fpdm.files import read_json, sha256_of, write_json
 from fpdm.memory import check_disk
 from fpdm.models.cost import BYTES
 from fpdm.runs.layout import EXPORT, EXPORTED
@@ -100,7 +98,7 @@ def export_model(
             record["difference"] = difference
             for path in files:
                 path.replace(out / path.name)
-        write_atomically(out / EXPORT, json.dumps(record, indent=1))
+        write_json(out / EXPORT, record)
     return Exported(out, weights, {graph.name: record["graphs"][graph.name]["bytes"] for graph in graphs}, difference)
 
 
@@ -123,7 +121,6 @@ def _describe(run: Run, sampler: ImageSampler) -> dict[str, Any]:
     count = applications(model)
     probed = sampler.probed
     return {
-        "fpdm_version": __version__,
         "name": run.recipe.name,
         "weights_sha256": run.weights,
         "autoencoder_sha256": sampler.autoencoder.sha256,

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fpdm import __version__
 from fpdm.configuration import Record
 from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
 from fpdm.data.images import ImageSet
@@ -19,7 +18,7 @@ from fpdm.data.loading import load_images
 from fpdm.drawing.text import shortened
 from fpdm.evaluation.extractor import train_extractor
 from fpdm.evaluation.nearest import Nearest, nearest, nearest_in_pixels
-from fpdm.files import read_json, write_atomically
+from fpdm.files import read_json, write_atomically, write_json
 from fpdm.inspection import pictures
 from fpdm.inspection.measure import Sampling, Solves, inspect_adaptive, inspect_sampling
 from fpdm.inspection.settings import INSPECTED, RECORD, InspectionSettings
@@ -221,7 +220,6 @@ def _write(
     save(pictures.FILM, pictures.film(sampling), "the same as a film")
     record: dict[str, Any] = {
         **asked,
-        "version": __version__,
         "passes": sampling.passes,
         "timesteps": list(sampling.timesteps),
         "iterations": sampling.iterations.tolist(),
@@ -290,5 +288,5 @@ def _write(
             f"(median; the nearest of all {ratios.min():.2f})"
         )
     files[RECORD] = "all of these as numbers"
-    write_atomically(out / RECORD, json.dumps(record, indent=1))
+    write_json(out / RECORD, record)
     return Inspected(out, files, tuple(facts))

@@ -29,8 +29,7 @@ from fpdm.runs.layout import CHECKPOINTS, METRICS
 from fpdm.runs.metrics_log import read_rows
 from fpdm.runs.recipe import Recipe
 from fpdm.runs.run import Run, load_run
-from fpdm.sampling.budget import Budget
-from fpdm.sampling.plan import Plan
+from fpdm.sampling.plan import Plan, macs_per_image
 from fpdm.training.autoencoder.finalise import reconstructed
 
 WEIGHTS = (0.15, 0.4, 1.0, 2.0)  # of self-guidance
@@ -76,9 +75,7 @@ class Cell:
         images = self.images
         if self.chosen:
             images += bench.scale.choosing_images * self.settings(bench.scale).choices.trials
-        cost = model_cost(bench.recipe(self.training).model)
-        iterations = Budget.of(self.plan.budget, cost).allowed.start
-        return images * self.plan.budget * cost.evaluation_macs(iterations) / cost.passes(iterations)
+        return images * macs_per_image(self.plan, model_cost(bench.recipe(self.training).model))
 
 
 class RealImages:

@@ -112,3 +112,14 @@ class Plan:
         if self.iterations or not cost.middle.adjustable:
             return self
         return replace(self, iterations=DEFAULT_ITERATIONS)
+
+
+def macs_per_image(plan: Plan, cost: ModelCost) -> float:
+    """Estimate the multiply-accumulates of an image, as if every step were alike and all passes were spent.
+
+    Args:
+        plan: The plan; if it leaves the number of iterations open, they are 5.
+        cost: Cost of the model.
+    """
+    iterations = plan.with_iterations(cost).iterations or cost.middle.iterations.start
+    return plan.budget * cost.evaluation_macs(iterations) / cost.passes(iterations)

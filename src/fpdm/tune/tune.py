@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fpdm import __version__
 from fpdm.compare.inputs import NamedRun, check_images, find_images, images_of, load_runs
 from fpdm.configuration import Record
 from fpdm.data.config import UNKNOWN, DataConfig
@@ -15,7 +14,7 @@ from fpdm.data.loading import load_images
 from fpdm.drawing.numbers import duration, fixed, short
 from fpdm.drawing.plots import render
 from fpdm.evaluation.evaluator import Evaluator, check_measurable
-from fpdm.files import check_writable, write_atomically
+from fpdm.files import check_writable, write_json
 from fpdm.progress_bar import progress_bar
 from fpdm.runs.layout import SAMPLING, SHIPPED
 from fpdm.runs.pretrained import is_run, load_model
@@ -80,7 +79,6 @@ class Tuned(Record):
         run: The model's folder.
         out: Folder of the searches.
         command: The command line.
-        version: Version of this package.
         data: Name or folder of the images.
         features: Features that distances are measured in.
         validation_images: Number of images that plans are judged against.
@@ -92,7 +90,6 @@ class Tuned(Record):
     run: Path
     out: Path
     command: str
-    version: str
     data: str
     features: str
     validation_images: int
@@ -181,7 +178,6 @@ def tune(
             run=folder,
             out=out,
             command=command,
-            version=__version__,
             data=config.source,
             features=evaluator.extractor.name,
             validation_images=len(dataset.splits.validation),
@@ -189,7 +185,7 @@ def tune(
             settings=settings,
             budgets=tuple(searches),
         )
-        write_atomically(out / TUNING.record, result.to_json())
+        write_json(out / TUNING.record, result.to_json())
         return result
 
 
