@@ -74,8 +74,7 @@ html_copy_source = html_show_sourcelink = html_show_copyright = False
 def _contents() -> str:
     text = ""
     for caption, pages in CONTENTS.items():
-        there = {title: page for title, page in pages.items() if (ROOT / f"{page}.md").exists()}
-        lines = [f"{title} <{'self' if page == root_doc else f'/{page}'}>" for title, page in there.items()]
+        lines = [f"{title} <{'self' if page == root_doc else f'/{page}'}>" for title, page in pages.items()]
         text += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *lines, "```", ""])
     return text
 
