@@ -37,7 +37,9 @@ def page(folder: Path) -> str:
     """Return the page as Markdown."""
     parts = [_INTRO]
     if (folder / "speed.json").exists():
-        parts += _speed(json.loads((folder / "speed.json").read_text(encoding="utf-8")))
+        parts += _speed("Time", json.loads((folder / "speed.json").read_text(encoding="utf-8")))
+    if (folder / "drawing.json").exists():
+        parts += _speed("Drawing images, once more", json.loads((folder / "drawing.json").read_text(encoding="utf-8")))
     if (folder / "attempts.json").exists():
         parts += _attempts(json.loads((folder / "attempts.json").read_text(encoding="utf-8")))
     if (folder / "cold.json").exists():
@@ -45,9 +47,9 @@ def page(folder: Path) -> str:
     return "\n".join(parts)
 
 
-def _speed(record: dict[str, Any]) -> list[str]:
+def _speed(title: str, record: dict[str, Any]) -> list[str]:
     lines = [
-        "## Time",
+        f"## {title}",
         "",
         f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}."
         + (f" {record['note']}" if record["note"] else ""),
