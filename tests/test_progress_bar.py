@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import sys
 import threading
+import types
 
 import pytest
 from rich.console import Console
@@ -42,6 +44,30 @@ def test_a_short_task_leaves_nothing_in_a_log(now: list[float], capsys: pytest.C
     for _ in track(range(9), "reading"):
         now[0] += 1.0
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_kernels_package_without_a_kernel_is_no_notebook(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    with progress_bar("reading", 9, "files", leave=True) as bar:
+        bar.update(9)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell:
+        """What rich looks for."""
+
+    shown: list[object] = []
+    display = types.ModuleType("IPython.display")
+    display.display = shown.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("builtins.get_ipython", ZMQInteractiveShell, raising=False)
+    for _ in track(range(9), "reading"):
+        pass
+    assert shown
 
 
 def test_the_clock_may_decide_on_the_percentage(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:

@@ -248,6 +248,8 @@ def _live(bars: list[ProgressBar]) -> Any:
     from rich.live import Live
 
     console = Console(file=sys.stderr if terminal else None)
+    if not (terminal or console.is_jupyter):  # the kernel's package may be imported by anything
+        return None
     live = Live(
         console=console,
         get_renderable=lambda: _table(bars, console.width),
