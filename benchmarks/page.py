@@ -32,14 +32,19 @@ seconds depend on the machine.
   few seconds.
 """
 
+_TIMES = {
+    "speed.json": "Time",
+    "drawing.json": "Drawing images, once more",
+    "folder.json": "A folder of images, and what its decoder takes",
+}
+
 
 def page(folder: Path) -> str:
     """Return the page as Markdown."""
     parts = [_INTRO]
-    if (folder / "speed.json").exists():
-        parts += _speed("Time", json.loads((folder / "speed.json").read_text(encoding="utf-8")))
-    if (folder / "drawing.json").exists():
-        parts += _speed("Drawing images, once more", json.loads((folder / "drawing.json").read_text(encoding="utf-8")))
+    for name, title in _TIMES.items():
+        if (folder / name).exists():
+            parts += _speed(title, json.loads((folder / name).read_text(encoding="utf-8")))
     if (folder / "attempts.json").exists():
         parts += _attempts(json.loads((folder / "attempts.json").read_text(encoding="utf-8")))
     if (folder / "cold.json").exists():

@@ -48,7 +48,7 @@ from fpdm.runs.pretrained import load_model
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipes import make_recipe
 from fpdm.runs.samples import sample_to_folder
-from fpdm.sampling.images import ImageSampler
+from fpdm.sampling.images import ImageSampler, sample_shape
 from fpdm.sampling.plan import Plan
 from fpdm.training.trainer import Trainer
 
@@ -363,8 +363,16 @@ def folder_row(rounds: int, images: int, budget: int = 140) -> Row:
             for _ in sampler.trajectory(chosen, _labels(sampler, chosen)):
                 pass
 
+    latents = torch.randn(64, *sample_shape(sampler.model))  # (B, C, h, w)
+
+    def decoder_alone() -> None:
+        for start in range(0, images, 64):
+            sampler.decode(latents[: min(64, images - start)])
+
     what = f"{images:,} images through fpdm sample over the denoiser alone, fpdm-fashion, budget {budget}"
-    return Row.of(what, *_over_and_under([to_folder, denoiser_alone], rounds), 1.05)
+    whole, denoiser, decoder = in_turn([to_folder, denoiser_alone, decoder_alone], rounds)
+    both = Ratio.of(whole, [a + b for a, b in zip(denoiser, decoder, strict=True)])
+    return Row.of(what, whole, denoiser, 1.05, note=f"over the denoiser and the decoder of its latents: {both}")
 
 
 def _labels(sampler: ImageSampler, chosen: range) -> list[int]:
