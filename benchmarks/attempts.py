@@ -18,7 +18,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
@@ -61,25 +60,22 @@ def pack(model: DiffusionTransformer, rows: int) -> None:
         packed = ops._reorder_linear_weight(weight.detach().contiguous(), rows)
         return lambda x: ops._linear_pointwise(x, packed, bias, after, [], "tanh" if after == "gelu" else "")
 
-    def mlp(fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], _: MLP, x: Tensor) -> Tensor:
+    def mlp(fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return fc2(fc1(x))  # (B, T, D)
 
     def injection(
-        fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], _: MLPInjection, z: Tensor, injected: Tensor
+        fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], z: Tensor, injected: Tensor
     ) -> Tensor:
         return fc2(F.gelu(fc1(z) + injected, approximate="tanh"))  # (B, T, D)
 
-    for block in model.modules():
-        if isinstance(block, MLP):
-            fc1, fc2 = block.fc1, block.fc2
-            function = functools.partial(mlp, product(fc1.weight, fc1.bias, "gelu"), product(fc2.weight, fc2.bias))
-            block.forward = MethodType(function, block)  # type: ignore[method-assign]
-        elif isinstance(block, MLPInjection):
-            fc1, fc2 = block.fc1, block.fc2
-            function = functools.partial(
-                injection, product(fc1.weight[:, : block.width], None), product(fc2.weight, fc2.bias)
-            )
-            block.forward = MethodType(function, block)  # type: ignore[method-assign]
+    for one in model.modules():
+        if isinstance(one, MLP):
+            first, function = product(one.fc1.weight, one.fc1.bias, "gelu"), mlp
+        elif isinstance(one, MLPInjection):
+            first, function = product(one.fc1.weight[:, : one.width], None), injection
+        else:
+            continue
+        one.forward = functools.partial(function, first, product(one.fc2.weight, one.fc2.bias))
     for block in [*model.pre, *model.middle.listed(), *model.post]:
         for one in (block.attn.qkv, block.attn.proj):
             one.forward = product(one.weight, one.bias)  # type: ignore[method-assign]

@@ -52,12 +52,15 @@ def page(folder: Path) -> str:
     return "\n".join(parts)
 
 
+def _made_by(record: dict[str, Any]) -> str:
+    return f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}"
+
+
 def _speed(title: str, record: dict[str, Any]) -> list[str]:
     lines = [
         f"## {title}",
         "",
-        f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}."
-        + (f" {record['note']}" if record["note"] else ""),
+        f"{_made_by(record)}." + (f" {record['note']}" if record["note"] else ""),
         "",
         "`best` divides the fastest rounds of each.",
         "",
@@ -79,7 +82,7 @@ def _attempts(record: dict[str, Any]) -> list[str]:
     lines = [
         "## What was tried for the rows that miss their bounds",
         "",
-        f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}: a "
+        f"{_made_by(record)}: a "
         f"sampling step over its floor, median (quartiles). The ways are explained in the head of "
         "[attempts.py](../benchmarks/attempts.py); the package offers the first and the compiled one.",
         "",
@@ -103,7 +106,7 @@ def _cold(record: dict[str, Any]) -> list[str]:
     lines = [
         "## Cold start to the first image",
         "",
-        f"`{record['command']}` with {record['threads']} threads of {record['machine']}, PyTorch {record['torch']}: "
+        f"{_made_by(record)}: "
         "random weights in float32, one image with 28 block passes, from the start of the process.",
         "",
         "| | FPDM | DiT |",
