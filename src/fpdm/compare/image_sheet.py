@@ -47,16 +47,18 @@ def read_image_sheet(folder: Path, sheet: ImageSheet) -> dict[ImageRow, Tensor]:
 
 def answer_sheet(comparison: Comparison, images: Mapping[ImageRow, Tensor]) -> Sheet | None:
     """Arrange the images of the results that the answer names, and real ones; None if they are not there."""
+    found = headline(comparison)
     rows = [
         Row(f"{row.model}\n{row.steps} x {row.iterations}", images[key])
-        for row in headline(comparison).rows
+        for row in found.rows
         if (key := ImageRow("samples", row.model, row.budget, row.sampler)) in images
     ]
     if not rows:
         return None
     rows += [Row("real\n(test images)", shown) for key, shown in images.items() if key.kind == "real"]
-    budget = headline(comparison).first.budget
-    return Sheet(f"Samples at {budget:,} block passes, as steps x iterations, from the same noise and classes", rows)
+    return Sheet(
+        f"Samples at {found.first.budget:,} block passes, as steps x iterations, from the same noise and classes", rows
+    )
 
 
 def report_sheets(comparison: Comparison, images: Mapping[ImageRow, Tensor]) -> list[Sheet]:
