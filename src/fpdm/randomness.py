@@ -24,6 +24,7 @@ class Stream(enum.IntEnum):
     ORDER = 3
     RESAMPLE = 4
     LABEL = 5
+    EXIT = 6
 
 
 def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random.Generator:

@@ -165,3 +165,46 @@ def test_the_map_keeps_only_its_first_result() -> None:
     with torch.no_grad():
         both = model(batch.x, batch.t, batch.y, solver=twice, weak_depth=1)
     torch.testing.assert_close(both.weak, run(model, batch, 1).value, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+@pytest.mark.parametrize(("at", "iterate"), [(0.0, 1), (0.49, 1), (0.5, 2), (0.99, 2)])
+@pytest.mark.parametrize("shape", FIXED_POINTS.values(), ids=FIXED_POINTS)
+def test_an_early_exit_of_a_fixed_point_is_an_iterate_with_gradient(
+    shape: TransformerConfig, at: float, iterate: int, n: int
+) -> None:
+    model, batch = random_model(shape, torch.float64), random_batch(shape, torch.float64)
+    solve_with = unrolled(3).solve
+
+    def gradients(*answers: Tensor) -> list[Tensor]:
+        model.zero_grad()
+        torch.stack([answer.square().sum() for answer in answers]).sum().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    both = model(batch.x, batch.t, batch.y, solver=functools.partial(solve_with, n=n, m=3), exit_at=at)
+    answers = [
+        model(batch.x, batch.t, batch.y, solver=functools.partial(solve_with, n=n, m=m)).value for m in (3, iterate)
+    ]
+    assert both.weak is not None
+    torch.testing.assert_close([both.value, both.weak], answers, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradients(both.value, both.weak), gradients(*answers), rtol=1e-8, atol=1e-8)
+
+
+def test_there_is_no_early_exit_before_a_single_iterate_with_gradient() -> None:
+    model, batch = random_model(FPDM, torch.float64), random_batch(FPDM, torch.float64)
+    one = model(batch.x, batch.t, batch.y, solver=functools.partial(unrolled(1).solve, n=4, m=1), exit_at=0.5)
+    assert one.weak is None
+    for more in ({"weak_depth": 1}, {"z0": torch.zeros(3, FPDM.tokens, FPDM.width)}):
+        with pytest.raises(ValueError, match="exit_at does not go with weak_depth or z0"):
+            model(batch.x, batch.t, batch.y, exit_at=0.5, **more)
+
+
+@pytest.mark.parametrize(("at", "depth"), [(0.0, 0), (0.3, 1), (0.99, 3)])
+@torch.no_grad()
+def test_an_early_exit_of_a_stack_is_after_some_of_its_blocks(at: float, depth: int) -> None:
+    model, batch = random_model(DIT, torch.float64), random_batch(DIT, torch.float64)  # 4 blocks in the middle
+    found, want = model(batch.x, batch.t, batch.y, exit_at=at), model(batch.x, batch.t, batch.y, weak_depth=depth)
+    assert torch.equal(found.weak, want.weak)
+    assert torch.equal(found.value, want.value)
+    empty = replace(DIT, middle_blocks=0)
+    assert random_model(empty, torch.float64)(batch.x, batch.t, batch.y, exit_at=at).weak is None

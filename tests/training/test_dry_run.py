@@ -50,6 +50,13 @@ def test_the_compute_of_a_weaker_answer_is_counted(found: DryRun) -> None:
     assert weaker.memory.activations > found.memory.activations
 
 
+def test_the_compute_of_an_early_exit_is_counted(found: DryRun) -> None:
+    """Two thirds of the steps have one: those with 2 or 3 iterations with gradient."""
+    with_exit = dry_run(fpdm_digits(exit_weight=0.1))
+    answer = model_cost(fpdm_digits().model).answer
+    assert with_exit.step_macs - found.step_macs == pytest.approx(8 * 3 * answer * 2 / 3, rel=1e-12)
+
+
 def found_channels(shape: object) -> int:
     return shape.in_channels * (2 if shape.learn_variance else 1)  # type: ignore[attr-defined]
 

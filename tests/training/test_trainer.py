@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ import fpdm.training.trainer as trainer_module
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import lock
-from fpdm.fixed_point.gradients import unrolled
+from fpdm.fixed_point.gradients import JacobianFree, unrolled
 from fpdm.models.config import TransformerConfig, as_dit
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.randomness import Stream, generator
 from fpdm.runs import checkpoint
 from fpdm.runs.progress import Progress
 from fpdm.runs.run import load_run
@@ -28,7 +30,7 @@ from fpdm.runs.train_config import WarmStart
 from fpdm.training.batch import Batch, make_batch
 from fpdm.training.callbacks import TrainingLogger
 from fpdm.training.loop import StepResult, TrainingLoop
-from fpdm.training.trainer import Trainer
+from fpdm.training.trainer import Trainer, Weaker
 from tests.training.small import SHAPE, data, make_old, recipe, saved
 
 
@@ -82,10 +84,10 @@ def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypa
     assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("weak_weight", [0.0, 0.3])
-def test_a_step_equals_plain_pytorch(tmp_path: Path, weak_weight: float) -> None:
+@pytest.mark.parametrize("weaker", [{}, {"weak_weight": 0.3}, {"exit_weight": 0.3, "grad_weights": (0.0, 0.0, 1.0)}])
+def test_a_step_equals_plain_pytorch(tmp_path: Path, weaker: dict[str, Any]) -> None:
     """Two steps written out: data, v-MSE, clipping, warm-up, AdamW and the averaged weights."""
-    settings = recipe(steps=2, clip_norm=0.05, weak_weight=weak_weight)
+    settings = recipe(steps=2, clip_norm=0.05, grad_iters=3, **weaker)
     trainer = Trainer(settings, data(), tmp_path)
     model = DiffusionTransformer.from_shape(SHAPE)
     model.load_state_dict(trainer.model.state_dict())
@@ -101,10 +103,19 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path, weak_weight: float) -> None
         x = abar.sqrt() * batch.x0 + (1 - abar).sqrt() * batch.eps  # (B, 1, 4, 4)
         v = abar.sqrt() * batch.eps - (1 - abar).sqrt() * batch.x0  # (B, 1, 4, 4)
         solver = settings.train.make_gradient().bind(0, step)
-        loss = (model(x, batch.t, batch.y, solver=solver).value - v).square().mean()
-        if weak_weight:  # the answer of a single iteration
+        value = model(x, batch.t, batch.y, solver=solver).value
+        loss = (value - v).square().mean()
+        if "weak_weight" in weaker:  # the answer of a single iteration
             first = functools.partial(unrolled(1).solve, n=0, m=1)
-            loss = loss + weak_weight * (model(x, batch.t, batch.y, solver=first).value - v).square().mean()
+            loss = loss + 0.3 * (model(x, batch.t, batch.y, solver=first).value - v).square().mean()
+        if "exit_weight" in weaker:  # after one or two of the three iterations; in the second step half is learned
+            jfb = settings.train.make_gradient()
+            assert isinstance(jfb, JacobianFree)
+            until = 1 + int(2 * generator(0, Stream.EXIT, 0, step).random())
+            early = functools.partial(jfb.solve, n=jfb.draw(0, step)[0], m=until)
+            answer = model(x, batch.t, batch.y, solver=early).value
+            errors = (answer - v).square().mean(), (answer - value.detach()).square().mean()
+            loss = loss + 0.3 * (errors[0] if step == 0 else (errors[0] + errors[1]) / 2)
         optimizer.zero_grad()
         loss.backward()
         norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters()))
@@ -116,9 +127,9 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path, weak_weight: float) -> None
         decay = 0.0 if step == 0 else (1 + step) / (10 + step)  # diffusers' warm-up; its first step copies
         averaged = [decay * a + (1 - decay) * p.detach() for a, p in zip(averaged, model.parameters(), strict=True)]
     for name, p in trainer.model.named_parameters():
-        torch.testing.assert_close(p, dict(model.named_parameters())[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(p, dict(model.named_parameters())[name], rtol=1e-4, atol=1e-5)
     for a, b in zip(trainer.ema.shadow_params, averaged, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("no_grad", "gradient"), [(0, "unrolled"), (2, "multistep")])
@@ -139,6 +150,27 @@ def test_the_weaker_answers_compute_is_counted(
     assert told - without == 5 * 3 * cost.weak_macs(own if cost.middle.adjustable else 0)
 
 
+@pytest.mark.parametrize(("grad_iters", "count"), [(1, 0), (2, 1)])
+@pytest.mark.parametrize("shape", [SHAPE, as_dit(SHAPE, 4)])
+def test_the_compute_of_an_early_exit_is_counted(
+    tmp_path: Path, shape: TransformerConfig, grad_iters: int, count: int
+) -> None:
+    settings = recipe(grad_iters=2, grad_weights=(2 - grad_iters, grad_iters - 1), exit_weight=0.0)
+    settings = replace(settings, model=replace(shape, width=192))
+    trainer = Trainer(settings, data(), tmp_path)
+    without = trainer.step(Progress()).macs
+    stack = not trainer.cost.middle.adjustable
+    if not (count or stack):
+        with pytest.raises(ValueError, match=r"exit_weight is 0\.3, but no step has an early exit"):
+            replace(settings, train=replace(settings.train, exit_weight=0.3))
+        return
+    exits = Trainer(replace(settings, train=replace(settings.train, exit_weight=0.3)), data(), tmp_path)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        told = exits.step(Progress()).macs
+    assert 0.9 * told < counter.get_total_flops() / 2 <= told
+    assert told - without == 5 * 3 * trainer.cost.answer
+
+
 @pytest.mark.parametrize("accumulate", [2, 3, 6])
 @pytest.mark.parametrize("gradient", ["stochastic", "implicit"])
 def test_accumulated_gradient_is_that_of_the_whole_batch(tmp_path: Path, accumulate: int, gradient: str) -> None:
@@ -155,7 +187,7 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(tmp_path: Path, accumul
         solver = trainer.gradient.bind(0, 3)
         for part in range(accumulate):
             count = 12 // accumulate
-            trainer._backward(part * count, count, solver, last=part + 1 == accumulate)
+            trainer._backward(part * count, count, solver, Weaker(None, None, 0.0), last=part + 1 == accumulate)
         return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
     whole, parts = gradients(1), gradients(accumulate)

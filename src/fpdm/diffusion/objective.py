@@ -45,7 +45,8 @@ class Objective:
             and T not at all.
         gamma: The cap on the SNR in "min_snr".
         floor: Smallest weight in "min_snr".
-        weak: Weight of the loss of a weaker answer, if there is one.
+        weak: Weight of the loss of a weaker answer; 0 if none is trained.
+        exit: Weight of the loss of an early exit; 0 if none is trained, or a weaker answer is.
 
     Raises:
         ValueError: The weighting is unknown, or a number is outside its range.
@@ -55,6 +56,7 @@ class Objective:
     gamma: PositiveNumber = 5.0
     floor: Annotated[Number, Ge(0), Le(1)] = 0.05
     weak: NonNegativeNumber = 0.0
+    exit: NonNegativeNumber = 0.0
 
     def check(self, schedule: Schedule) -> None:
         """Check that the weighting fits what the network predicts under this schedule.
@@ -79,6 +81,7 @@ class Objective:
         t: Tensor,
         *,
         weak: Tensor | None = None,
+        teacher: float = 0.0,
     ) -> Loss:
         """Compute the loss of a prediction at `x` = a `x0` + s `eps`.
 
@@ -90,7 +93,8 @@ class Objective:
             x0: Clean images, (B, C, H, W).
             eps: Noise, (B, C, H, W).
             t: Timesteps, (B,).
-            weak: The v or eps of a weaker answer, (B, C, H, W), if there is one.
+            weak: The v or eps of a weaker answer or an early exit, (B, C, H, W), if there is one.
+            teacher: Share of the loss of `weak` in which `value` is its target instead of the truth.
 
         Raises:
             ValueError: The network predicts eps, but the weighting is for v.
@@ -101,7 +105,11 @@ class Objective:
         mse = (value - target).square().flatten(1).mean(1)  # (B,)
         total = weight * mse  # (B,)
         if weak is not None:
-            total = total + self.weak * weight * (weak.float() - target).square().flatten(1).mean(1)  # (B,)
+            weak = weak.float()  # (B, C, H, W)
+            error = (weak - target).square().flatten(1).mean(1)  # (B,)
+            if teacher:
+                error = error.lerp((weak - value.detach()).square().flatten(1).mean(1), teacher)  # (B,)
+            total = total + (self.weak or self.exit) * weight * error  # (B,)
         if variance is None:
             return Loss(total, mse, None)
         v = schedule.as_v(x, value.detach(), t)  # (B, C, H, W): this term does not train the mean

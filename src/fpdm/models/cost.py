@@ -66,6 +66,10 @@ class MiddleCost:
         """
         return depth - cold * (depth > 0) if self.adjustable else 0
 
+    def has_exit(self, grad_iterations: float) -> bool:
+        """Tell whether there is an early exit if so many iterations are with gradient."""
+        return grad_iterations > 1 if self.adjustable else self.iterations.start > 0
+
 
 @dataclass(frozen=True)
 class ModelCost:
@@ -155,7 +159,12 @@ class ModelCost:
         return self.answer + iterations * self.middle.iterate
 
     def training_macs(
-        self, iterations: float, no_grad_iterations: float, *, weak_iterations: float | None = None
+        self,
+        iterations: float,
+        no_grad_iterations: float,
+        *,
+        weak_iterations: float | None = None,
+        exits: float = 0.0,
     ) -> float:
         """Count the MACs of a training step per sample; a backward pass costs as much as two forward passes.
 
@@ -163,8 +172,10 @@ class ModelCost:
             iterations: Number of iterations.
             no_grad_iterations: How many of them are without gradient.
             weak_iterations: Iterations of a weaker answer that is trained too, besides these; None if there is none.
+            exits: Number of early exits that are trained too, which may be a mean over steps.
         """
         macs = 3 * self.evaluation_macs(iterations) - 2 * no_grad_iterations * self.middle.iterate
+        macs += 3 * exits * self.answer
         return macs if weak_iterations is None else macs + 3 * self.weak_macs(weak_iterations)
 
 

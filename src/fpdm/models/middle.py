@@ -77,6 +77,20 @@ class Middle(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
+    def with_exit(self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver) -> tuple[Solution, Tensor | None]:
+        """Solve for the hidden state, and return with it that of an early exit on the way, (B, T, D).
+
+        Nothing is computed for it alone. None if nothing before the last state is differentiated as that is.
+
+        Args:
+            x: Output of the pre blocks, (B, T, D).
+            c: Conditioning, (B, D).
+            at: Share of the way at which to exit, from 0 to below 1: of the iterates with gradient before the last, or
+                of the blocks of a stack, where 0 exits before the first.
+            solver: As in `forward`.
+        """
+
+    @abc.abstractmethod
     def listed(self) -> list[DiTBlock]:
         """Return the blocks, each once, in the order in which they are applied."""
 
@@ -126,6 +140,12 @@ class BlockStack(Middle):
             else:
                 x = self.blocks(x, modulations)  # (B, T, D)
         return Solution(x, total), weak
+
+    def with_exit(self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver) -> tuple[Solution, Tensor | None]:
+        total = len(self.blocks) * self.repeats
+        if not total:
+            return self(x, c, solver=solver), None
+        return self.with_weaker(x, c, depth=int(at * total), solver=solver)
 
     def compile_iterations(self, *, graphs: bool, backend: str) -> None:
         self.blocks.compile_each(backend)
@@ -271,6 +291,12 @@ class FixedPointLayer(Middle):
             weak = f(weak)  # (B, T, D)
         return solution, weak
 
+    def with_exit(self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver) -> tuple[Solution, Tensor | None]:
+        f = _KeepsAll(self._map(x, c))
+        solution = solver(f, x)
+        before = f.kept[:-1]
+        return solution, before[int(at * len(before))] if before else None
+
     def _map(self, x: Tensor, c: Tensor) -> Map:
         context = self.prepare(x, c)
         if self._recompute:
@@ -299,6 +325,20 @@ class _KeepsFirst:
         if not self._called and torch.is_grad_enabled() == self._grad:
             self.first = out
         self._called = True
+        return out
+
+
+class _KeepsAll:
+    """A map that keeps its results, except those that it computes without the gradient that the caller has enabled."""
+
+    def __init__(self, f: Map) -> None:
+        self.f, self._grad = f, torch.is_grad_enabled()
+        self.kept: list[Tensor] = []
+
+    def __call__(self, z: Tensor) -> Tensor:
+        out = self.f(z)  # (B, T, D)
+        if torch.is_grad_enabled() == self._grad:
+            self.kept.append(out)
         return out
 
 

@@ -35,7 +35,7 @@ class Prediction:
         value: The predicted v or eps, (B, C, H, W).
         variance: Raw variance channels o, (B, C, H, W); None if the model does not learn its variance.
         solution: Solution of the middle, whose z (B, T, D) the next timestep may start from.
-        weak: The value (B, C, H, W) of a weaker answer, if one was asked for.
+        weak: The value (B, C, H, W) of a weaker answer or of an early exit, if one was asked for and there is one.
     """
 
     value: Tensor
@@ -149,6 +149,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         solver: FixedPointSolver | None = None,
         z0: Tensor | None = None,
         weak_depth: int | None = None,
+        exit_at: float | None = None,
     ) -> Prediction:
         """Predict v or eps (paper Eqs. 1 to 4).
 
@@ -162,13 +163,15 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
                 from the output of the pre blocks.
             weak_depth: Depth of a weaker answer to give as well: the iterations of the fixed point from a cold start,
                 or the blocks of a stack; at 0 the post blocks take what the pre blocks gave. None for no such answer.
+            exit_at: Share of the way through the middle, from 0 to below 1, at which to give the answer of an early
+                exit as well (`Middle.with_exit`), which starts from the output of the pre blocks. None for none.
 
         Returns:
             The prediction, in the dtype of `x`.
 
         Raises:
-            ValueError: The shape of `z0` is not that of this batch's tokens, or a stack has too few blocks for
-                `weak_depth`.
+            ValueError: The shape of `z0` is not that of this batch's tokens, a stack has too few blocks for
+                `weak_depth`, or `exit_at` is given with `weak_depth` or `z0`.
         """
         if solver is None:
             solver = functools.partial(solve, solver=Picard(), stop=Stop(self.config["iterations"]))
@@ -176,11 +179,17 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             y = torch.full((x.shape[0],), self.shape.num_classes, device=x.device)  # (B,)
         h, everything, outer = self.start(x, t, y)
         # The post blocks' modulation comes after the middle, so that its gradients are made before those of the middle.
-        if weak_depth is None:
-            solution, weak = self.middle(h, everything, solver=solver, z0=z0), None
-            out = self.finish(solution.z, outer).to(x.dtype)  # (B, C or 2C, H, W)
-        else:
+        if exit_at is not None:
+            if weak_depth is not None or z0 is not None:
+                raise ValueError("exit_at does not go with weak_depth or z0; leave one out")
+            solution, state = self.middle.with_exit(h, everything, at=exit_at, solver=solver)
+        elif weak_depth is not None:
             solution, state = self.middle.with_weaker(h, everything, depth=weak_depth, solver=solver, z0=z0)
+        else:
+            solution, state = self.middle(h, everything, solver=solver, z0=z0), None
+        if state is None:
+            out, weak = self.finish(solution.z, outer).to(x.dtype), None  # (B, C or 2C, H, W)
+        else:
             both = torch.cat([solution.z, state])  # (2B, T, D): one batch is never slower than two
             both = self.post(both, tuple(one.repeat(2) for one in self.post.modulations(outer)))  # (2B, T, D)
             both = both.unflatten(0, (2, -1))  # (2, B, T, D)

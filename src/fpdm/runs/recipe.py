@@ -38,8 +38,8 @@ class Recipe(Record):
         images: `Dataset.sha256` of the images, found when they are loaded; empty if it is not known.
 
     Raises:
-        ValueError: The weighting of the loss does not fit what the network predicts, or `weak_weight` a model without a
-            middle.
+        ValueError: The weighting of the loss does not fit what the network predicts, `weak_weight` a model without a
+            middle, or `exit_weight` one that has no early exit in training.
     """
 
     name: Annotated[str, MinLen(1), "a text that is not empty"]
@@ -53,10 +53,16 @@ class Recipe(Record):
 
     def __post_init__(self) -> None:
         self.train.make_objective().check(self.schedule)
-        if self.train.weak_weight and not model_cost(self.model).middle.weak_depths:
+        middle = model_cost(self.model).middle
+        if self.train.weak_weight and not middle.weak_depths:
             raise ValueError(
                 f"weak_weight is {self.train.weak_weight}, but a model without a middle has no weaker answer; leave it "
                 "out"
+            )
+        if self.train.exit_weight and not middle.has_exit(self.train.most_grad_iterations):
+            raise ValueError(
+                f"exit_weight is {self.train.exit_weight}, but no step has an early exit; expected a fixed point with "
+                "grad_iters of at least 2 and another gradient than 'jfb' and 'implicit', or a stack with a middle"
             )
 
     def fitted(self, data: Examples, images: str = "") -> Recipe:

@@ -94,6 +94,9 @@ class TrainConfig:
         weak_weight: Weight of the loss of a weaker answer, which self-guidance steers away from: that of the first
             iterate of a fixed point (of the start, with the linear injection), or of a stack whose middle is skipped.
             0 does not train it; a fixed point's first iterate is then an answer of "stochastic" only.
+        exit_weight: Weight of the loss of an early exit, drawn in each step: the answer from an iterate with gradient
+            before the last, or from a stack after some of its blocks. Its target moves over the training from the truth
+            to the last answer. Not together with `weak_weight`; 0 trains none.
         mixed_precision: Precision of the network during training: "no" (float32), "bf16" or "fp16".
         activation_checkpointing: What the backward pass recomputes instead of storing it: "blocks" (the pre and post
             blocks), "iterations" (those with gradient), "all" or "none". The step is the same with less memory and more
@@ -136,6 +139,7 @@ class TrainConfig:
     grad_into_start: bool = False
     weighting: Weighting = "uniform"
     weak_weight: NonNegativeNumber = 0.0
+    exit_weight: NonNegativeNumber = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     activation_checkpointing: Recomputed = "none"
     compile: bool = False
@@ -161,6 +165,10 @@ class TrainConfig:
             raise ValueError("grad_into_start does not go with the gradient 'implicit', which does not see the start")
         if self.macs and self.gradient == "implicit":
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
+        if self.exit_weight and self.weak_weight:
+            raise ValueError(
+                f"weak_weight is {self.weak_weight} and exit_weight {self.exit_weight}; expected one of them to be 0"
+            )
         for name, least, most in (("no_grad", 0, self.no_grad_iters), ("grad", 1, self.grad_iters)):
             weights = getattr(self, f"{name}_weights")
             if weights and not sum(weights):
@@ -205,6 +213,14 @@ class TrainConfig:
         N, M = self.no_grad_iters, self.grad_iters
         return {"jfb": N + 1, "unrolled": M, "implicit": 100}.get(self.gradient, N + M)
 
+    @property
+    def most_grad_iterations(self) -> int:
+        """Largest number of iterations with gradient of a training step."""
+        if self.gradient in ("jfb", "implicit"):
+            return 1
+        weights = self.grad_weights or (1.0,) * self.grad_iters
+        return max(m for m, weight in enumerate(weights, 1) if weight)
+
     def make_gradient(self) -> Gradient:
         """Create the gradient of the fixed point."""
         from fpdm.fixed_point.gradients import Implicit, JacobianFree, jfb, multistep_jfb, unrolled  # imports PyTorch
@@ -222,7 +238,7 @@ class TrainConfig:
 
     def make_objective(self) -> Objective:
         """Create the objective."""
-        return Objective(self.weighting, weak=self.weak_weight)
+        return Objective(self.weighting, weak=self.weak_weight, exit=self.exit_weight)
 
     @property
     def draws_samples(self) -> bool:

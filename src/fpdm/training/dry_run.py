@@ -212,7 +212,10 @@ def dry_run(recipe: Recipe) -> DryRun:
     if trainer.weak_depth is not None:
         weak = cost.middle.weak_iterations(trainer.weak_depth, cold=draw.all_grad)
     step_macs = recipe.train.batch_size * cost.training_macs(
-        draw.iterations, draw.no_grad_iterations, weak_iterations=weak
+        draw.iterations,
+        draw.no_grad_iterations,
+        weak_iterations=weak,
+        exits=draw.exits if trainer.objective.exit else 0.0,
     )
     rate = sum(step.macs for step in timed) / sum(step.seconds for step in timed)  # MAC/s of one process
 

@@ -179,11 +179,13 @@ class MeanDraw(NamedTuple):
         iterations: All of them.
         no_grad_iterations: Those without gradient.
         all_grad: Share of the steps without any of the latter.
+        exits: Share of the steps that have an early exit.
     """
 
     iterations: float
     no_grad_iterations: float
     all_grad: float
+    exits: float
 
 
 def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
@@ -193,18 +195,14 @@ def mean_draw(gradient: Gradient, middle: MiddleCost) -> MeanDraw:
         ValueError: The gradient iterates to a tolerance, so that the number is unknown in advance.
     """
     if not middle.adjustable:
-        return MeanDraw(middle.iterations.start, 0.0, 1.0)
+        return MeanDraw(middle.iterations.start, 0.0, 1.0, float(middle.has_exit(0)))
     if not isinstance(gradient, JacobianFree):
         raise ValueError(f"{type(gradient).__name__} iterates to a tolerance; its iterations are not known in advance")
-    n, m = (
-        sum(value * chance for value, chance in _distribution(bounds, weights).items())
-        for bounds, weights in (
-            (gradient.no_grad, gradient.no_grad_weights),
-            (gradient.with_grad, gradient.with_grad_weights),
-        )
-    )
-    all_grad = _distribution(gradient.no_grad, gradient.no_grad_weights).get(0, 0.0)
-    return MeanDraw(n + m, n, all_grad)
+    no_grad = _distribution(gradient.no_grad, gradient.no_grad_weights)
+    with_grad = _distribution(gradient.with_grad, gradient.with_grad_weights)
+    n, m = (sum(value * chance for value, chance in one.items()) for one in (no_grad, with_grad))
+    exits = sum(chance for value, chance in with_grad.items() if middle.has_exit(value))
+    return MeanDraw(n + m, n, no_grad.get(0, 0.0), exits)
 
 
 def check_fits(recipe: Recipe, samples: int, *, device: str = "cpu", processes: int = 1) -> None:
@@ -220,9 +218,7 @@ def check_fits(recipe: Recipe, samples: int, *, device: str = "cpu", processes: 
         ValueError: It does not fit, counted low.
     """
     train, cost = recipe.train, model_cost(recipe.model)
-    iterations = train.grad_iters if train.gradient in ("stochastic", "multistep", "unrolled") else 1
-    while train.grad_weights and not train.grad_weights[iterations - 1]:
-        iterations -= 1  # never drawn
+    iterations = train.most_grad_iterations
 
     def needed(samples: int) -> int:
         half, recomputed = train.mixed_precision != "no", train.activation_checkpointing
@@ -249,7 +245,7 @@ def _loss(
     t, y = (torch.zeros(batch, dtype=torch.long, device=device) for _ in range(2))  # (B,) each
     x = schedule.add_noise(x0, eps, t)  # (B, C, H, W)
     depth = model.cost().middle.weak_depth if objective.weak else None
-    p = model(x, t, y, solver=solver, weak_depth=depth)
+    p = model(x, t, y, solver=solver, weak_depth=depth, exit_at=0.0 if objective.exit else None)
     return objective.loss(schedule, p.value, p.variance, x, x0, eps, t, weak=p.weak).total.mean()
 
 

@@ -20,6 +20,7 @@ from fpdm.errors import CheckpointError
 from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import mean_iterations
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.randomness import Stream, generator
 from fpdm.runs import checkpoint
 from fpdm.runs.data_card import with_images
 from fpdm.runs.layout import CHECKPOINTS, RECIPE, RUN
@@ -46,6 +47,20 @@ class MicroBatch(NamedTuple):
     iterations: float
     no_grad_iterations: float
     residual: Tensor | None
+
+
+class Weaker(NamedTuple):
+    """The weaker answer of a step that is trained beside its own, if there is one.
+
+    Attributes:
+        depth: Depth of a weaker answer (`weak_weight`).
+        exit_at: Place of an early exit (`exit_weight`).
+        teacher: Share of its loss in which the step's own answer is the target.
+    """
+
+    depth: int | None
+    exit_at: float | None
+    teacher: float
 
 
 class Trainer(Trainable):
@@ -149,9 +164,10 @@ class Trainer(Trainable):
         first = progress.step * total + self.accelerator.process_index * config.accumulate * count
         # The same n and m for all micro-batches.
         solver = self.gradient.bind(config.seed, progress.step, measure=measure)
+        weaker = self._weaker(progress)
         waited = self.batches.waited
         parts = [
-            self._backward(first + i * count, count, solver, last=i + 1 == config.accumulate)
+            self._backward(first + i * count, count, solver, weaker, last=i + 1 == config.accumulate)
             for i in range(config.accumulate)
         ]
         norm = self._update(config.rate(progress))
@@ -159,7 +175,8 @@ class Trainer(Trainable):
         no_grad, weak = _mean(part.no_grad_iterations for part in parts), None
         if self.weak_depth is not None:
             weak = self.cost.middle.weak_iterations(self.weak_depth, cold=not no_grad)
-        macs = self.cost.training_macs(iterations, no_grad, weak_iterations=weak)
+        exits = self.cost.middle.has_exit(iterations - no_grad) if weaker.exit_at is not None else False
+        macs = self.cost.training_macs(iterations, no_grad, weak_iterations=weak, exits=exits)
         known = [float(part.residual) for part in parts if part.residual is not None]
         loss, mse, residual = self._over_processes(
             _mean(float(part.loss) for part in parts),
@@ -220,7 +237,14 @@ class Trainer(Trainable):
         every = gathered.double().cpu().numpy()  # (P, 3)
         return float(every[:, 0].mean()), float(every[:, 1].mean()), float(every[:, 2].max())
 
-    def _backward(self, first: int, count: int, solver: FixedPointSolver, *, last: bool) -> MicroBatch:
+    def _weaker(self, progress: Progress) -> Weaker:
+        config = self.recipe.train
+        if not self.objective.exit:
+            return Weaker(self.weak_depth, None, 0.0)
+        at = generator(config.seed, Stream.EXIT, 0, progress.step).random()
+        return Weaker(None, at, min(config.share_done(progress), 1.0))
+
+    def _backward(self, first: int, count: int, solver: FixedPointSolver, weaker: Weaker, *, last: bool) -> MicroBatch:
         """Add the gradient of the micro-batch at positions `first` .. `first + count - 1` to those before it."""
         config = self.recipe.train
         # With its last micro-batch of a step, a process skips those of the others.
@@ -231,9 +255,17 @@ class Trainer(Trainable):
         # The processes exchange their gradients once a step, with the last micro-batch.
         with nullcontext() if last else self.accelerator.no_sync(self.net):
             with self.accelerator.autocast():
-                prediction = self.net(x, t, y, solver=solver, weak_depth=self.weak_depth)
+                prediction = self.net(x, t, y, solver=solver, weak_depth=weaker.depth, exit_at=weaker.exit_at)
             loss = self.objective.loss(
-                self.recipe.schedule, prediction.value, prediction.variance, x, x0, eps, t, weak=prediction.weak
+                self.recipe.schedule,
+                prediction.value,
+                prediction.variance,
+                x,
+                x0,
+                eps,
+                t,
+                weak=prediction.weak,
+                teacher=weaker.teacher,
             )
             self.accelerator.backward(loss.total.mean() / config.accumulate)
         solution = prediction.solution
