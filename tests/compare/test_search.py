@@ -140,6 +140,14 @@ def test_self_guidance_that_the_budget_cannot_pay_for_is_left_out_or_refused() -
         replace(GUIDED, self_guidance=(1.0,)).check(DIT, 4, "ddim", 1.0)
 
 
+def test_a_search_that_the_budget_pays_nothing_of_is_refused() -> None:
+    """The DiT of 4 blocks needs 4 passes for a step, and one more with self-guidance."""
+    guided = replace(CHOICES, self_guidance=(0.4, 1.0))
+    with pytest.raises(ValueError, match="a budget of 4 block passes is below one step"):
+        run_search(DIT, 4, guided)
+    assert run_search(DIT, 5, guided)[0][0].plan.self_guidance
+
+
 def test_records_of_choices_without_self_guidance_are_as_they_were() -> None:
     assert list(CHOICES.values()) == ["iterations", "reuse", "grids", "allocations"]
     assert GUIDED.values()["self_guidance"] == (0.0, 0.4, 1.0)

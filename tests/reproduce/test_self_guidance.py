@@ -30,6 +30,13 @@ def test_the_gain_and_the_envelope() -> None:
     assert {claim.verdict for claim in unmeasured(SelfGuidance())} == {"not measured"}
 
 
+def test_cells_are_within_their_budgets() -> None:
+    for cell in SelfGuidance().cells(SCALE):
+        blocks = cell.training.model.base.partition("dit-")[2]
+        if blocks:
+            assert cell.plan.budget >= int(blocks) + bool(cell.plan.self_guidance)
+
+
 def test_the_envelope_asks_for_every_budget() -> None:
     def distance(cell: Cell) -> float:
         return 2.0 if not cell.training.model.name.startswith("DiT") and cell.plan.budget == 560 else 1.0

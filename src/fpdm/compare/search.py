@@ -162,6 +162,9 @@ def search(
 
     Returns:
         The trials, best first.
+
+    Raises:
+        ValueError: The budget pays for none of the choices.
     """
     best = choices.first(run, budget, sampler, guidance)
     tried: dict[object, Trial] = {}
@@ -173,6 +176,8 @@ def search(
     for axis in choices.axes(run, budget):
         for change in axis:
             attempt(replace(best, **change))
+        if not tried:
+            steps_of(run, best)  # raises: the budget is below one step
         best = min(tried.values(), key=lambda trial: trial.distance).plan
     if len(choices.grids) > 1:
         for finer in _LADDER:
