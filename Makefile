@@ -27,11 +27,14 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check src tests benchmarks examples docs/conf.py
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# All records of time and memory, and the page that shows them. Run it on a machine that does nothing else.
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.steps --out benchmarks/steps.json
 	$(BIN)/python -m benchmarks.cache --out benchmarks/cache.json
 	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks.speed --out results/speed/speed.json
+	$(BIN)/python -m benchmarks.speed --parts steps diffusers solvers training overhead macs --out results/speed/speed.json
+	$(BIN)/python -m benchmarks.speed --parts engine price --out results/speed/drawing.json
+	$(BIN)/python -m benchmarks.speed --parts folder --out results/speed/folder.json
 	$(BIN)/python -m benchmarks.attempts --out results/speed/attempts.json
 	$(BIN)/python -m benchmarks.cold --out results/speed/cold.json
 	$(MAKE) docs/performance.md

@@ -2,11 +2,10 @@
 
     python -m benchmarks.attempts --out results/speed/attempts.json
 
-A sampling step is compared with its floor as in `benchmarks.speed`: as it is, compiled as `--compile` does, and in ways
-that the package does not offer. "Frozen" takes the weights as constants, which Inductor packs; "tuned" besides chooses
-among C++ templates of matrix products that end with what follows them; "packed" calls private operators of oneDNN,
-which pack the weights and add the bias and the GELU within the product. In these three,
-weights that change later are ignored, and the last cannot be compiled.
+A sampling step is compared with its floor as in `benchmarks.speed`: with the plain layers, with packed ones as on a CPU
+(`sampling/packed.py`), compiled as `--compile` does, and in ways that the package does not offer. "Frozen" takes the
+weights as constants, which Inductor packs; "tuned" besides chooses among C++ templates of matrix products that end with
+what follows them. In these two, weights that change later are ignored.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed import ITERATIONS, SIZES, Floor, Size, random_weights
 from benchmarks.steps import Batch, Ours, Ratio, in_turn
-from fpdm.models.block import MLP
-from fpdm.models.middle import FixedPointLayer, MLPInjection
+from fpdm.models.middle import FixedPointLayer
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.sampling.packed import packed
 
 _TUNED = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
 
@@ -45,54 +43,31 @@ class _Alone(nn.Module):
         return self.layer._iterate(z, context)  # (B, T, D)
 
 
-def freeze(model: DiffusionTransformer, options: dict[str, Any]) -> None:
+def compiled(model: DiffusionTransformer) -> DiffusionTransformer:
+    model.compile_iterations()
+    return model
+
+
+def frozen(model: DiffusionTransformer, options: dict[str, Any]) -> DiffusionTransformer:
     layer = model.middle
     assert isinstance(layer, FixedPointLayer)
     model.compile_iterations()  # of the pre and the post blocks
     layer.iterate = torch.compile(_Alone(layer).eval(), options=options)  # type: ignore[method-assign]
-
-
-def pack(model: DiffusionTransformer, rows: int) -> None:
-    """Replace the linear layers that act on all tokens by those of oneDNN, packed for so many rows."""
-    ops = torch.ops.mkldnn
-
-    def product(weight: Tensor, bias: Tensor | None, after: str = "none") -> Callable[[Tensor], Tensor]:
-        packed = ops._reorder_linear_weight(weight.detach().contiguous(), rows)
-        return lambda x: ops._linear_pointwise(x, packed, bias, after, [], "tanh" if after == "gelu" else "")
-
-    def mlp(fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return fc2(fc1(x))  # (B, T, D)
-
-    def injection(
-        fc1: Callable[[Tensor], Tensor], fc2: Callable[[Tensor], Tensor], z: Tensor, injected: Tensor
-    ) -> Tensor:
-        return fc2(F.gelu(fc1(z) + injected, approximate="tanh"))  # (B, T, D)
-
-    for one in model.modules():
-        if isinstance(one, MLP):
-            first, function = product(one.fc1.weight, one.fc1.bias, "gelu"), mlp
-        elif isinstance(one, MLPInjection):
-            first, function = product(one.fc1.weight[:, : one.width], None), injection
-        else:
-            continue
-        one.forward = functools.partial(function, first, product(one.fc2.weight, one.fc2.bias))
-    for block in [*model.pre, *model.middle.listed(), *model.post]:
-        for one in (block.attn.qkv, block.attn.proj):
-            one.forward = product(one.weight, one.bias)  # type: ignore[method-assign]
+    return model
 
 
 @torch.no_grad()
-def tried(size: Size, rounds: int, *, compiled: bool = True) -> dict[str, dict[str, float]]:
+def tried(size: Size, rounds: int, *, compilers: bool = True) -> dict[str, dict[str, float]]:
     """Return the ratio of a step over the floor in each way."""
     batch = Batch.random(size.shape, size.batch, torch.device("cpu"))
-    ways: dict[str, Callable[[DiffusionTransformer], object]] = {
-        "as it is": lambda model: None,
-        "packed": lambda model: pack(model, size.batch * size.shape.tokens),
+    ways: dict[str, Callable[[DiffusionTransformer], DiffusionTransformer]] = {
+        "plain": lambda model: model,
+        "packed": packed,
     }
-    if compiled:
-        ways["compiled"] = lambda model: model.compile_iterations()
-        ways["frozen"] = lambda model: freeze(model, {"freezing": True})
-        ways["tuned"] = lambda model: freeze(model, _TUNED)
+    if compilers:
+        ways["compiled"] = compiled
+        ways["frozen"] = functools.partial(frozen, options={"freezing": True})
+        ways["tuned"] = functools.partial(frozen, options=_TUNED)
     steps: list[Callable[[], object]] = [
         functools.partial(Floor(size.shape, size.batch), size.shape.pre_blocks + size.shape.post_blocks, ITERATIONS)
     ]
@@ -100,8 +75,7 @@ def tried(size: Size, rounds: int, *, compiled: bool = True) -> dict[str, dict[s
     for change in ways.values():
         model = DiffusionTransformer.from_shape(size.shape).eval()
         random_weights(model)
-        change(model)
-        subject = Ours(model, batch)
+        subject = Ours(change(model), batch)
         answers.append(subject.sample(ITERATIONS))
         steps.append(functools.partial(subject.sample, ITERATIONS))
     for name, answer in zip(ways, answers, strict=True):
@@ -111,13 +85,13 @@ def tried(size: Size, rounds: int, *, compiled: bool = True) -> dict[str, dict[s
 
 
 @torch.no_grad()
-def profiled(size: Size, *, compiled: bool, most: int = 6) -> dict[str, float]:
+def profiled(
+    size: Size, change: Callable[[DiffusionTransformer], DiffusionTransformer], *, most: int = 6
+) -> dict[str, float]:
     """Return the shares of the time of the operators that take most of it."""
     model = DiffusionTransformer.from_shape(size.shape).eval()
     random_weights(model)
-    if compiled:
-        model.compile_iterations()
-    subject = Ours(model, Batch.random(size.shape, size.batch, torch.device("cpu")))
+    subject = Ours(change(model), Batch.random(size.shape, size.batch, torch.device("cpu")))
     for _ in range(3):
         subject.sample(ITERATIONS)
     with profile(activities=[ProfilerActivity.CPU]) as found:
@@ -148,10 +122,7 @@ def main() -> None:
     for size in SIZES[-arguments.sizes :]:
         record["sizes"][size.name] = {
             "over_floor": tried(size, arguments.rounds),
-            "profile": {
-                "as it is": profiled(size, compiled=False),
-                "compiled": profiled(size, compiled=True),
-            },
+            "profile": {"packed": profiled(size, packed), "compiled": profiled(size, compiled)},
         }
         print(size.name, json.dumps(record["sizes"][size.name], indent=1), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

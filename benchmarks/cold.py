@@ -5,39 +5,68 @@
 Both have random weights in float32 and 3 channels, so that no autoencoder is needed, and make one image with 28 block
 passes, which is one step of the DiT. Each start is `fpdm sample` in a new process: it imports, loads the weights,
 samples and writes one PNG. The limit is RLIMIT_DATA, on all private writable memory; the smallest that a model
-survives is found by bisection, and `both` is the limit of the larger model, under which the times are compared.
+survives is found by bisection, and the times are compared under that of the larger model.
+
+Then both start with weights of 32, 16 and 8 bits in memory, which are made of the same file, one tensor after the
+other. Those of 8 bits are the dynamic quantization of PyTorch (`torch.ao`): each linear layer has a scale for each of
+its outputs, and quantizes its inputs as they come; all else stays in float32. It is no option of the package, because
+PyTorch will remove it, and what it does to the images is not measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from benchmarks.steps import Ratio
+from fpdm.autoencoder.config import AutoencoderConfig
 from fpdm.diffusion.schedule import Schedule
-from fpdm.models.config import preset
+from fpdm.drawing.plots import Curve, Curves, Panel, save_svg_and_png
+from fpdm.models.config import TransformerConfig, preset
+from fpdm.models.embeddings import TimestepEmbedding
+from fpdm.models.middle import Injection, MLPInjection
 from fpdm.models.transformer import DiffusionTransformer
-from fpdm.pipeline import FPDMPipeline
-from fpdm.sampling.schedulers import default_scheduler
+from fpdm.runs.pretrained import recipe_without_data
+from fpdm.runs.progress import Progress
+from fpdm.runs.run import Run
+from fpdm.runs.samples import sample_to_folder
 
-_CHILD = """
+_LIMITED = """
 import resource, sys
 limit = int(sys.argv[1]) << 20
 if limit:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-from fpdm.cli import main
-sys.exit(main(sys.argv[2:]))
 """
+_SAMPLE = f"""{_LIMITED}
+from fpdm.cli import main
+out, model = sys.argv[2:]
+sys.exit(main(["sample", model, *"--num-images 1 --batch-size 1 --budget 28 --out".split(), out]))
+"""
+_SAMPLE_BITS = f"""{_LIMITED}
+from benchmarks.cold import sample_bits
+out, model, bits = sys.argv[2:]
+sample_bits(model, int(bits), out)
+"""
+KINDS = ("fpdm", "dit")
+BITS = (32, 16, 8)
+MOST = 16 * 2**10  # MiB
 
 
 @dataclass(frozen=True)
@@ -55,33 +84,133 @@ class Start:
     survived: bool
 
 
-def start(model: Path, limit: int) -> Start:
-    """Make one image in a new process whose data may take `limit` MiB; 0 is no limit."""
+def start(script: str, limit: int, *words: object) -> Start:
+    """Make one image in a new process whose data may take `limit` MiB; 0 is no limit.
+
+    Args:
+        script: What the process runs. Its arguments are the limit, a folder for the image, and `words`.
+        limit: The limit.
+        words: Other arguments.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        words = ["sample", model, "--out", f"{folder}/images", "--num-images", 1, "--batch-size", 1, "--budget", 28]
-        command = [sys.executable, "-c", _CHILD, str(limit), *map(str, words)]
+        out = Path(folder) / "images"
         begun = time.perf_counter()
+        command = [sys.executable, "-c", script, str(limit), str(out), *map(str, words)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
-        return Start(time.perf_counter() - begun, usage.ru_maxrss / 1024, child.returncode == 0)
+        seconds = time.perf_counter() - begun
+        survived = child.returncode == 0 and (out / "000000.png").exists()
+        return Start(seconds, usage.ru_maxrss / 1024, survived)
 
 
-def smallest_limit(model: Path, most: int) -> int:
-    """Return the smallest limit in MiB that a model survives, to 3 %."""
+def smallest_limit(begin: Callable[[int], Start], most: int = MOST) -> int:
+    """Return the smallest limit in MiB that a start survives, to 3 %.
+
+    Raises:
+        RuntimeError: It does not even survive `most`.
+    """
+    if not begin(most).survived:
+        raise RuntimeError(f"no image with {most:,} MiB")
     low, high = 0, most
     while high - low > 0.03 * high:
         middle = (low + high) // 2
-        low, high = (low, middle) if start(model, middle).survived else (middle, high)
+        low, high = (low, middle) if begin(middle).survived else (middle, high)
     return high
+
+
+def shape_of(name: str) -> TransformerConfig:
+    """Return the shape of a model of pixels of this size."""
+    return replace(preset(name), in_channels=3)
 
 
 def save_random(name: str, folder: Path) -> Path:
     """Save a pipeline of random weights."""
-    shape = replace(preset(name), in_channels=3)
+    from fpdm.pipeline import FPDMPipeline
+    from fpdm.sampling.schedulers import default_scheduler
+
     scheduler, path = default_scheduler(Schedule(), clip=True), folder / name.replace("/", "-")
-    FPDMPipeline(DiffusionTransformer.from_shape(shape), scheduler, name=name).save_pretrained(path)
+    FPDMPipeline(DiffusionTransformer.from_shape(shape_of(name)), scheduler, name=name).save_pretrained(path)
     return path
+
+
+class _Parts(Injection):
+    """The paper's injection in separate layers, as its own cuts a weight in two."""
+
+    def __init__(self, own: MLPInjection) -> None:
+        super().__init__()
+        self.project, self.fc2, width = own.project, own.fc2, own.width
+        self.from_z, self.from_u = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, 2 * width)
+        self.from_z.weight = nn.Parameter(own.fc1.weight[:, :width])
+        self.from_u.weight, self.from_u.bias = nn.Parameter(own.fc1.weight[:, width:]), own.fc1.bias
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return self.from_u(self.project(x))  # (B, T, 2D)
+
+    def forward(self, z: Tensor, injected: Tensor) -> Tensor:
+        return self.fc2(nn.functional.gelu(self.from_z(z) + injected, approximate="tanh"))  # (B, T, D)
+
+
+def _quantized(module: nn.Module) -> nn.Module:
+    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it will be removed
+        return quantize_dynamic(nn.Sequential(module), {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)[0]
+
+
+def with_weights(module: Any, read: Callable[[str], Tensor], bits: int, prefix: str = "") -> nn.Module:
+    """Give a module on the meta device its weights, one after the other, and return what then takes its place."""
+    float_first = isinstance(module, (MLPInjection, TimestepEmbedding))  # the latter asks its weights for their dtype
+    for name, part in module.named_children():
+        inner = 32 if bits == 8 and float_first else bits
+        setattr(module, name, with_weights(part, read, inner, f"{prefix}{name}."))
+    for name, _ in module.named_parameters(recurse=False):
+        value = read(prefix + name).to(torch.bfloat16 if bits == 16 else torch.float32)
+        setattr(module, name, nn.Parameter(value, requires_grad=False))
+    if bits == 8 and isinstance(module, MLPInjection):
+        return _quantized(_Parts(module))
+    return _quantized(module) if bits == 8 and isinstance(module, nn.Linear) else module
+
+
+def read_model(folder: Path, bits: int) -> DiffusionTransformer:
+    """Read a saved pipeline's network with weights of 32, 16 or 8 bits."""
+    values = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+    fields = {one.name: values[one.name] for one in dataclasses.fields(TransformerConfig)}
+    model = DiffusionTransformer.without_weights(TransformerConfig(**fields))
+    with safe_open(folder / "transformer" / "diffusion_pytorch_model.safetensors", "np") as file:
+        with_weights(model, lambda name: torch.from_numpy(file.get_tensor(name)), bits)
+    return model.eval()
+
+
+def sample_bits(folder: str, bits: int, out: str) -> None:
+    """Make one image of a saved pipeline with weights of 32, 16 or 8 bits."""
+    model = read_model(Path(folder), bits)
+    recipe = recipe_without_data(Path(folder).name, model.shape, Schedule(), AutoencoderConfig())
+    run = Run(recipe, model, Progress(), f"of {bits} bits")
+    sample_to_folder(run, run.complete({"budget": 28}).plan, 1, Path(out), seed=0, batch_size=1)
+
+
+def by_bits(model: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Measure starts with weights of 32, 16 and 8 bits: their smallest limit, and seconds and memory without one."""
+    found = {}
+    for bits in BITS:
+        limit = smallest_limit(lambda limit, bits=bits: start(_SAMPLE_BITS, limit, model, bits))
+        free = [start(_SAMPLE_BITS, 0, model, bits) for _ in range(rounds)]
+        seconds, memory = (statistics.median(getattr(one, name) for one in free) for name in ("seconds", "mebibytes"))
+        found[str(bits)] = {"smallest_limit": limit, "seconds": seconds, "mebibytes": memory}
+    return found
+
+
+def plot(record: dict[str, Any]) -> Curves:
+    """Return seconds over the smallest limit of both models, a dot for each number of bits."""
+    rows = {kind: [record["bits"][kind][str(bits)] for bits in BITS] for kind in KINDS}
+    curves = [
+        Curve(kind, [row["smallest_limit"] for row in found], [row["seconds"] for row in found])
+        for kind, found in rows.items()
+    ]
+    panel = Panel("smallest memory limit, MiB", curves)
+    return Curves([panel], KINDS, ("FPDM", "DiT"), "seconds to the first image")
 
 
 def main() -> None:
@@ -91,26 +220,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        fpdm, dit = (save_random(f"{kind}-{arguments.size}", Path(folder)) for kind in ("fpdm", "dit"))
-        limits = [smallest_limit(one, 16 * 2**10) for one in (fpdm, dit)]
-        free = [start(one, 0) for one in (fpdm, dit)]
+        models = [save_random(f"{kind}-{arguments.size}", Path(folder)) for kind in KINDS]
+        limits = [smallest_limit(lambda limit, one=one: start(_SAMPLE, limit, one)) for one in models]
+        free = [start(_SAMPLE, 0, one) for one in models]
         taken: list[list[float]] = [[], []]
         for _ in range(arguments.rounds):
-            for one, seconds in zip((fpdm, dit), taken, strict=True):
-                seconds.append(start(one, max(limits)).seconds)
+            for one, seconds in zip(models, taken, strict=True):
+                seconds.append(start(_SAMPLE, max(limits), one).seconds)
+        bits = {kind: by_bits(model, arguments.rounds) for kind, model in zip(KINDS, models, strict=True)}
     record = {
         "command": f"python -m benchmarks.cold --size {arguments.size} --rounds {arguments.rounds}",
         "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "smallest_limit": dict(zip(("fpdm", "dit"), limits, strict=True)),
+        "smallest_limit": dict(zip(KINDS, limits, strict=True)),
         "limit_ratio": round(limits[0] / limits[1], 4),
-        "without_limit": {name: asdict(one) for name, one in zip(("fpdm", "dit"), free, strict=True)},
-        "seconds": dict(zip(("fpdm", "dit"), taken, strict=True)),
+        "without_limit": {name: asdict(one) for name, one in zip(KINDS, free, strict=True)},
+        "seconds": dict(zip(KINDS, taken, strict=True)),
         "dit_over_fpdm": asdict(Ratio.of(taken[1], taken[0])),
+        "bits": bits,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    save_svg_and_png(plot(record), arguments.out)
     print(json.dumps(record, indent=1))
 
 

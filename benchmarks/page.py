@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its plot from the records of the benchmarks.
+"""Write docs/performance.md from the records of the benchmarks.
 
 python -m benchmarks.page results/speed > docs/performance.md
 """
@@ -13,14 +13,19 @@ from typing import Any
 _INTRO = """# Performance
 
 [Generated](../benchmarks/page.py) from the records in [results/speed](../results/speed) by `make docs/performance.md`;
-`make bench` records them anew. Every figure is a ratio taken within one run, where the subjects ran in turn; absolute
-seconds depend on the machine.
+`make bench` records all of them anew. Every figure is a ratio taken within one run, where the subjects ran in turn;
+absolute seconds depend on the machine.
 
 ## What is done for speed
 
 - What does not change over the iterations of a timestep is computed once: the modulation, and the part of the injection
   that depends on the input alone.
 - Iterations without gradient save nothing for a backward pass, and a solve of fixed count never waits for the device.
+- On an x86 CPU, images are drawn with packed copies of the weights (`sampling/packed.py`): oneDNN multiplies faster by
+  them, and adds the bias and the GELU within the product. They exist while images are drawn only, take as much memory
+  as the linear layers of the blocks and the iterations, and the model, what is saved of it and its training do not
+  know of them. A packed layer gives an image the same values in any batch. Everything that draws does so, unless the
+  model is compiled or not in float32.
 - `--compile` and `model.compile_iterations()` compile one iteration, once per shape, with gradient and without; numbers
   of iterations and budgets change nothing. `compile_iterations(graphs=True)` replays it as a CUDA graph.
 - With an adaptive allocation, samples are drawn in slots that refill (`sampling/engine.py`): a sample leaves its solve
@@ -32,9 +37,10 @@ seconds depend on the machine.
   few seconds.
 """
 
+_NAMES = {"fpdm": "FPDM", "dit": "DiT"}
 _TIMES = {
     "speed.json": "Time",
-    "drawing.json": "Drawing images, once more",
+    "drawing.json": "Drawing images",
     "folder.json": "A folder of images, and what its decoder takes",
 }
 
@@ -84,7 +90,7 @@ def _attempts(record: dict[str, Any]) -> list[str]:
         "",
         f"{_made_by(record)}: a "
         f"sampling step over its floor, median (quartiles). The ways are explained in the head of "
-        "[attempts.py](../benchmarks/attempts.py); the package offers the first and the compiled one.",
+        "[attempts.py](../benchmarks/attempts.py); the package packs layers on a CPU, and compiles them if asked to.",
         "",
         "| | " + " | ".join(ways) + " |",
         "|---" * (len(ways) + 1) + "|",
@@ -119,7 +125,27 @@ def _cold(record: dict[str, Any]) -> list[str]:
         f"DiT takes {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) times the seconds of FPDM under "
         f"the limit that both survive; FPDM's own smallest limit is {record['limit_ratio']:.2f} of DiT's.",
     ]
-    return [*lines, ""]
+    return [*lines, "", *_bits(record.get("bits", {}))]
+
+
+def _bits(found: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """Describe the starts with weights of fewer bits, if they are recorded."""
+    if not found:
+        return []
+    lines = [
+        "The same with weights of 32, 16 and 8 bits, read one tensor after the other: float32, bfloat16, and PyTorch's "
+        "dynamic quantization of linear layers (`torch.ao`), which is no option of the package: it will be removed, "
+        "and its effect on images is not measured.",
+        "",
+        "| | bits | smallest limit | peak resident memory | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, rows in found.items():
+        for bits, row in rows.items():
+            limit, memory = f"{row['smallest_limit']:,} MiB", f"{row['mebibytes']:,.0f} MiB"
+            lines.append(f"| {_NAMES[kind]} | {bits} | {limit} | {memory} | {row['seconds']:.1f} |")
+    plot = "![Seconds to the first image over the smallest memory limit](../results/speed/cold.png)"
+    return [*lines, "", plot, "", "From the right to the left: 32, 16 and 8 bits.", ""]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@
 Rows and their bounds are those of docs/performance.md, which `python -m benchmarks.page` writes from the record.
 
 - The floor computes only the matrix products and the attention of a sampling step, in a chain, with the same shapes: 12
-  D^2 per token and block, 4 D^2 more per iteration, without biases, norms, modulation or embeddings.
+  D^2 per token and block, 4 D^2 more per iteration, without biases, norms, modulation or embeddings. Its products are
+  PyTorch's. On a CPU ours are packed unless they are compiled, as when images are drawn (`sampling/packed.py`), and may
+  be faster than the floor; so a note gives the plain layers over the floor, and the packed ones over a packed floor.
 - The straightforward FPDM is that of `straightforward.py`, not compiled.
 - diffusers' `DiTTransformer2DModel` has random weights that `fpdm.importing` converts; both give the same output.
 - torchdeq's solvers (PyPI, `pip install -e '.[bench]'`) iterate the same map from the same start.
@@ -49,6 +51,7 @@ from fpdm.runs.progress import Progress
 from fpdm.runs.recipes import make_recipe
 from fpdm.runs.samples import sample_to_folder
 from fpdm.sampling.images import ImageSampler, sample_shape
+from fpdm.sampling.packed import PackedLinear, can_be_packed, packed
 from fpdm.sampling.plan import Plan
 from fpdm.training.trainer import Trainer
 
@@ -130,13 +133,16 @@ class Floor(nn.Module):
         self.register_buffer("wide", torch.randn(2 * D, D) * scale)
         self.register_buffer("narrow", torch.randn(D, 2 * D) * scale)
 
+    def product(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self.get_buffer(name))  # (B, T, O)
+
     def block(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        qkv = F.linear(x, self.get_buffer("qkv")).view(batch, tokens, 3, self.heads, -1)  # (B, T, 3, heads, d)
+        qkv = self.product(x, "qkv").view(batch, tokens, 3, self.heads, -1)  # (B, T, 3, heads, d)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 of (B, heads, T, d)
         x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)  # (B, T, D)
-        x = F.linear(x, self.get_buffer("proj"))  # (B, T, D)
-        return F.linear(F.linear(x, self.get_buffer("fc1")), self.get_buffer("fc2"))  # (B, T, D)
+        x = self.product(x, "proj")  # (B, T, D)
+        return self.product(self.product(x, "fc1"), "fc2")  # (B, T, D)
 
     @torch.no_grad()
     def forward(self, blocks: int, iterations: int) -> Tensor:
@@ -144,8 +150,19 @@ class Floor(nn.Module):
         for _ in range(blocks):
             x = self.block(x)  # (B, T, D)
         for _ in range(iterations):
-            x = self.block(F.linear(F.linear(x, self.get_buffer("wide")), self.get_buffer("narrow")))  # (B, T, D)
+            x = self.block(self.product(self.product(x, "wide"), "narrow"))  # (B, T, D)
         return x
+
+
+class PackedFloor(Floor):
+    """The floor with the products that sampling uses on a CPU."""
+
+    def __init__(self, shape: TransformerConfig, batch: int) -> None:
+        super().__init__(shape, batch)
+        self.packed = {name: PackedLinear(one, None) for name, one in self.named_buffers() if name != "x"}
+
+    def product(self, x: Tensor, name: str) -> Tensor:
+        return self.packed[name](x)  # (B, T, O)
 
 
 def random_weights(model: nn.Module) -> None:
@@ -160,22 +177,26 @@ def step_rows(size: Size, rounds: int, device: torch.device, *, compiled: bool) 
     model = DiffusionTransformer.from_shape(size.shape)
     random_weights(model)
     nn.Module.to(model, device)
-    floor, plain = Floor(size.shape, size.batch).to(device), Straightforward(straightforward_twin(model), batch)
-    steps: list[Callable[[], object]] = [
-        functools.partial(floor, size.shape.pre_blocks + size.shape.post_blocks, ITERATIONS),
-        functools.partial(Ours(model, batch).sample, ITERATIONS),
-        functools.partial(plain.sample, ITERATIONS),
-    ]
-    name = f"sampling step of {ITERATIONS} iterations, {size.name}"
-    lowest, eager, straight = in_turn(steps, rounds)
-    yield Row.of(f"{name}, over the floor, not compiled", eager, lowest, size.eager)
+    blocks = size.shape.pre_blocks + size.shape.post_blocks
+    floor = functools.partial(Floor(size.shape, size.batch).to(device), blocks, ITERATIONS)
+    straightforward = functools.partial(Straightforward(straightforward_twin(model), batch).sample, ITERATIONS)
+    sampled, plain = (functools.partial(Ours(one, batch).sample, ITERATIONS) for one in (packed(model), model))
+    name, note = f"sampling step of {ITERATIONS} iterations, {size.name}", ""
+    if can_be_packed(model):
+        packed_floor = functools.partial(PackedFloor(size.shape, size.batch), blocks, ITERATIONS)
+        lowest, eager, straight, layers, packed_lowest = in_turn(
+            [floor, sampled, straightforward, plain, packed_floor], rounds
+        )
+        note = f"plain layers: {Ratio.of(layers, lowest)}; over a packed floor: {Ratio.of(eager, packed_lowest)}"
+    else:
+        lowest, eager, straight = in_turn([floor, sampled, straightforward], rounds)
+    yield Row.of(f"{name}, over the floor, not compiled", eager, lowest, size.eager, note=note)
     if compiled:
         model.compile_iterations()
-        lowest, ours, straight = in_turn(steps, rounds)
+        lowest, ours, compared = in_turn([floor, plain, straightforward], rounds)
         yield Row.of(f"{name}, over the floor, compiled", ours, lowest, size.compiled)
-        yield Row.of(f"straightforward FPDM over ours, compiled: {name}", straight, ours, size.gain, at_most=False)
-    else:
-        yield Row.of(f"straightforward FPDM over ours, not compiled: {name}", straight, eager, 1.0, at_most=False)
+        yield Row.of(f"straightforward FPDM over ours, compiled: {name}", compared, ours, size.gain, at_most=False)
+    yield Row.of(f"straightforward FPDM over ours, not compiled: {name}", straight, eager, 1.0, at_most=False)
 
 
 def _over_and_under(steps: Sequence[Callable[[], object]], rounds: int) -> tuple[list[float], list[float]]:
@@ -210,8 +231,9 @@ def diffusers_rows(rounds: int, device: torch.device, *, compiled: bool, batch: 
     x = torch.randn(batch, 4, 32, 32, device=device)  # (B, C, H, W)
     t = torch.full((batch,), 500, device=device)  # (B,)
     y = torch.arange(batch, device=device)  # (B,)
-    steps = [lambda: theirs(x, timestep=t, class_labels=y).sample, lambda: ours(x, t, y)]
-    answer = ours(x, t, y)
+    sampled = packed(ours)
+    steps = [lambda: theirs(x, timestep=t, class_labels=y).sample, lambda: sampled(x, t, y)]
+    answer = sampled(x, t, y)
     assert answer.variance is not None
     apart = (torch.cat([answer.value, answer.variance], 1) - theirs(x, timestep=t, class_labels=y).sample).abs().max()
     note = f"outputs differ by at most {apart:.1e}"
@@ -220,6 +242,7 @@ def diffusers_rows(rounds: int, device: torch.device, *, compiled: bool, batch: 
     yield Row.of(f"{what}, not compiled", *_over_and_under(steps, rounds), 1.25, at_most=False, note=note)
     if compiled:
         ours.compile_iterations()
+        sampled = ours
         yield Row.of(f"{what}, ours compiled", *_over_and_under(steps, rounds), 1.3, at_most=False, note=note)
 
 
@@ -315,7 +338,7 @@ def equal_macs_row(rounds: int, device: torch.device) -> Row:
         nn.Module.to(model, device)
     ours, theirs = fpdm.cost(), dit.cost().evaluation_macs(DEPTH - 2)
     count = round((theirs - ours.evaluation_macs(0)) / ours.middle.iterate)
-    steps = [functools.partial(Ours(model, batch).sample, count) for model in (fpdm, dit)]
+    steps = [functools.partial(Ours(packed(model), batch).sample, count) for model in (fpdm, dit)]
     fast, slow = in_turn(steps, rounds)
     share = ours.evaluation_macs(count) / theirs
     note = f"{count} iterations, whose MACs are {share:.3f} of DiT's; the seconds are divided by that"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import attempts, speed, steps
+from benchmarks import attempts, cold, speed, steps
 from benchmarks.live import peak_bytes
 from benchmarks.page import page
 from benchmarks.steps import (
@@ -34,6 +35,9 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.fixed_point.gradients import stochastic_jfb, unrolled
 from fpdm.models.config import TransformerConfig, as_dit, preset
 from fpdm.models.transformer import DiffusionTransformer
+from fpdm.pipeline import FPDMPipeline
+from fpdm.sampling.packed import PackedLinear, are_operators_known
+from fpdm.sampling.schedulers import default_scheduler
 from fpdm.training.memory import training_memory
 from tests.oracle.network import random_weights
 
@@ -179,6 +183,26 @@ def test_the_floor_is_the_matrix_products_of_a_step() -> None:
     assert cost.middle.iterate == block + 4 * T * D**2  # the same products as in the model
 
 
+@pytest.mark.skipif(not are_operators_known(), reason="this PyTorch has no oneDNN on x86")
+def test_the_packed_floor_has_the_products_of_the_floor() -> None:
+    floor, packed = speed.Floor(SHAPE, batch=2), speed.PackedFloor(SHAPE, batch=2)
+    for name, buffer in floor.named_buffers():
+        packed.get_buffer(name).copy_(buffer)
+    packed.packed = {name: PackedLinear(one, None) for name, one in floor.named_buffers() if name != "x"}
+    torch.testing.assert_close(packed(2, 3), floor(2, 3), rtol=1e-4, atol=1e-5)
+
+
+def test_the_rows_of_a_step() -> None:
+    shape = replace(speed.preset("fpdm-digits"), width=32, heads=2)
+    rows = [*speed.step_rows(speed.Size("small", shape, 2, 1.0, 1.0, 1.0), 1, CPU, compiled=False)]
+    names = [row.what for row in rows]
+    assert names == [
+        "sampling step of 5 iterations, small, over the floor, not compiled",
+        "straightforward FPDM over ours, not compiled: sampling step of 5 iterations, small",
+    ]
+    assert not are_operators_known() or rows[0].note.startswith("plain layers: ")
+
+
 def test_a_row_says_whether_its_bound_holds() -> None:
     slow, fast = [3.0, 2.0, 2.0], [1.0, 1.0, 1.0]
     assert speed.Row.of("", slow, fast, 1.9, at_most=False).holds
@@ -203,19 +227,78 @@ def test_the_page_shows_every_row(tmp_path: Path) -> None:
 
 def test_every_way_that_was_tried_gives_the_same_answer() -> None:
     shape = replace(speed.preset("fpdm-digits"), width=32, heads=2)
-    found = attempts.tried(speed.Size("small", shape, 2, 1.0, 1.0, 1.0), 1, compiled=False)  # which it asserts
-    assert set(found) == {"as it is", "packed"}
+    found = attempts.tried(speed.Size("small", shape, 2, 1.0, 1.0, 1.0), 1, compilers=False)  # which it asserts
+    assert set(found) == {"plain", "packed"}
 
 
 def test_the_page_shows_what_was_tried(tmp_path: Path) -> None:
     ratio = {"median": 1.5, "low": 1.25, "high": 2.0}
-    one = {"over_floor": {"as it is": ratio, "packed": ratio}, "profile": {"as it is": {"aten::addmm": 0.5}}}
+    one = {"over_floor": {"plain": ratio, "packed": ratio}, "profile": {"plain": {"aten::addmm": 0.5}}}
     record = {"command": "c", "machine": "m", "threads": 2, "torch": "2", "sizes": {"width 8": one}}
     (tmp_path / "attempts.json").write_text(json.dumps(record))
     lines = page(tmp_path).splitlines()
-    assert "| | as it is | packed |" in lines
+    assert "| | plain | packed |" in lines
     assert "| width 8 | 1.50 (1.25 to 2.00) | 1.50 (1.25 to 2.00) |" in lines
-    assert "- width 8, as it is: `aten::addmm` 50%." in lines
+    assert "- width 8, plain: `aten::addmm` 50%." in lines
+
+
+def test_the_page_shows_starts_with_fewer_bits(tmp_path: Path) -> None:
+    row = {"smallest_limit": 1500, "mebibytes": 2500.4, "seconds": 6.25}
+    both = {kind: {str(bits): row for bits in cold.BITS} for kind in cold.KINDS}
+    start = {"seconds": 1.0, "mebibytes": 10.0, "survived": True}
+    record = {"command": "c", "machine": "m", "threads": 2, "torch": "2", "limit_ratio": 0.25, "bits": both}
+    record |= {"smallest_limit": {"fpdm": 1, "dit": 4}, "without_limit": {"fpdm": start, "dit": start}}
+    record |= {"dit_over_fpdm": {"median": 1.5, "low": 1.25, "high": 2.0}}
+    (tmp_path / "cold.json").write_text(json.dumps(record))
+    assert "| DiT | 8 | 1,500 MiB | 2,500 MiB | 6.2 |" in page(tmp_path).splitlines()
+    found = cold.plot(record)
+    assert [curve.x for curve in found.panels[0].curves] == [[1500] * 3] * 2
+
+
+@pytest.mark.parametrize("injection", ["mlp", "linear"])
+def test_weights_of_fewer_bits_are_those_of_the_file(tmp_path: Path, injection: str) -> None:
+    shape = replace(SHAPE, width=64, heads=4, injection=injection)  # type: ignore[arg-type]
+    model = pair(shape)[0].model if injection == "mlp" else DiffusionTransformer.from_shape(shape)
+    folder = tmp_path / "model"
+    FPDMPipeline(model, default_scheduler(Schedule(), clip=True)).save_pretrained(folder)
+    batch = Batch.random(shape, 3, CPU)
+    with torch.no_grad():
+        exact = model(batch.x, batch.t, batch.y).value
+        errors = {bits: (cold.read_model(folder, bits)(batch.x, batch.t, batch.y).value - exact) for bits in cold.BITS}
+    sizes = {bits: (error.square().mean() / exact.square().mean()).sqrt().item() for bits, error in errors.items()}
+    if injection == "mlp":  # else the model's head is zero
+        assert sizes[32] < 1e-6 < sizes[16] < 0.05
+        assert 1e-3 < sizes[8] < 0.1
+    floats = [name for name, one in cold.read_model(folder, 8).named_modules() if type(one) is torch.nn.Linear]
+    assert floats == ["t_embedder.mlp.0", "t_embedder.mlp.2"]
+
+
+def test_a_start_with_fewer_bits_makes_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold, "shape_of", lambda _: replace(SHAPE, in_channels=3))
+    folder = cold.save_random("fpdm-s/2", tmp_path)
+    for bits in (16, 8):
+        cold.sample_bits(str(folder), bits, str(tmp_path / str(bits)))
+        assert (tmp_path / str(bits) / "000000.png").exists()
+
+
+def test_the_smallest_limit_is_found_to_three_per_cent() -> None:
+    def begin(limit: int) -> cold.Start:
+        return cold.Start(1.0, 1.0, limit >= 1000)
+
+    assert 1000 <= cold.smallest_limit(begin) <= 1031
+    with pytest.raises(RuntimeError, match="no image with 900 MiB"):
+        cold.smallest_limit(begin, 900)
+
+
+def test_one_command_makes_every_record_that_the_page_shows(tmp_path: Path) -> None:
+    text = (RECORDS.parents[1] / "Makefile").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^bench:.*\n((?:\t.*\n)+)", text, re.MULTILINE)
+    made = re.findall(r"--out results/speed/(\w+\.json)", recipe)
+    assert set(made) == {path.name for path in RECORDS.glob("*.json")}
+    assert made[-1] == "cold.json"
+    assert recipe.endswith("$(MAKE) docs/performance.md\n")
+    parts = " ".join(re.findall(r"benchmarks.speed --parts ([\w ]+) --out", recipe)).split()
+    assert sorted(parts) == sorted(speed.PARTS)  # each once
 
 
 RECORDS = Path(__file__).parents[1] / "results" / "speed"

@@ -42,7 +42,8 @@ def evaluate(
         budget: Budget per image: block passes (280), MACs (30GMAC), or seconds of one image by itself (0.5s), for which
             the model is measured first, each time anew. DiT-XL spends 28 block passes per step.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
-        compile_: Compile the model, which takes a minute or more and then makes every step faster.
+        compile_: Compile the model, which takes a minute or more and then makes every step faster on a GPU. On a CPU,
+            packed weights, which nothing compiles, are about as fast.
         overwrite: Replace the result in the folder if it is one of other settings or another reference.
         evaluation: What is generated, and how it is measured.
         plan: How to spend the budget. What is left out is as the sampling.json beside the model has it, for instance as

@@ -48,7 +48,8 @@ def sample(
             (default: all classes in turn).
         scheduler: Scheduler of diffusers that makes the steps, such as UniPCMultistep, instead of --sampler and --grid.
         autoencoder: Path or hub id of the autoencoder, if it is no longer where the run recorded it.
-        compile_: Compile the model, which takes a minute or more and then makes every step faster.
+        compile_: Compile the model, which takes a minute or more and then makes every step faster on a GPU. On a CPU,
+            packed weights, which nothing compiles, are about as fast.
         overwrite: Replace the images in the folder if an earlier sampling with other settings made them.
         plan: How to spend the budget. What is left out is as the sampling.json beside the model has it, for instance as
             fpdm tune found it for this budget.

@@ -14,7 +14,9 @@ from fpdm.fixed_point.solve import Stop, solve
 from fpdm.progress_bar import progress_bar
 from fpdm.randomness import Stream, normal
 from fpdm.runs.run import Run
+from fpdm.sampling.guidance import Denoiser
 from fpdm.sampling.images import SOLVERS, ImageSampler, sample_shape
+from fpdm.sampling.packed import packed
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.sampler import SampleState
 from fpdm.sampling.steps import Denoised
@@ -98,7 +100,7 @@ def inspect_sampling(
     indices = range(len(labels))
     steps = len(sampler.timesteps)
     looked = {*spread(steps, rows)} if rows else set[int]()
-    depths = _depths(run, columns)
+    depths, denoiser = _depths(run, columns), sampler.around(packed(run.model))
     x = normal(sample_shape(run.model), seed=seed, stream=Stream.SAMPLE, indices=indices).to(sampler.device)
     z0, before = None, 0.0
     states: list[SampleState] = []
@@ -112,7 +114,7 @@ def inspect_sampling(
                 before = total
                 previews.append(to_uint8(sampler.decode(state.x0)).cpu())  # (N, C, H, W)
                 if state.index in looked:
-                    predicted, residuals = _look(sampler, run, x, state, labels, z0, depths)
+                    predicted, residuals = _look(sampler, denoiser, x, state, labels, z0, depths)
                     found.append((state.timestep, predicted, residuals, spent[-1].mean().item()))
                 x = state.x  # (N, c, h, w)
                 z0 = state.solution.z if plan.reuse else None  # (N, T, D), with guidance (2N, T, D)
@@ -152,7 +154,7 @@ def _depths(run: Run, columns: int) -> list[int]:
 @torch.no_grad()
 def _look(
     sampler: ImageSampler,
-    run: Run,
+    denoiser: Denoiser,
     x: Tensor,
     state: SampleState,
     labels: Sequence[int],
@@ -160,7 +162,7 @@ def _look(
     depths: Sequence[int],
 ) -> tuple[Tensor, list[float]]:
     """Return the predictions of x0 after each number of iterations, (K, N, c, h, w), and the mean residuals."""
-    classes, middle = run.model.shape.num_classes, run.model.cost().middle
+    classes, middle = sampler.model.shape.num_classes, sampler.cost.middle
     y = torch.tensor(list(labels), device=x.device) if classes else None  # (N,)
     t = torch.full((len(x),), state.timestep, device=x.device)  # (N,)
     shown, residuals = [], []
@@ -168,11 +170,11 @@ def _look(
         stop = Stop(depth if middle.adjustable else middle.iterations.start, measure=middle.adjustable)
         bound = functools.partial(solve, solver=SOLVERS[sampler.plan.solver], stop=stop)
         weak = depth if not middle.adjustable and depth < middle.iterations.start else None
-        prediction = sampler.denoiser(x, t, y, solver=bound, z0=z0, weak_depth=weak)
+        prediction = denoiser(x, t, y, solver=bound, z0=z0, weak_depth=weak)
         value = prediction.value if weak is None else prediction.weak  # (N, c, h, w)
         assert value is not None
         clip = sampler.autoencoder.clip
-        known = Denoised.from_v(run.recipe.schedule, x, value, t, clip=clip)
+        known = Denoised.from_v(sampler.schedule, x, value, t, clip=clip)
         shown.append(known.x0.cpu())  # (N, c, h, w)
         if prediction.solution.residual is not None:
             residuals.append(prediction.solution.residual.mean().item())

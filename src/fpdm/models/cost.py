@@ -87,6 +87,7 @@ class ModelCost:
         answer: MACs of the post blocks and the head for another hidden state under the same conditioning.
         middle: Cost of the middle.
         blocks: Number of blocks that have weights.
+        products: Weights of the linear layers that act on every token, in the blocks and the iterations.
         activations: Activations of one sample.
     """
 
@@ -97,6 +98,7 @@ class ModelCost:
     answer: int
     middle: MiddleCost
     blocks: int
+    products: int
     activations: Activations
 
     @property
@@ -108,6 +110,11 @@ class ModelCost:
     def weights_memory(self) -> int:
         """Bytes of the weights in float32, of the position table, and of the objects that hold them."""
         return BYTES * (self.total_parameters + self.activations.tokens) + _OBJECTS * self.blocks
+
+    @property
+    def packed_memory(self) -> int:
+        """Bytes of the packed copies of weights with which a CPU samples."""
+        return BYTES * self.products
 
     def sampling_memory(self, samples: int) -> int:
         """Return the bytes that an evaluation of this many samples takes at least, besides the weights."""
@@ -195,7 +202,7 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
     # and projection, queries, keys, values, what attention and MLP return, and the MLP before and after its GELU.
     kept = T * (10 * D + 2 * hidden)
     if shape.middle_kind == "stack":
-        injection = in_injection = 0
+        injection = in_injection = each = 0
         depth = shape.middle_blocks * shape.repeats
         middle = MiddleCost(
             iterations=range(depth, depth + 1),
@@ -238,7 +245,8 @@ def model_cost(shape: TransformerConfig) -> ModelCost:
         post=shape.post_blocks,
         answer=shape.post_blocks * block_macs + T * out * D,
         middle=middle,
-        blocks=shape.pre_blocks + shape.middle_blocks + shape.post_blocks,
+        blocks=(blocks := shape.pre_blocks + shape.middle_blocks + shape.post_blocks),
+        products=blocks * weights + each,
         activations=Activations(
             alive=T * max(6 * D, 2 * D + 2 * hidden),
             block=kept,

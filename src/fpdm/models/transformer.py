@@ -78,6 +78,9 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
     Args:
         iterations: Fixed-point iterations of a call without a solver, which are those of the training.
 
+    Attributes:
+        is_compiled: Whether `compile_iterations` was called.
+
     Raises:
         ValueError: `iterations` is below 1, or a field is outside its range.
     """
@@ -114,6 +117,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             self.middle = FixedPointLayer(blocks(shape.middle_blocks), INJECTIONS[shape.injection](width))
         self.post = blocks(shape.post_blocks)
         self.head = Head(width, shape.patch_size, shape.in_channels * (2 if shape.learn_variance else 1))
+        self.is_compiled = False
         self.register_buffer("positions", sincos_positions(width, shape.side), persistent=False)
         self.positions: Tensor
 
@@ -241,7 +245,8 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         """Compile what is applied again and again: an iteration of a fixed point, and all other blocks.
 
         Each is compiled when it is first called with tensors of a new shape, with gradient or without, and then for any
-        number of iterations. The loop stays in Python. Results change by rounding.
+        number of iterations. The loop stays in Python. Results change by rounding. Weights are then not packed for
+        sampling on a CPU.
 
         Args:
             graphs: Replay iterations without gradient as CUDA graphs, which saves the time to launch their kernels.
@@ -256,6 +261,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
         if backend == "inductor" and device == "cpu" and not any(map(shutil.which, compilers)):
             raise ValueError("compiling needs a C++ compiler, and there is none; install g++, or do not compile")
+        self.is_compiled = True
         self.middle.compile_iterations(graphs=graphs, backend=backend)
         for blocks in (self.pre, self.post):
             blocks.compile_each(backend)

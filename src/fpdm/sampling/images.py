@@ -28,6 +28,7 @@ from fpdm.sampling.allocation import ALLOCATIONS, Adaptive, Allocation, Probed, 
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.engine import Drawn, Trajectories, draw_in_slots
 from fpdm.sampling.guidance import Denoiser, Guided
+from fpdm.sampling.packed import can_be_packed, packed
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.prediction import predicting_v
 from fpdm.sampling.sampler import SampleState, sample
@@ -112,7 +113,6 @@ class ImageSampler:
         self._choose_steps(scheduler, steps)
         weaker = self.weak.passes(self.timesteps) if self.weak else 0
         self.budget = Budget.of(plan.budget, self.cost, weaker=weaker)
-        self.denoiser = self.around(model)
         self.probed = self._probe() if plan.adaptive and allocation is None else None
         if allocation is None:
             allocation = self.probed.allocation if self.probed else ALLOCATIONS[plan.allocation]
@@ -182,6 +182,11 @@ class ImageSampler:
         return self._draw(indices, labels, self.allocation, batch_size=batch_size)
 
     @property
+    def weights_memory(self) -> int:
+        """Bytes of the weights, with their packed copies if there are any while samples are drawn (see `packed.py`)."""
+        return self.cost.weights_memory + can_be_packed(self.model) * self.cost.packed_memory
+
+    @property
     def refills(self) -> bool:
         """Whether samples are drawn in slots that refill."""
         return self.plan.adaptive and self.weak is None and not hasattr(self.model, "_hf_hook")
@@ -195,11 +200,12 @@ class ImageSampler:
         batch_size: int,
         seeds: Sequence[int] | None = None,
     ) -> Iterator[Drawn]:
+        network = packed(self.model)
         if self.refills:
             self._check(indices, labels)
             yield from draw_in_slots(
                 Trajectories(
-                    network=self.model,
+                    network=network,
                     around=self.around,
                     schedule=self.schedule,
                     timesteps=self.timesteps,
@@ -220,7 +226,7 @@ class ImageSampler:
             part = slice(start, start + batch_size)
             chosen = None if seeds is None else seeds[part]
             places = list(range(*part.indices(len(indices))))
-            states = self._sample(indices[part], labels[part], allocation, seeds=chosen)
+            states = self._sample(network, indices[part], labels[part], allocation, seeds=chosen)
             *_, last = track(states, f"batch of {len(places)}", len(self.timesteps), "steps", inner=True)
             yield Drawn(places, last.x, last.iterations.tolist())
 
@@ -243,7 +249,7 @@ class ImageSampler:
         Raises:
             ValueError: A label is out of range, or the numbers of labels and indices differ.
         """
-        return self._sample(indices, labels, self.allocation, seeds=seeds, measure=measure)
+        return self._sample(packed(self.model), indices, labels, self.allocation, seeds=seeds, measure=measure)
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode samples (B, c, h, w) to images (B, C, H, W), approximately in [-1, 1].
@@ -272,6 +278,7 @@ class ImageSampler:
 
     def _sample(
         self,
+        network: DiffusionTransformer,
         indices: Sequence[int],
         labels: Sequence[int],
         allocation: Allocation,
@@ -281,7 +288,7 @@ class ImageSampler:
     ) -> Generator[SampleState, Tensor | None, None]:
         self._check(indices, labels)
         return sample(
-            self.denoiser,
+            self.around(network),
             self._noise(indices, seeds, range(len(indices)), [0] * len(indices)),
             self._labels(labels),
             schedule=self.schedule,

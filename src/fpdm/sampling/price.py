@@ -20,6 +20,7 @@ from fpdm.fixed_point.solve import Stop, solve
 from fpdm.models.cost import ModelCost
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.images import SOLVERS, ImageSampler, sample_shape
+from fpdm.sampling.packed import packed
 
 MOST_PASSES = 10**7  # of a plan
 _MAY_BE = "block passes (280), MACs (30GMAC) or seconds (0.5s)"
@@ -88,7 +89,7 @@ class Price:
         latency: Seconds of one image by itself.
         throughput: Images per second in batches.
         batch_size: Number of images in these batches.
-        memory: Bytes of the weights, and of the tensors of such a batch, at their peak.
+        memory: Bytes of the weights, of their packed copies, and of the tensors of such a batch, at their peak.
     """
 
     passes: float
@@ -154,7 +155,7 @@ def price(sampler: ImageSampler, *, batch_size: int = 64, seconds: float = 1.0) 
         latency=weaker * alone.seconds(steps, total),
         throughput=batch_size / (weaker * together.seconds(steps, total)),
         batch_size=batch_size,
-        memory=sampler.cost.weights_memory + sampler.cost.peak_memory(sampler.plan.evaluations * batch_size),
+        memory=sampler.weights_memory + sampler.cost.peak_memory(sampler.plan.evaluations * batch_size),
     )
 
 
@@ -208,7 +209,7 @@ class _Timed:
 
     def __init__(self, sampler: ImageSampler, images: int, iterations: int) -> None:
         shape, device = sampler.model.shape, sampler.device
-        self.device, self.denoiser = device, sampler.around(sampler.model, weaker=False)
+        self.device, self.denoiser = device, sampler.around(packed(sampler.model), weaker=False)
         self.x = torch.randn(images, *sample_shape(sampler.model), device=device)  # (B, C, H, W)
         self.t = torch.full((images,), sampler.timesteps[0], device=device)  # (B,)
         self.y = torch.zeros(images, dtype=torch.int64, device=device) if shape.num_classes else None  # (B,)
