@@ -257,7 +257,7 @@ def test_the_page_shows_starts_with_fewer_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("injection", ["mlp", "linear"])
 def test_weights_of_fewer_bits_are_those_of_the_file(tmp_path: Path, injection: str) -> None:
-    shape = replace(SHAPE, width=64, heads=4, injection=injection)  # type: ignore[arg-type]
+    shape = replace(SHAPE, in_channels=3, width=64, heads=4, injection=injection)  # type: ignore[arg-type]
     model = pair(shape)[0].model if injection == "mlp" else DiffusionTransformer.from_shape(shape)
     folder = tmp_path / "model"
     FPDMPipeline(model, default_scheduler(Schedule(), clip=True)).save_pretrained(folder)

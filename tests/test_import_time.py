@@ -42,6 +42,13 @@ def test_a_run_is_read_without_the_trainer() -> None:
     assert "torch" in modules  # this test sees what is imported
 
 
+def test_sampling_imports_only_what_it_needs() -> None:
+    modules = loaded("import fpdm.commands.sample, fpdm.runs.pretrained, fpdm.runs.price, fpdm.runs.samples")
+    others = ("scipy", "torchvision", "datasets", "matplotlib", "diffusers.models.autoencoders", "diffusers.schedulers")
+    later = ("fpdm.training", "fpdm.evaluation", "fpdm.fid", "fpdm.compare", "fpdm.pipeline", "fpdm.importing")
+    assert not {name for name in modules if name.startswith((*others, *later))}
+
+
 def test_the_package_shows_its_face_without_importing_what_is_behind_it() -> None:
     assert not loaded("import fpdm; dir(fpdm); fpdm.__version__") & {*HEAVY}
     modules = loaded("from fpdm import FPDMPipeline")

@@ -18,6 +18,7 @@ import torch
 
 from fpdm.fixed_point.solve import Stop, solve
 from fpdm.models.cost import ModelCost
+from fpdm.models.transformer import DiffusionTransformer
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.images import SOLVERS, ImageSampler, sample_shape
 from fpdm.sampling.packed import packed
@@ -116,7 +117,8 @@ def calibrate(sampler: ImageSampler, images: int, *, seconds: float = 1.0) -> Ca
         images: Number of images in the batch.
         seconds: How long to measure, about; the first evaluations, which warm up, come on top.
     """
-    few, many = _Timed(sampler, images, 1), _Timed(sampler, images, 4)
+    network = packed(sampler.model)  # as when images are drawn
+    few, many = (_Timed(sampler, network, images, iterations) for iterations in (1, 4))
     timed = [few, many] if sampler.cost.middle.adjustable else [few]
     found: list[list[float]] = [[] for _ in timed]
     for one in timed:
@@ -207,9 +209,9 @@ def affordable_passes(
 class _Timed:
     """Evaluates a denoiser on noise, with a number of iterations, and returns the seconds."""
 
-    def __init__(self, sampler: ImageSampler, images: int, iterations: int) -> None:
+    def __init__(self, sampler: ImageSampler, network: DiffusionTransformer, images: int, iterations: int) -> None:
         shape, device = sampler.model.shape, sampler.device
-        self.device, self.denoiser = device, sampler.around(packed(sampler.model), weaker=False)
+        self.device, self.denoiser = device, sampler.around(network, weaker=False)
         self.x = torch.randn(images, *sample_shape(sampler.model), device=device)  # (B, C, H, W)
         self.t = torch.full((images,), sampler.timesteps[0], device=device)  # (B,)
         self.y = torch.zeros(images, dtype=torch.int64, device=device) if shape.num_classes else None  # (B,)
