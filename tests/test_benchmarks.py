@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import attempts, cold, speed, steps
+from benchmarks import attempts, bits, cold, speed, steps
 from benchmarks.live import peak_bytes
 from benchmarks.page import page
 from benchmarks.steps import (
@@ -244,7 +244,7 @@ def test_the_page_shows_what_was_tried(tmp_path: Path) -> None:
 
 def test_the_page_shows_starts_with_fewer_bits(tmp_path: Path) -> None:
     row = {"smallest_limit": 1500, "mebibytes": 2500.4, "seconds": 6.25}
-    both = {kind: {str(bits): row for bits in cold.BITS} for kind in cold.KINDS}
+    both = {kind: {str(count): row for count in bits.BITS} for kind in cold.KINDS}
     start = {"seconds": 1.0, "mebibytes": 10.0, "survived": True}
     record = {"command": "c", "machine": "m", "threads": 2, "torch": "2", "limit_ratio": 0.25, "bits": both}
     record |= {"smallest_limit": {"fpdm": 1, "dit": 4}, "without_limit": {"fpdm": start, "dit": start}}
@@ -264,21 +264,21 @@ def test_weights_of_fewer_bits_are_those_of_the_file(tmp_path: Path, injection: 
     batch = Batch.random(shape, 3, CPU)
     with torch.no_grad():
         exact = model(batch.x, batch.t, batch.y).value
-        errors = {bits: (cold.read_model(folder, bits)(batch.x, batch.t, batch.y).value - exact) for bits in cold.BITS}
-    sizes = {bits: (error.square().mean() / exact.square().mean()).sqrt().item() for bits, error in errors.items()}
+        errors = {n: (bits.read_model(folder, n)(batch.x, batch.t, batch.y).value - exact) for n in bits.BITS}
+    sizes = {n: (error.square().mean() / exact.square().mean()).sqrt().item() for n, error in errors.items()}
     if injection == "mlp":  # else the model's head is zero
         assert sizes[32] < 1e-6 < sizes[16] < 0.05
         assert 1e-3 < sizes[8] < 0.1
-    floats = [name for name, one in cold.read_model(folder, 8).named_modules() if type(one) is torch.nn.Linear]
+    floats = [name for name, one in bits.read_model(folder, 8).named_modules() if type(one) is torch.nn.Linear]
     assert floats == ["t_embedder.mlp.0", "t_embedder.mlp.2"]
 
 
 def test_a_start_with_fewer_bits_makes_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold, "shape_of", lambda _: replace(SHAPE, in_channels=3))
     folder = cold.save_random("fpdm-s/2", tmp_path)
-    for bits in (16, 8):
-        cold.sample_bits(str(folder), bits, str(tmp_path / str(bits)))
-        assert (tmp_path / str(bits) / "000000.png").exists()
+    for count in (16, 8):
+        bits.sample_bits(str(folder), count, str(tmp_path / str(count)))
+        assert (tmp_path / str(count) / "000000.png").exists()
 
 
 def test_the_smallest_limit_is_found_to_three_per_cent() -> None:
