@@ -15,6 +15,7 @@ from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import scan
 from fpdm.runs.data_card import read_data_card
 from fpdm.runs.run import Run, load_run
+from fpdm.runs.training_images import training_images
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ def _names(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
 
 
 def images_of(run: Run) -> DataConfig:
-    """Return the images that a run, or its latents, came from."""
-    data = run.recipe.data
-    if not run.recipe.autoencoder.source:
-        return data
-    if data.source == UNKNOWN:
+    """Return the images that a run, or its latents, came from.
+
+    Raises:
+        ValueError: The run is an imported one of latents.
+    """
+    if run.recipe.autoencoder.source and run.recipe.data.source == UNKNOWN:
         raise ValueError(
             f"{run.recipe.name} was imported, and the latents to measure its loss on are not known; use fpdm evaluate"
         )
-    return read_manifest(data.source).data
+    return training_images(run)
 
 
 def _describe(data: DataConfig, known: bool) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fpdm.configuration import Record
-from fpdm.data.config import DATASETS, UNKNOWN, DataConfig
+from fpdm.data.config import DATASETS, UNKNOWN
 from fpdm.data.images import ImageSet
 from fpdm.data.labels import balanced_labels
 from fpdm.data.loading import load_images
@@ -24,6 +24,7 @@ from fpdm.inspection.measure import Sampling, Solves, inspect_adaptive, inspect_
 from fpdm.inspection.settings import INSPECTED, RECORD, InspectionSettings
 from fpdm.progress_bar import progress_bar
 from fpdm.runs.run import Run
+from fpdm.runs.training_images import training_images
 from fpdm.sampling.plan import Plan
 
 
@@ -151,11 +152,8 @@ def _training_images(run: Run, data: str, root: Path | None) -> tuple[ImageSet, 
     config = run.recipe.data
     if config.source == UNKNOWN and not data:
         return None
-    channels, size, _ = run.image_shape
-    if config.source == UNKNOWN:
-        config = DataConfig(data, size=size, channels=channels)  # type: ignore[arg-type]  # it is checked
-    elif data:
-        config = replace(config, source=data)
+    if data:
+        config = training_images(run, data)
     if config.folder is not None and not config.folder.exists():
         raise ValueError(f"the training images are not in {config.source}; say where they are with --data")
     dataset = load_images(config, root=root, learn_classes=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fpdm.compare.inputs import NamedRun, check_images, find_images, images_of, load_runs
 from fpdm.configuration import Record
-from fpdm.data.config import UNKNOWN, DataConfig
+from fpdm.data.config import DataConfig
 from fpdm.data.loading import load_images
 from fpdm.drawing.numbers import duration, fixed, short
 from fpdm.drawing.plots import render
@@ -18,8 +18,8 @@ from fpdm.files import check_writable, write_json
 from fpdm.progress_bar import progress_bar
 from fpdm.runs.layout import SAMPLING, SHIPPED
 from fpdm.runs.pretrained import is_run, load_model
-from fpdm.runs.run import Run
 from fpdm.runs.sampling_file import write_sampling
+from fpdm.runs.training_images import training_images
 from fpdm.sampling.defaults import SamplingDefaults, TunedPlan
 from fpdm.sampling.plan import Plan
 from fpdm.tune.halving import Round, halve, most_images
@@ -214,23 +214,13 @@ _SAVE = ": FPDMPipeline.from_pretrained('{name}').save_pretrained('{name}')"
 
 def _load(folder: Path, data: str, autoencoder: str, latents: Sequence[Path]) -> tuple[NamedRun, DataConfig]:
     """Load a model, and find out which images it is measured against."""
-    if is_run(folder) and not data:
+    if is_run(folder) and (latents or not data):
         (run,) = load_runs([folder], autoencoder, latents)
-        config = find_images([images_of(run.run)], "")
-        return run, replace(config, conditional=run.run.recipe.data.conditional)
+        return run, find_images([images_of(run.run)], data)
     loaded = load_model(folder, autoencoder=autoencoder)
     if not data:
         raise ValueError(f"the images that {folder} was trained on are not known; say which with --data")
-    return NamedRun(loaded.recipe.name, folder, loaded), data_of(loaded, data)
-
-
-def data_of(run: Run, data: str) -> DataConfig:
-    """Return the configuration of images of the kind that a model makes."""
-    channels, size, _ = run.image_shape
-    conditional = bool(run.model.shape.num_classes)
-    if run.recipe.data.source != UNKNOWN and not run.recipe.data.is_cache:
-        return replace(run.recipe.data, source=data)
-    return DataConfig(data, size=size, channels=channels, conditional=conditional)  # type: ignore[arg-type]
+    return NamedRun(loaded.recipe.name, folder, loaded), training_images(loaded, data)
 
 
 def _search(
