@@ -7,6 +7,7 @@ listed below leads to it, a link to any other file downloads it, and a link to a
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -56,6 +57,13 @@ CONTENTS = {
 }
 """The navigation: captions, and the pages below each, by short titles."""
 
+RECORD = """
+```{note}
+This is a record. The commands on this page made its figures; they take from minutes to days, and no test repeats them.
+```
+"""
+"""What stands below the title of a page of results/."""
+
 myst_heading_anchors = 4
 default_role = "code"
 templates_path = [str(ROOT / "docs" / "templates")]
@@ -91,8 +99,17 @@ def _read(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<place>[^()\s#:]+)\)", lead, source[0])
     if page.startswith(("results", "examples", "src")):
         app.env.metadata[page]["orphan"] = "other pages lead to it"  # of docs/, the navigation has all
+    if page.startswith("results"):
+        source[0] = re.sub(r"^# .*\n", lambda title: title[0] + RECORD, source[0], count=1, flags=re.MULTILINE)
     if page == root_doc:
         source[0] += _contents()
+
+
+def _for_all_readers(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Add what Sphinx and its theme leave out: a level of each heading, and what is wide can be scrolled by keys."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    context["body"] = re.sub(r'<(?=pre>|div class="table-wrapper )(\w+)', r'<\1 tabindex="0"', context.get("body", ""))
 
 
 def _finish(app: Sphinx, error: Exception | None) -> None:
@@ -103,4 +120,5 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Connect what this site adds to Sphinx."""
     app.connect("source-read", _read)
+    app.connect("html-page-context", _for_all_readers, priority=900)  # after the theme
     app.connect("build-finished", _finish)

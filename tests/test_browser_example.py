@@ -19,7 +19,9 @@ from fpdm.sampling.allocation import ALLOCATIONS
 from fpdm.sampling.budget import Budget
 from fpdm.sampling.plan import Plan
 from fpdm.sampling.timesteps import trailing
+from tests.axe import LOCK, violations_in_all_looks
 from tests.browser import served, visit
+from tests.pages import blocks, run
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "browser"
 
@@ -33,8 +35,9 @@ def node(script: str) -> object:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def test_the_lock_names_no_registry() -> None:
-    text = (EXAMPLE / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", [EXAMPLE, LOCK], ids=lambda folder: folder.name)
+def test_locks_name_no_registry(folder: Path) -> None:
+    text = (folder / "package-lock.json").read_text()
     assert {*re.findall(r"https?://([^/\"]+)", text)} <= {"registry.npmjs.org", "github.com", "opencollective.com"}
     assert "sha512-" in text
 
@@ -71,13 +74,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime")
     if shutil.which("npm") is None:
         pytest.skip("there is no npm")
-    from fpdm.export.export import export_model
-
     folder = tmp_path_factory.mktemp("browser") / "page"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules", "dist", "model"))
-    export_model(load_model("fpdm-fashion"), Plan(budget=140), folder / "model")
-    for words in (["npm", "ci"], ["npm", "run", "build"]):
-        subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    *made, last = [line for block in blocks(EXAMPLE / "README.md") for line in block.lines]
+    assert "http.server --directory dist" in last  # as `served` does
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("examples/browser", [("sh", line) for line in made])
     return folder / "dist"
 
 
@@ -107,6 +110,7 @@ def test_the_page_draws_what_pytorch_draws(page: Path, width: int, dark: bool) -
         view.wait_for_function("document.getElementById('status').textContent === 'Stopped.'")
         assert view.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out
         assert (found.complaints, found.elsewhere) == ([], [])
+        assert violations_in_all_looks(view) == []
     plan = Plan(budget=84, iterations=4, allocation="increasing")
     sampler = load_model("fpdm-fashion").sampler(plan, seed=3, device=torch.device("cpu"))
     *_, last = sampler.trajectory([0], [9])

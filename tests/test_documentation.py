@@ -1,4 +1,4 @@
-"""The pages for people: links lead somewhere, commands are understood, and the README's Python runs."""
+"""The pages for people: links lead somewhere, commands are understood, and what is named exists."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shlex
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from fpdm.cli import main
+from tests.axe import violations_in_all_looks
+from tests.browser import served, visit
 from tests.commands.parsed import option_names, values
 
 ROOT = Path(__file__).parents[1]
@@ -75,33 +75,6 @@ def test_options_targets_and_extras_within_sentences_exist(page: Path) -> None:
     assert {*installed.split(",")} - {""} <= {*extras}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "made"),
-    [
-        ("pipeline.md", ["digits-model/model_index.json", "unipc/grid.png"]),
-        ("export.md", ["fashion-onnx/model.json", "fashion-int8/model.json"]),
-    ],
-)
-def test_what_needs_only_the_shipped_model_runs(
-    page: str, made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if page == "export.md":
-        pytest.importorskip("onnx")
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for theirs, ours in {"quickstart/fpdm": "fpdm-fashion", '"7"': '"sneaker"'}.items():
-        text = text.replace(theirs, ours)
-    names: dict[str, Any] = {}
-    for language, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL):
-        if language == "python":
-            exec(re.sub(r"pipe\.push_to_hub.*", "", block), names)
-        else:
-            lines = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("fpdm ")]
-            assert [main([*words[1:], "--debug"]) for words in lines] == [0] * len(lines)
-    assert [name for name in made if not (tmp_path / name).is_file()] == []
-
-
 def messages() -> Iterator[str]:
     """Yield every text in the source, with an ellipsis for each of its values."""
     for path in (ROOT / "src" / "fpdm").rglob("*.py"):
@@ -144,14 +117,21 @@ class SitePage(HTMLParser):
         self.links |= {values[name] or "" for name in ("href", "src") if name in values}
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:::sphinx", "ignore:::myst_parser")
-def test_the_site_is_built_without_a_warning_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` makes it, where a warning is an error."""
     build = pytest.importorskip("sphinx.cmd.build")
     pytest.importorskip("furo")
     pytest.importorskip("myst_parser")
-    assert build.main(["-qW", "--keep-going", "-c", str(ROOT / "docs"), str(ROOT), str(tmp_path)]) == 0
-    pages = {path.resolve(): SitePage(path) for path in tmp_path.rglob("*.html") if "_static" not in path.parts}
+    folder = tmp_path_factory.mktemp("site")
+    assert build.main(["-qW", "--keep-going", "-c", str(ROOT / "docs"), str(ROOT), str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::sphinx", "ignore:::myst_parser")
+def test_the_links_of_the_site_lead_somewhere(site: Path) -> None:
+    pages = {path.resolve(): SitePage(path) for path in site.rglob("*.html") if "_static" not in path.parts}
     assert len(pages) > 40
     wrong = []
     for path, page in pages.items():
@@ -162,5 +142,13 @@ def test_the_site_is_built_without_a_warning_and_its_links_lead_somewhere(tmp_pa
                 continue
             target = (path.parent / unquote(file.partition("?")[0])).resolve() if file else path
             if not target.exists() or (place and target in pages and unquote(place) not in pages[target].places):
-                wrong.append(f"{path.relative_to(tmp_path)}: {link}")
+                wrong.append(f"{path.relative_to(site)}: {link}")
     assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::sphinx", "ignore:::myst_parser")
+@pytest.mark.parametrize("page", ["index.html", "docs/full-size.html"])
+def test_the_site_is_for_all_readers(site: Path, page: str) -> None:
+    with served(site) as address, visit(f"{address}{page}") as found:
+        assert violations_in_all_looks(found.page) == []

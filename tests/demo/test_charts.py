@@ -24,6 +24,10 @@ def test_the_curve_marks_what_was_chosen_and_measured() -> None:
     assert len(circles) == 3
     assert circles[0] == circles[2]  # what was chosen lies on what was measured at 140
     assert float(circles[1][1]) < float(circles[0][1])  # twice the budget: more steps
+    written = {one.text: float(one.attrib["y"]) for one in tree.iter("{http://www.w3.org/2000/svg}text")}
+    assert written["100"] < float(circles[1][1]) < float(circles[0][1]) < written["10"]  # 40 and 20 steps
+    assert "dashed: budgets that were measured" in written
+    assert "dashed" not in trade(cost, 140, 5, None)
 
 
 def test_a_plan_is_said_in_one_line() -> None:

@@ -13,6 +13,7 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.pipeline import FPDMPipeline
 from fpdm.sampling.schedulers import default_scheduler
 from tests import pipelines
+from tests.axe import violations
 from tests.browser import visit
 from tests.demo.visits import shown, slide, wait_for
 
@@ -71,6 +72,7 @@ def test_the_page_works(width: int, dark: bool) -> None:
         wait_for(view, "stopped")
         assert view.evaluate("document.documentElement.scrollWidth") <= width
         assert (found.complaints, found.elsewhere) == ([], [])
+        assert violations(view) == []
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ MOST_ITERATIONS = 20
 MEASURED: dict[str, tuple[Sequence[int], Sequence[int]]] = {"fpdm-fashion": ((140, 280, 560), ())}
 """Budgets, and iterations if they are known, that were measured; the model's card has the results."""
 _WIDTH, _BARS, _CURVE = 320, 56, 120
+_MOST_STEPS = 300
 
 
 def bars(table: Sequence[int]) -> str:
@@ -38,8 +39,11 @@ def trade(cost: ModelCost, budget: int, iterations: int, measured: tuple[Sequenc
 
     def place(count: float, passes: int) -> tuple[float, float]:
         steps = max(passes / cost.passes(int(count)), 1)
-        x = 24 + (_WIDTH - 40) * math.log(count) / math.log(MOST_ITERATIONS)
-        return x, (_CURVE - 28) - (_CURVE - 38) * min(math.log(steps) / math.log(300), 1)
+        x = 32 + (_WIDTH - 48) * math.log(count) / math.log(MOST_ITERATIONS)
+        return x, height(steps)
+
+    def height(steps: float) -> float:
+        return (_CURVE - 28) - (_CURVE - 38) * min(math.log(steps) / math.log(_MOST_STEPS), 1)
 
     def line(passes: int, style: str) -> str:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(n, passes) for n in range(1, MOST_ITERATIONS + 1)))
@@ -60,7 +64,11 @@ def trade(cost: ModelCost, budget: int, iterations: int, measured: tuple[Sequenc
             f'<text x="{place(count, budget)[0]:.1f}" y="{_CURVE - 14}" text-anchor="middle" {style}>{count}</text>'
         )
     parts.append(f'<text x="{_WIDTH}" y="{_CURVE - 3}" text-anchor="end" {style}>iterations per step</text>')
-    parts.append(f'<text x="0" y="9" {style}>steps (log)</text>')
+    for steps in (1, 10, 100):
+        parts.append(f'<text x="20" y="{height(steps) + 3:.1f}" text-anchor="end" {style}>{steps}</text>')
+    parts.append(f'<text x="0" y="9" {style}>steps</text>')
+    if measured:
+        parts.append(f'<text x="{_WIDTH}" y="9" text-anchor="end" {style}>dashed: budgets that were measured</text>')
     return _svg("".join(parts), _CURVE, f"{budget} block passes at {iterations} iterations per step")
 
 
@@ -75,6 +83,6 @@ def describe(sampler: ImageSampler) -> str:
 
 def _svg(content: str, height: int, says: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" width="100%" role="img" aria-label="{escape(says)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{content}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="100%" style="max-width: 36rem" role="img" '
+        f'aria-label="{escape(says)}" xmlns="http://www.w3.org/2000/svg">{content}</svg>'
     )

@@ -15,7 +15,28 @@ from fpdm.sampling.images import sample_shape
 
 WAITING = 8  # requests in the queue; a further one is told to come back
 _IN_TURN = -1
-_CSS = "footer { display: none !important } .facts { min-height: 3em } .sheet img { image-rendering: pixelated }"
+_CSS = """
+footer { display: none !important }
+.facts { min-height: 3em }
+.sheet { padding-top: 2.2em !important }
+.sheet .icon-button-wrapper { transform: translateY(-2em) }
+.sheet img { image-rendering: pixelated }
+"""  # the name and the buttons of a sheet stand above its images
+_HEAD = """
+<script>
+new MutationObserver(() => {
+  for (const image of document.querySelectorAll(".sheet img"))
+    image.alt ||= `Images of ${image.closest(".sheet").id.at(-1)}`;
+}).observe(document, { childList: true, subtree: true });
+</script>
+"""  # gradio leaves out what an image is, and the button around it has no other name
+_COLOURS = {  # gradio's own have too little contrast to be read by everybody
+    "body_text_color_subdued": "*neutral_600",
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_dark": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+    "button_primary_background_fill_hover_dark": "*primary_800",
+}
 _PLANS = ({"iterations": 3}, {"iterations": 12})  # many shallow steps, and few deep ones
 _SIDES = ("A", "B")
 
@@ -119,7 +140,9 @@ def make_page(first: FPDMPipeline, second: FPDMPipeline | None = None) -> Any:
             "same noise."
         )
         with gradio.Row():
-            label = gradio.Dropdown(labels, value=_IN_TURN, label="Class", elem_id="label", interactive=True)
+            label = gradio.Dropdown(
+                labels, value=_IN_TURN, label="Class", elem_id="label", interactive=True, min_width=240
+            )
             seed = gradio.Number(0, label="Seed", precision=0, elem_id="seed")
             count = gradio.Slider(1, 16, value=8, step=1, label="Images", elem_id="count")
             both = gradio.Checkbox(True, label="Two side by side", elem_id="both")
@@ -206,8 +229,9 @@ def launch(page: Any, *, host: str = "127.0.0.1", port: int = 0, block: bool = T
             ssr_mode=False,
             footer_links=[],
             prevent_thread_lock=True,
-            theme=gradio.themes.Default(**fonts),
+            theme=gradio.themes.Default(**fonts).set(**_COLOURS),
             css=_CSS,
+            head=_HEAD,
         )
     except OSError as error:
         raise ValueError(f"the page cannot listen at {host}, port {port or '7860 to 7959'}: {error}") from error
