@@ -26,6 +26,7 @@ MODELS = (
     "dit-14",
     "shared-4",
     "dit-6",
+    "dit-10",
 )
 
 

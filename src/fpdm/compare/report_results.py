@@ -42,7 +42,7 @@ def answer_section(view: View, figures: FigureWriter) -> Section:
 
 def answer_figure(view: View) -> list[Drawing]:
     """Draw the distance over block passes, with the sampler that was best for each model."""
-    rows = [row for budget in view.budgets for row in view.best(budget)]
+    rows = _best(view)
     panel = _distances(view, rows, "block passes per image", lambda row: row.passes, ticks=view.budgets)
     lowest, highest = (short(end(map(_distance, rows))) for end in (min, max))
     grey = "FPDMs are in colour, all others in grey. " if view.greys else ""
@@ -98,29 +98,35 @@ def quality_section(view: View, figures: FigureWriter) -> Section:
     return Section("Quality under a budget", figures.draw(view, QUALITY_FIGURES))
 
 
-def distance_figures(view: View) -> list[Drawing]:
-    """Draw the distance over exact MACs and seconds, a figure per sampler."""
-    return [_distance_figure(view, sampler) for sampler in view.samplers]
-
-
-def _distance_figure(view: View, sampler: str) -> Drawing:
-    rows = view.of_sampler(sampler)
+def distance_figure(view: View) -> list[Drawing]:
+    """Draw the distance over exact MACs and seconds, with the sampler that was best for each model."""
+    rows = _best(view)
     macs, seconds = unit((row.macs for row in rows), "MACs"), unit((row.seconds for row in rows), "s")
     panels = [
         _distances(view, rows, f"{macs.name} per image", lambda row: row.macs / macs.factor),
         _distances(view, rows, f"{seconds.name} per image", lambda row: row.seconds / seconds.factor),
     ]
-    several = len(view.samplers) > 1
-    what = f"{DISTANCE} with {sampler}" if several else DISTANCE
     lowest, highest = (short(end(map(_distance, rows))) for end in (min, max))
-    return Drawing(
-        f"distance-{sampler}" if several else "distance",
-        view.curves(panels if view.timed else panels[:1], f"{DISTANCE} (lower is better)"),
-        alt=f"{what} over the cost of an image, from {lowest} to {highest}; the tables have the numbers.",
-        caption=f"{what} over the cost of an image in multiply-accumulates"
-        + (f" and in seconds on this machine ({view.seconds_of})" if view.timed else "")
-        + f". The dotted line, or the number at the bottom, is the value of {REAL}, {view.real_count}.",
-    )
+    return [
+        Drawing(
+            "distance",
+            view.curves(panels if view.timed else panels[:1], f"{DISTANCE} (lower is better)"),
+            alt=f"{DISTANCE} over the cost of an image, from {lowest} to {highest}; the tables have the numbers.",
+            caption=f"{DISTANCE} over the cost of an image in multiply-accumulates"
+            + (f" and in seconds on this machine ({view.seconds_of})" if view.timed else "")
+            + f"{_with_best(view)}. The dotted line, or the number at the bottom, is the value of {REAL}, "
+            f"{view.real_count}.",
+        )
+    ]
+
+
+def _best(view: View) -> list[Result]:
+    """Return the results of each model with the sampler that was best for it at each budget."""
+    return [row for budget in view.budgets for row in view.best(budget)]
+
+
+def _with_best(view: View) -> str:
+    return ", with the sampler that was best on validation images" if len(view.samplers) > 1 else ""
 
 
 def _distances(
@@ -140,25 +146,21 @@ def _distances(
 
 
 def kernel_figure(view: View) -> list[Drawing]:
-    """Draw the kernel distance over block passes."""
-    panels = []
-    for sampler in view.samplers:
-        rows, curves = view.of_sampler(sampler), []
-        for name in view.names:
-            if mine := [row for row in rows if row.model == name]:
-                curves.append(Curve(name, [row.passes for row in mine], [1e3 * row.kid for row in mine]))
-        floors = sorted({1e3 * row.kid_floor for row in rows})
-        title = sampler if len(view.samplers) > 1 else ""
-        panels.append(Panel("block passes per image", curves, view.budgets, title, floors))
+    """Draw the kernel distance over block passes, with the sampler that was best for each model."""
+    rows, curves = _best(view), []
+    for name in view.names:
+        if mine := [row for row in rows if row.model == name]:
+            curves.append(Curve(name, [row.passes for row in mine], [1e3 * row.kid for row in mine]))
+    panel = Panel("block passes per image", curves, view.budgets, "", sorted({1e3 * row.kid_floor for row in rows}))
     caption = (
-        f"Kernel distance (the formula of KID, in the same features). Unlike the {DISTANCE} it is unbiased: it does "
-        "not grow when there are few images, and it can be below 0. If the two rank models differently, neither is "
-        "conclusive."
+        f"Kernel distance (the formula of KID, in the same features){_with_best(view)}. Unlike the {DISTANCE} it is "
+        "unbiased: it does not grow when there are few images, and it can be below 0. If the two rank models "
+        "differently, neither is conclusive."
     )
     return [
         Drawing(
             "kernel-distance",
-            view.curves(panels, "kernel distance × 1000"),
+            view.curves([panel], "kernel distance × 1000"),
             alt="Kernel distance over block passes per image; the tables have the numbers.",
             caption=caption,
         )
@@ -186,7 +188,7 @@ def sweep_figure(view: View) -> list[Drawing]:
     ]
 
 
-QUALITY_FIGURES: tuple[Callable[[View], list[Drawing]], ...] = (distance_figures, kernel_figure, sweep_figure)
+QUALITY_FIGURES: tuple[Callable[[View], list[Drawing]], ...] = (distance_figure, kernel_figure, sweep_figure)
 
 
 class Column(NamedTuple):

@@ -82,7 +82,7 @@ def save_svg_and_png(plot: Plot, path: Path) -> None:
 
 def _png(figure: Figure, dpi: int) -> Png:
     # A palette makes a third of the size.
-    image = rasterised(figure, dpi).quantize(64, dither=Image.Dither.NONE)
+    image = rasterised(figure, dpi).quantize(32, dither=Image.Dither.NONE)
     return Png.of(image, round(image.width * INCH / dpi))
 
 
