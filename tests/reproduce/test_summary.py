@@ -22,7 +22,7 @@ def test_claims_are_answered_from_the_records_alone(tmp_path: Path) -> None:
     (tmp_path / "table3").mkdir()
     write_atomically(tmp_path / "table3" / "table3.json", record.to_json())
     page = summary(QUICK, read_answers(tmp_path, QUICK, [study, Table2()]), links="../r/")
-    assert "4 claims: 1 holds, 3 not measured." in page
+    assert "Of 4 claims, 1 holds, 3 not measured." in page
     assert "its figures mean nothing" in page
     assert "## [Table 3: iterations in training](../r/table3/README.md)\n\n| claim | paper | here | |" in page
     assert "| 43.0, 43.2, 61.5, 567.6 | 1, 1.5, 2, 3 | holds |" in page

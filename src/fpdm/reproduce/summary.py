@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fpdm.reproduce.pages import TRIAL, StudyRecord, claims_table, read_floors, read_record, state
 from fpdm.reproduce.scale import Scale
-from fpdm.reproduce.study import Measurements, Page, Study
+from fpdm.reproduce.study import Measurements, Page, Study, Verdict
 
 WORDS = """\
 *holds*: the paper's order is found and the 95 % intervals do not meet, or a number is reached. *holds in part*: the
@@ -56,7 +56,16 @@ def read_answers(out: Path, scale: Scale, studies: Sequence[Study]) -> list[Answ
 def counted(answers: Sequence[Answer]) -> str:
     """Count the claims by verdict, in a sentence."""
     counts = Counter(claim.verdict for one in answers for claim in one.page.claims)
-    return f"{counts.total()} claims: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
+    said = [f"{count} {_PLURALS[one] if count > 1 else one}" for one in _PLURALS if (count := counts[one])]
+    return f"Of {counts.total()} claims, {', '.join(said)}."
+
+
+_PLURALS: dict[Verdict, str] = {
+    "holds": "hold",
+    "holds in part": "hold in part",
+    "does not hold here": "do not hold here",
+    "not measured": "not measured",
+}
 
 
 def summary(scale: Scale, answers: Sequence[Answer], *, links: str = "") -> str:
