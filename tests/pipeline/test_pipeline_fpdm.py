@@ -277,7 +277,7 @@ def test_networks_may_be_elsewhere_while_they_do_not_run(tmp_path: Path) -> None
     for network in (pipe.transformer, pipe.vae):
         add_hook_to_module(network, AlignDevicesHook(execution_device="cpu", offload=True, place_submodules=True))
     assert pipe.transformer.device.type == pipe.vae.device.type == "meta"
-    np.testing.assert_array_equal(images(pipe), exact)
+    np.testing.assert_allclose(images(pipe), exact, atol=1e-5)  # such networks are not packed
     assert pipe.transformer.device.type == "meta"
     with pytest.raises(ValueError, match="expected enable_model_cpu_offload"):
         pipe.enable_sequential_cpu_offload()
