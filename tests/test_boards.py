@@ -71,7 +71,9 @@ def test_boards_are_made_learned_judged_and_filled(tmp_path: Path, monkeypatch: 
     assert fpdm([*map(str, words)]) == 0
     few = ["--data", data, "--count", 8, "--samplers", "ddim"]
     call("judge", run, *few, "--budgets", 28, "--out", tmp_path / "judged.json")
-    (row,) = json.loads((tmp_path / "judged.json").read_text())["rows"]
+    record = json.loads((tmp_path / "judged.json").read_text())
+    assert (record["name"], record["training"]["steps"]) == ("fpdm-boards", 2)
+    (row,) = record["rows"]
     assert (row["boards"], row["passes"] <= 28, row["valid"], row["copied"]) == (8, True, 0, 0)
     assert {one["iterations"] for one in row["tried"]} == {1, 2, 3, 5, 8, 12, 26}
     assert row["broken_units"] == pytest.approx(18, abs=2)

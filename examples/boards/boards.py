@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from fpdm import FPDMPipeline
+from fpdm import FPDMPipeline, load_run
 from fpdm.diffusion.schedule import Schedule
 
 BOXES = {6: (2, 3), 9: (3, 3)}  # height and width of a box by size of the board
@@ -295,8 +295,14 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     known, rest = read(options.data), (options.budgets, options.samplers, options.count)
     rows = judge(pipe, known, *rest) if options.command == "judge" else solve(pipe, known, options.clues, *rest)
-    parameters = pipe.transformer.cost().total_parameters
-    record = {"run": Path(options.run).name, "parameters": parameters, "command": " ".join(sys.argv[1:]), "rows": rows}
+    run = load_run(Path(options.run))
+    record = {
+        "name": run.recipe.name,
+        "parameters": run.model.cost().total_parameters,
+        "training": {"steps": run.progress.step, "macs": run.progress.macs, "seconds": run.progress.seconds},
+        "command": " ".join(sys.argv[1:]),
+        "rows": rows,
+    }
     options.out.write_text(json.dumps(record, indent=1))
     return None
 

@@ -25,6 +25,7 @@ class Stream(enum.IntEnum):
     RESAMPLE = 4
     LABEL = 5
     EXIT = 6
+    START = 7
 
 
 def generator(seed: int, stream: Stream, index: int, step: int = 0) -> np.random.Generator:

@@ -174,6 +174,7 @@ def test_an_early_exit_of_a_fixed_point_is_an_iterate_with_gradient(
     shape: TransformerConfig, at: float, iterate: int, n: int
 ) -> None:
     model, batch = random_model(shape, torch.float64), random_batch(shape, torch.float64)
+    z0 = torch.randn(3, shape.tokens, shape.width, dtype=torch.float64) if n else None  # (B, T, D)
     solve_with = unrolled(3).solve
 
     def gradients(*answers: Tensor) -> list[Tensor]:
@@ -181,9 +182,10 @@ def test_an_early_exit_of_a_fixed_point_is_an_iterate_with_gradient(
         torch.stack([answer.square().sum() for answer in answers]).sum().backward()
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
-    both = model(batch.x, batch.t, batch.y, solver=functools.partial(solve_with, n=n, m=3), exit_at=at)
+    both = model(batch.x, batch.t, batch.y, solver=functools.partial(solve_with, n=n, m=3), z0=z0, exit_at=at)
     answers = [
-        model(batch.x, batch.t, batch.y, solver=functools.partial(solve_with, n=n, m=m)).value for m in (3, iterate)
+        model(batch.x, batch.t, batch.y, solver=functools.partial(solve_with, n=n, m=m), z0=z0).value
+        for m in (3, iterate)
     ]
     assert both.weak is not None
     torch.testing.assert_close([both.value, both.weak], answers, rtol=1e-10, atol=1e-10)
@@ -194,9 +196,8 @@ def test_there_is_no_early_exit_before_a_single_iterate_with_gradient() -> None:
     model, batch = random_model(FPDM, torch.float64), random_batch(FPDM, torch.float64)
     one = model(batch.x, batch.t, batch.y, solver=functools.partial(unrolled(1).solve, n=4, m=1), exit_at=0.5)
     assert one.weak is None
-    for more in ({"weak_depth": 1}, {"z0": torch.zeros(3, FPDM.tokens, FPDM.width)}):
-        with pytest.raises(ValueError, match="exit_at does not go with weak_depth or z0"):
-            model(batch.x, batch.t, batch.y, exit_at=0.5, **more)
+    with pytest.raises(ValueError, match="exit_at does not go with weak_depth"):
+        model(batch.x, batch.t, batch.y, exit_at=0.5, weak_depth=1)
 
 
 @pytest.mark.parametrize(("at", "depth"), [(0.0, 0), (0.3, 1), (0.99, 3)])

@@ -68,3 +68,22 @@ def test_a_resumed_run_may_accumulate_otherwise() -> None:
     one = small_recipe()
     assert differences(one, replace(one, train=replace(one.train, accumulate=7))) == []
     assert differences(one, replace(one, train=replace(one.train, batch_size=7)))
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "says"),
+    [
+        ("dit-4", {"random_start": 1.0}, r"random_start is 1\.0, but a stack of blocks has no start to choose"),
+        ("dit-2", {"exit_weight": 1.0}, r"exit_weight is 1\.0, but no step has an early exit"),
+        (
+            "fpdm",
+            {"exit_weight": 1.0, "grad_iters": 1},
+            "no step has an early exit; expected a fixed point with grad_it",
+        ),
+        ("fpdm", {"exit_weight": 1.0, "gradient": "jfb"}, "no step has an early exit"),
+        ("dit-2", {"weak_weight": 1.0}, "a model without a middle has no weaker answer"),
+    ],
+)
+def test_training_that_the_model_has_nothing_for_is_refused(model: str, train: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_recipe("digits", model, **train)

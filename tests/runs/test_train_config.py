@@ -107,6 +107,8 @@ def test_a_batch_divides_among_processes_and_micro_batches() -> None:
     [
         ({"grad_weights": (1.0,) * 12, "gradient": "jfb"}, "need the gradient 'stochastic'; it is 'jfb'"),
         ({"grad_into_start": True, "gradient": "implicit"}, "grad_into_start does not go with"),
+        ({"grad_into_start": True, "random_start": 0.5}, r"grad_into_start .* a random_start, which is 0\.5"),
+        ({"weak_weight": 0.5, "exit_weight": 1.0}, r"weak_weight is 0\.5 and exit_weight 1\.0; .* one of them to be 0"),
         ({"macs": 1e9, "gradient": "implicit"}, "macs do not count the backward solve"),
         ({"grad_iters": 2, "grad_weights": (0.0, 0.0)}, "expected numbers of at least 0, not all 0"),
         ({"grad_iters": 2, "grad_weights": (1.0,)}, r"grad_weights has 1 entries; expected 2, one for each of 1\.\.2"),

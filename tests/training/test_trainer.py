@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -84,7 +85,16 @@ def test_steps_after_the_last_checkpoint_are_made_again(tmp_path: Path, monkeypa
     assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("weaker", [{}, {"weak_weight": 0.3}, {"exit_weight": 0.3, "grad_weights": (0.0, 0.0, 1.0)}])
+@pytest.mark.parametrize(
+    "weaker",
+    [
+        {},
+        {"weak_weight": 0.3},
+        {"exit_weight": 0.3, "grad_weights": (0.0, 0.0, 1.0)},
+        {"random_start": 0.5},
+        {"random_start": 0.5, "weak_weight": 0.3},
+    ],
+)
 def test_a_step_equals_plain_pytorch(tmp_path: Path, weaker: dict[str, Any]) -> None:
     """Two steps written out: data, v-MSE, clipping, warm-up, AdamW and the averaged weights."""
     settings = recipe(steps=2, clip_norm=0.05, grad_iters=3, **weaker)
@@ -103,7 +113,12 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path, weaker: dict[str, Any]) -> 
         x = abar.sqrt() * batch.x0 + (1 - abar).sqrt() * batch.eps  # (B, 1, 4, 4)
         v = abar.sqrt() * batch.eps - (1 - abar).sqrt() * batch.x0  # (B, 1, 4, 4)
         solver = settings.train.make_gradient().bind(0, step)
-        value = model(x, batch.t, batch.y, solver=solver).value
+        z0 = None
+        if "random_start" in weaker:
+            draws = [generator(0, Stream.START, 5 * step + i) for i in range(5)]
+            noise = np.stack([draw.standard_normal((SHAPE.tokens, SHAPE.width), np.float32) for draw in draws])
+            z0 = 0.5 * torch.from_numpy(noise)  # (B, T, D)
+        value = model(x, batch.t, batch.y, solver=solver, z0=z0).value
         loss = (value - v).square().mean()
         if "weak_weight" in weaker:  # the answer of a single iteration
             first = functools.partial(unrolled(1).solve, n=0, m=1)
@@ -132,18 +147,23 @@ def test_a_step_equals_plain_pytorch(tmp_path: Path, weaker: dict[str, Any]) -> 
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("no_grad", "gradient"), [(0, "unrolled"), (2, "multistep")])
+@pytest.mark.parametrize(
+    ("no_grad", "gradient", "start"), [(0, "unrolled", 0.0), (2, "multistep", 0.0), (0, "unrolled", 1.0)]
+)
 @pytest.mark.parametrize("shape", [SHAPE, replace(SHAPE, injection="linear"), as_dit(SHAPE, 4)])
 def test_the_weaker_answers_compute_is_counted(
-    tmp_path: Path, shape: TransformerConfig, no_grad: int, gradient: str
+    tmp_path: Path, shape: TransformerConfig, no_grad: int, gradient: str, start: float
 ) -> None:
     shape = replace(shape, width=192)  # what comes first passes no gradient on, which would count here
-    settings = replace(recipe(gradient=gradient, no_grad_iters=no_grad, weak_weight=0.3), model=shape)
+    start = start if shape.middle_kind == "fixed_point" else 0.0
+    settings = replace(
+        recipe(gradient=gradient, no_grad_iters=no_grad, weak_weight=0.3, random_start=start), model=shape
+    )
     trainer = Trainer(settings, data(), tmp_path)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         told = trainer.step(Progress()).macs
     assert 0.9 * told < counter.get_total_flops() / 2 <= told
-    own = {"mlp": 1 if no_grad else 0, "linear": 0}[shape.injection]
+    own = {"mlp": 1 if no_grad or start else 0, "linear": 0}[shape.injection]
     plain = replace(settings, train=replace(settings.train, weak_weight=0.0))
     without = Trainer(plain, data(), tmp_path).step(Progress()).macs
     cost = trainer.cost

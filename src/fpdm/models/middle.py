@@ -77,7 +77,9 @@ class Middle(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
-    def with_exit(self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver) -> tuple[Solution, Tensor | None]:
+    def with_exit(
+        self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> tuple[Solution, Tensor | None]:
         """Solve for the hidden state, and return with it that of an early exit on the way, (B, T, D).
 
         Nothing is computed for it alone. None if nothing before the last state is differentiated as that is.
@@ -88,6 +90,7 @@ class Middle(nn.Module, abc.ABC):
             at: Share of the way at which to exit, from 0 to below 1: of the iterates with gradient before the last, or
                 of the blocks of a stack, where 0 exits before the first.
             solver: As in `forward`.
+            z0: As in `forward`.
         """
 
     @abc.abstractmethod
@@ -141,7 +144,9 @@ class BlockStack(Middle):
                 x = self.blocks(x, modulations)  # (B, T, D)
         return Solution(x, total), weak
 
-    def with_exit(self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver) -> tuple[Solution, Tensor | None]:
+    def with_exit(
+        self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> tuple[Solution, Tensor | None]:
         total = len(self.blocks) * self.repeats
         if not total:
             return self(x, c, solver=solver), None
@@ -291,9 +296,11 @@ class FixedPointLayer(Middle):
             weak = f(weak)  # (B, T, D)
         return solution, weak
 
-    def with_exit(self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver) -> tuple[Solution, Tensor | None]:
+    def with_exit(
+        self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver, z0: Tensor | None = None
+    ) -> tuple[Solution, Tensor | None]:
         f = _KeepsAll(self._map(x, c))
-        solution = solver(f, x)
+        solution = solver(f, _start(x, z0))
         before = f.kept[:-1]
         return solution, before[int(at * len(before))] if before else None
 

@@ -168,14 +168,14 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
             weak_depth: Depth of a weaker answer to give as well: the iterations of the fixed point from a cold start,
                 or the blocks of a stack; at 0 the post blocks take what the pre blocks gave. None for no such answer.
             exit_at: Share of the way through the middle, from 0 to below 1, at which to give the answer of an early
-                exit as well (`Middle.with_exit`), which starts from the output of the pre blocks. None for none.
+                exit as well (`Middle.with_exit`). None for none.
 
         Returns:
             The prediction, in the dtype of `x`.
 
         Raises:
             ValueError: The shape of `z0` is not that of this batch's tokens, a stack has too few blocks for
-                `weak_depth`, or `exit_at` is given with `weak_depth` or `z0`.
+                `weak_depth`, or `exit_at` is given with `weak_depth`.
         """
         if solver is None:
             solver = functools.partial(solve, solver=Picard(), stop=Stop(self.config["iterations"]))
@@ -184,9 +184,9 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         h, everything, outer = self.start(x, t, y)
         # The post blocks' modulation comes after the middle, so that its gradients are made before those of the middle.
         if exit_at is not None:
-            if weak_depth is not None or z0 is not None:
-                raise ValueError("exit_at does not go with weak_depth or z0; leave one out")
-            solution, state = self.middle.with_exit(h, everything, at=exit_at, solver=solver)
+            if weak_depth is not None:
+                raise ValueError("exit_at does not go with weak_depth; leave one out")
+            solution, state = self.middle.with_exit(h, everything, at=exit_at, solver=solver, z0=z0)
         elif weak_depth is not None:
             solution, state = self.middle.with_weaker(h, everything, depth=weak_depth, solver=solver, z0=z0)
         else:

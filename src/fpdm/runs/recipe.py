@@ -39,7 +39,7 @@ class Recipe(Record):
 
     Raises:
         ValueError: The weighting of the loss does not fit what the network predicts, `weak_weight` a model without a
-            middle, or `exit_weight` one that has no early exit in training.
+            middle, `random_start` a stack, or `exit_weight` a model that has no early exit in training.
     """
 
     name: Annotated[str, MinLen(1), "a text that is not empty"]
@@ -58,6 +58,10 @@ class Recipe(Record):
             raise ValueError(
                 f"weak_weight is {self.train.weak_weight}, but a model without a middle has no weaker answer; leave it "
                 "out"
+            )
+        if self.train.random_start and not middle.adjustable:
+            raise ValueError(
+                f"random_start is {self.train.random_start}, but a stack of blocks has no start to choose; leave it out"
             )
         if self.train.exit_weight and not middle.has_exit(self.train.most_grad_iterations):
             raise ValueError(

@@ -90,6 +90,8 @@ class TrainConfig:
         grad_weights: Relative probabilities of 1 to M iterations with gradient in "stochastic"; empty for equal ones.
         grad_into_start: Let the gradient flow into the start if no iteration is without gradient. Not possible with
             "implicit".
+        random_start: Standard deviation of a normally distributed start of the fixed point in training; 0 starts from
+            the output of the pre blocks, as sampling does.
         weighting: Weighting of the loss over timesteps: "uniform", "min_snr" or "authors".
         weak_weight: Weight of the loss of a weaker answer, which self-guidance steers away from: that of the first
             iterate of a fixed point (of the start, with the linear injection), or of a stack whose middle is skipped.
@@ -137,6 +139,7 @@ class TrainConfig:
     no_grad_weights: tuple[NonNegativeNumber, ...] = ()
     grad_weights: tuple[NonNegativeNumber, ...] = ()
     grad_into_start: bool = False
+    random_start: NonNegativeNumber = 0.0
     weighting: Weighting = "uniform"
     weak_weight: NonNegativeNumber = 0.0
     exit_weight: NonNegativeNumber = 0.0
@@ -163,6 +166,10 @@ class TrainConfig:
             )
         if self.grad_into_start and self.gradient == "implicit":
             raise ValueError("grad_into_start does not go with the gradient 'implicit', which does not see the start")
+        if self.grad_into_start and self.random_start:
+            raise ValueError(
+                f"grad_into_start does not go with a random_start of {self.random_start}, which is no output"
+            )
         if self.macs and self.gradient == "implicit":
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
         if self.exit_weight and self.weak_weight:

@@ -210,7 +210,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     draw = mean_draw(trainer.gradient, cost.middle)
     weak = None
     if trainer.weak_depth is not None:
-        weak = cost.middle.weak_iterations(trainer.weak_depth, cold=draw.all_grad)
+        weak = cost.middle.weak_iterations(trainer.weak_depth, cold=0 if recipe.train.random_start else draw.all_grad)
     step_macs = recipe.train.batch_size * cost.training_macs(
         draw.iterations,
         draw.no_grad_iterations,

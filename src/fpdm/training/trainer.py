@@ -20,7 +20,7 @@ from fpdm.errors import CheckpointError
 from fpdm.fixed_point.gradients import FixedPointSolver
 from fpdm.fixed_point.solve import mean_iterations
 from fpdm.models.transformer import DiffusionTransformer
-from fpdm.randomness import Stream, generator
+from fpdm.randomness import Stream, generator, normal
 from fpdm.runs import checkpoint
 from fpdm.runs.data_card import with_images
 from fpdm.runs.layout import CHECKPOINTS, RECIPE, RUN
@@ -174,7 +174,7 @@ class Trainer(Trainable):
         iterations = _mean(part.iterations for part in parts)
         no_grad, weak = _mean(part.no_grad_iterations for part in parts), None
         if self.weak_depth is not None:
-            weak = self.cost.middle.weak_iterations(self.weak_depth, cold=not no_grad)
+            weak = self.cost.middle.weak_iterations(self.weak_depth, cold=not (no_grad or config.random_start))
         exits = self.cost.middle.has_exit(iterations - no_grad) if weaker.exit_at is not None else False
         macs = self.cost.training_macs(iterations, no_grad, weak_iterations=weak, exits=exits)
         known = [float(part.residual) for part in parts if part.residual is not None]
@@ -252,10 +252,11 @@ class Trainer(Trainable):
         batch = self.batches.take(first, count, first + count + skipped)
         x0, eps, t, y = (tensor.to(self.accelerator.device) for tensor in batch)
         x = self.recipe.schedule.add_noise(x0, eps, t)  # (B, C, H, W)
+        z0 = self._start(first, count)  # (B, T, D) or None
         # The processes exchange their gradients once a step, with the last micro-batch.
         with nullcontext() if last else self.accelerator.no_sync(self.net):
             with self.accelerator.autocast():
-                prediction = self.net(x, t, y, solver=solver, weak_depth=weaker.depth, exit_at=weaker.exit_at)
+                prediction = self.net(x, t, y, solver=solver, z0=z0, weak_depth=weaker.depth, exit_at=weaker.exit_at)
             loss = self.objective.loss(
                 self.recipe.schedule,
                 prediction.value,
@@ -276,6 +277,14 @@ class Trainer(Trainable):
             no_grad_iterations=mean_iterations(solution.no_grad_iters),
             residual=None if solution.residual is None else solution.residual.max(),
         )
+
+    def _start(self, first: int, count: int) -> Tensor | None:
+        scale, shape = self.recipe.train.random_start, self.recipe.model
+        if not scale:
+            return None
+        indices = range(first, first + count)
+        z0 = normal((shape.tokens, shape.width), seed=self.recipe.train.seed, stream=Stream.START, indices=indices)
+        return scale * z0.to(self.accelerator.device)  # (B, T, D)
 
     def _make_batch(self, first: int, count: int) -> Batch:
         """Make the batch at the positions `first` .. `first + count - 1`, which depends on these alone."""
