@@ -168,7 +168,7 @@ class TrainConfig:
             raise ValueError("grad_into_start does not go with the gradient 'implicit', which does not see the start")
         if self.grad_into_start and self.random_start:
             raise ValueError(
-                f"grad_into_start does not go with a random_start of {self.random_start}, which is no output"
+                f"grad_into_start does not go with a random_start, which is {self.random_start}; leave one out"
             )
         if self.macs and self.gradient == "implicit":
             raise ValueError("macs do not count the backward solve of the gradient 'implicit'; give steps or seconds")
