@@ -6,7 +6,8 @@ SECONDS_EACH ?= 240
 OUT ?= quickstart
 COMPARE ?= --budgets 140 280 560 --iterations 2 3 5 --allocations constant --minutes 2
 
-.PHONY: quickstart test test-all lint bench demo docs screenshots faults package clean docs/reproduction.md docs/performance.md
+.PHONY: quickstart test test-all lint bench demo docs screenshots faults package clean \
+	docs/reproduction.md docs/performance.md docs/choosing.md
 
 # Train an FPDM and a DiT on real handwritten digits for the same time, and compare them at the same budgets.
 # Side by side, one thread each: what else the machine is doing slows both alike. The answer and its page come last.
@@ -42,6 +43,10 @@ bench: $(VENV)/dev
 # The page of the recorded benchmarks. A test holds that they are the same.
 docs/performance.md: $(VENV)/runtime
 	$(BIN)/python -m benchmarks.page results/speed > $@
+
+# The map of models, from the recorded comparisons. A test holds that they are the same.
+docs/choosing.md: $(VENV)/runtime
+	$(BIN)/python -m benchmarks.choosing results --figures docs/images > $@
 
 # A page on this machine that shows what a budget does.
 demo: $(VENV)/runtime

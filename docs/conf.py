@@ -37,6 +37,7 @@ CONTENTS = {
     "What it is": {
         "From the paper to the code": "docs/method",
         "The paper, reproduced": "docs/reproduction",
+        "Which model to take": "docs/choosing",
         "Evaluation": "docs/evaluation",
         "Performance": "docs/performance",
     },
@@ -51,6 +52,7 @@ CONTENTS = {
         "Warm starts": "results/warm-start/README",
         "Own folders": "results/own-folders/README",
         "Photos": "results/photos/README",
+        "Boards": "results/boards/README",
         "Full size on a CPU": "results/full-size/README",
         "Reproduction": "results/reproduction/README",
     },

@@ -218,6 +218,7 @@ OF_NO_MODULE = {
     "test_browser_example.py": "examples/browser/ lies outside the package",
     "test_docstrings.py": "rules for all modules",
     "test_examples.py": "examples/ lies outside the package",
+    "test_choosing.py": "benchmarks/ lies outside the package",
     "test_documentation.py": "links and commands of README.md and docs/",
     "test_page_commands.py": "docs/ and examples/ run from their first command to their last",
     "test_readme.py": "README.md runs from its first command to its last",
