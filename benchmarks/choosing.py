@@ -74,7 +74,7 @@ def fashion(results: Path) -> list[Measured]:
     found = []
     for file in ("compare.json", "560.json"):
         for row in json.loads((results / "fashion-mnist" / "samplers" / file).read_text(encoding="utf-8"))["rows"]:
-            name = NAMES.get(_RUNS_AT_560.get(row["model"], row["model"]))
+            name = NAMES.get(_RUNS_AT_560.get(str(row["model"]), str(row["model"])))
             if name:
                 found.append(
                     Measured(

@@ -68,6 +68,9 @@ def test_iterations_count_where_the_middle_leaves_a_choice() -> None:
     fpdm, dit = network(), network(as_dit(SHAPE, 3))
     assert evaluated(fpdm, iterations=1) != evaluated(fpdm, iterations=2)
     assert evaluated(dit, iterations=1) == evaluated(dit, iterations=2)
+    three = DiffusionTransformer.from_shape(SHAPE, iterations=3)  # the mean of its training
+    three.load_state_dict(fpdm.state_dict())
+    assert evaluated(three) == evaluated(fpdm, iterations=3)
 
 
 def test_labels_are_the_images_own_where_the_model_knows_classes() -> None:

@@ -34,7 +34,7 @@ def evaluate_loss(
     *,
     timesteps: Sequence[int] | None = None,
     images: int = 256,
-    iterations: int = 12,
+    iterations: int | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> list[LossAt]:
@@ -50,7 +50,7 @@ def evaluate_loss(
         timesteps: Timesteps to measure at; None for the middles of ten equal intervals, whose mean approximates the
             mean over all timesteps.
         images: Number of images.
-        iterations: Fixed-point iterations, if their number can be chosen.
+        iterations: Fixed-point iterations, if their number can be chosen; None for as many as in training.
         seed: Seed of the choice of images and of the noise.
         batch_size: Images at once; affects speed and memory only.
 
@@ -61,13 +61,13 @@ def evaluate_loss(
         ValueError: A timestep is outside the schedule, or a number is below 1.
     """
     for name, value in (("images", images), ("iterations", iterations), ("batch_size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; expected 1 or more")
     timesteps = middles(schedule) if timesteps is None else timesteps
     for t in timesteps:
         if not 0 <= t < schedule.num_timesteps:
             raise ValueError(f"timestep {t} is out of range; expected 0 to {schedule.num_timesteps - 1}")
-    solver = functools.partial(solve, solver=Picard(), stop=Stop(iterations))
+    solver = None if iterations is None else functools.partial(solve, solver=Picard(), stop=Stop(iterations))
     device = next(model.parameters()).device
     places = indices(len(data), seed=seed, first=0, count=min(images, len(data)))
     sums = dict.fromkeys(timesteps, 0.0)
