@@ -1,5 +1,7 @@
+import gc
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fpdm.training.loss_curve import save_loss_curve
@@ -15,3 +17,13 @@ def test_loss_that_was_not_finite_is_left_out(tmp_path: Path) -> None:
     Image.open(tmp_path / "with.png").verify()
     save_loss_curve(rows[100:101], [], tmp_path / "none.png", title="a run")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_nothing_of_a_figure_is_left(tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()  # as good as, in a training
+    try:
+        save_loss_curve([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}], [], tmp_path / "loss.png", title="run")
+        assert not [one for one in gc.get_objects() if isinstance(one, Figure)]
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,9 @@ def save_loss_curve(
     names = [curve.name for curve in curves]
     plot = Curves([Panel("step", curves, title=title, linear=True)], names, names, "loss", logarithmic=True)
     save_png(np.asarray(rasterised(plot.draw(Look(LIGHT, wide=True)), 120)), path)
+    # A figure's parts refer to each other, and a training makes so few objects that the collector hardly ever runs by
+    # itself: each curve of a long run would leave its points behind.
+    gc.collect()
 
 
 class _Points(NamedTuple):
