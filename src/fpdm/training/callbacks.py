@@ -124,6 +124,7 @@ class TrainingLogger(Callback):
                 self.recipe.train.make_objective(),
                 self.validation,
                 images=VALIDATION_IMAGES,
+                iterations=self.recipe.train.mean_iterations,
                 seed=self.recipe.train.seed,
             )
         mean = float(np.mean([row.loss for row in losses]))
