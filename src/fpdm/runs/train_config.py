@@ -225,8 +225,9 @@ class TrainConfig:
         """Largest number of iterations with gradient of a training step."""
         if self.gradient in ("jfb", "implicit"):
             return 1
-        weights = self.grad_weights or (1.0,) * self.grad_iters
-        return max(m for m, weight in enumerate(weights, 1) if weight)
+        if not self.grad_weights:
+            return self.grad_iters
+        return max(m for m, weight in enumerate(self.grad_weights, 1) if weight)
 
     def make_gradient(self) -> Gradient:
         """Create the gradient of the fixed point."""

@@ -124,7 +124,6 @@ class TrainingLogger(Callback):
                 self.recipe.train.make_objective(),
                 self.validation,
                 images=VALIDATION_IMAGES,
-                iterations=self.recipe.train.mean_iterations,
                 seed=self.recipe.train.seed,
             )
         mean = float(np.mean([row.loss for row in losses]))
@@ -194,7 +193,9 @@ class TrainingLogger(Callback):
                 self.state.ema.restore(parameters)
 
     def _copy(self, weights: Mapping[str, Tensor]) -> DiffusionTransformer:
-        copy = DiffusionTransformer.from_shape(self.recipe.model).to(self.accelerator.device)  # type: ignore[arg-type]
+        recipe = self.recipe
+        copy = DiffusionTransformer.from_shape(recipe.model, iterations=recipe.train.mean_iterations)
+        copy = copy.to(self.accelerator.device)  # type: ignore[arg-type]
         load_sharded(dict(copy.named_parameters()), weights)
         return copy.eval()
 
