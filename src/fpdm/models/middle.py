@@ -286,12 +286,13 @@ class FixedPointLayer(Middle):
     def with_weaker(
         self, x: Tensor, c: Tensor, *, depth: int, solver: FixedPointSolver, z0: Tensor | None = None
     ) -> tuple[Solution, Tensor]:
-        f = _KeepsFirst(self._map(x, c))
+        f = _Keeps(self._map(x, c), most=1)
         solution = solver(f, _start(x, z0))
+        first = f.kept[0] if f.kept else None  # (B, T, D) or None
         # A cold start, like that of S-JFB, passes no gradient on.
         weak, left = (x.detach(), depth) if depth else (x, 0)  # (B, T, D)
-        if depth and z0 is None and f.first is not None:
-            weak, left = f.first, depth - 1  # (B, T, D)
+        if depth and z0 is None and first is not None:
+            weak, left = first, depth - 1  # (B, T, D)
         for _ in range(left):
             weak = f(weak)  # (B, T, D)
         return solution, weak
@@ -299,9 +300,9 @@ class FixedPointLayer(Middle):
     def with_exit(
         self, x: Tensor, c: Tensor, *, at: float, solver: FixedPointSolver, z0: Tensor | None = None
     ) -> tuple[Solution, Tensor | None]:
-        f = _KeepsAll(self._map(x, c))
+        f = _Keeps(self._map(x, c))
         solution = solver(f, _start(x, z0))
-        before = f.kept[:-1]
+        before = [state for state in f.kept if state is not None][:-1]  # of (B, T, D)
         return solution, before[int(at * len(before))] if before else None
 
     def _map(self, x: Tensor, c: Tensor) -> Map:
@@ -320,32 +321,22 @@ class FixedPointLayer(Middle):
         return list(self.cell)
 
 
-class _KeepsFirst:
-    """A map that keeps its first result, unless that was computed without the gradient that the caller has enabled."""
+class _Keeps:
+    """A map that keeps its first results, but None for one computed without the gradient that the caller has enabled.
 
-    def __init__(self, f: Map) -> None:
-        self.f, self._grad, self._called = f, torch.is_grad_enabled(), False
-        self.first: Tensor | None = None
+    Args:
+        f: The map.
+        most: Number of results to keep; None for all.
+    """
 
-    def __call__(self, z: Tensor) -> Tensor:
-        out = self.f(z)  # (B, T, D)
-        if not self._called and torch.is_grad_enabled() == self._grad:
-            self.first = out
-        self._called = True
-        return out
-
-
-class _KeepsAll:
-    """A map that keeps its results, except those that it computes without the gradient that the caller has enabled."""
-
-    def __init__(self, f: Map) -> None:
-        self.f, self._grad = f, torch.is_grad_enabled()
-        self.kept: list[Tensor] = []
+    def __init__(self, f: Map, most: int | None = None) -> None:
+        self.f, self.most, self._grad = f, most, torch.is_grad_enabled()
+        self.kept: list[Tensor | None] = []
 
     def __call__(self, z: Tensor) -> Tensor:
         out = self.f(z)  # (B, T, D)
-        if torch.is_grad_enabled() == self._grad:
-            self.kept.append(out)
+        if self.most is None or len(self.kept) < self.most:
+            self.kept.append(out if torch.is_grad_enabled() == self._grad else None)
         return out
 
 
