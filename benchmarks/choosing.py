@@ -54,7 +54,6 @@ class Measured(NamedTuple):
         low: Lower end of its 95 % interval.
         high: Upper end.
         precision: Precision.
-        recall: Recall.
     """
 
     model: str
@@ -66,7 +65,6 @@ class Measured(NamedTuple):
     low: float
     high: float
     precision: float
-    recall: float
 
 
 def fashion(results: Path) -> list[Measured]:
@@ -80,7 +78,7 @@ def fashion(results: Path) -> list[Measured]:
                     Measured(
                         name,
                         *(row[field] for field in ("sampler", "budget", "passes", "macs", "distance")),
-                        *(row[field] for field in ("distance_low", "distance_high", "precision", "recall")),
+                        *(row[field] for field in ("distance_low", "distance_high", "precision")),
                     )
                 )
     return found
@@ -104,7 +102,6 @@ class Boards:
         name: Name of the model.
         parameters: Its parameters.
         steps: Training steps.
-        macs: Training compute in multiply-accumulates.
         rows: The rows of `boards.py judge`.
         solved: The rows of `boards.py solve`; empty if that was not run.
     """
@@ -112,7 +109,6 @@ class Boards:
     name: str
     parameters: int
     steps: int
-    macs: float
     rows: Sequence[Mapping[str, Any]]
     solved: Sequence[Mapping[str, Any]]
 
@@ -131,10 +127,7 @@ def boards(results: Path) -> list[Boards]:
         record = json.loads(file.read_text(encoding="utf-8"))
         other = file.with_name(f"{file.stem}-solved.json")
         solved = json.loads(other.read_text(encoding="utf-8"))["rows"] if other.exists() else ()
-        training = record["training"]
-        found.append(
-            Boards(record["name"], record["parameters"], training["steps"], training["macs"], record["rows"], solved)
-        )
+        found.append(Boards(record["name"], record["parameters"], record["training"]["steps"], record["rows"], solved))
     return sorted(found, key=lambda one: (not one.name.startswith("DiT"), one.parameters))
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def measured(model: str, budget: int, distance: float, macs: float = 0.0) -> Measured:
-    return Measured(model, "ddim", budget, float(budget), macs or float(budget), distance, 0.0, 9.0, 0.5, 0.5)
+    return Measured(model, "ddim", budget, float(budget), macs or float(budget), distance, 0.0, 9.0, 0.5)
 
 
 ROWS = [
@@ -35,7 +35,7 @@ def test_the_envelope_is_the_best_dit_that_spends_no_more() -> None:
 def test_records_of_boards_are_read_with_dits_first(tmp_path: Path) -> None:
     (tmp_path / "boards").mkdir()
     rows = [{"budget": 28, "sampler": "ddim", "valid": 0.1}, {"budget": 28, "sampler": "ddpm", "valid": 0.2}]
-    training = {"steps": 3, "macs": 5.0}
+    training = {"steps": 3}
     for name, parameters in (("FPDM", 1), ("DiT-7", 9), ("DiT-4", 4)):
         record = {"name": name, "parameters": parameters, "training": training, "rows": rows}
         (tmp_path / "boards" / f"{name}.json").write_text(json.dumps(record))
