@@ -81,7 +81,8 @@ def _watched(child: BaseProcess, seen: list[tuple[int, int]]) -> int:
     process = psutil.Process(child.pid)
     while child.is_alive():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if process.num_fds():  # none once it has ended
-                seen.append((process.memory_info().rss, process.num_fds()))
+            now = process.memory_info().rss, process.num_fds()
+            if all(now):  # a process that is ending has no memory or no files
+                seen.append(now)
         child.join(0.2)
     return waited(child)

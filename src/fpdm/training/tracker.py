@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -90,6 +91,7 @@ class Tracker:
             return
         name = self.recipe.train.tracker
         if name == TENSORBOARD:
+            _wait_for_new_second(self.out / TENSORBOARD)
             # Hyperparameters are left out: with them each resumed run would become a run of its own.
             options = {"purge_step": self.resumed_at + 1}
             self.accelerator.init_trackers(TENSORBOARD, init_kwargs={name: options})
@@ -106,3 +108,14 @@ class Tracker:
         if self.recipe.train.tracker == "trackio":
             return {"name": name, "resume": "allow"}
         return {"name": name, "id": identity, "resume": "allow", "dir": str(self.out)}
+
+
+def _wait_for_new_second(folder: Path) -> None:
+    """Let the second pass in which the newest event file was begun, if it is not over.
+
+    TensorBoard reads the files by name, which begins with whole seconds: what a run writes that is stopped and resumed
+    within one second would be read in any order.
+    """
+    begun = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    while int(time.time()) in begun:
+        time.sleep(0.05)
