@@ -1,11 +1,13 @@
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fpdm.runs.train_config import TrainConfig
-from fpdm.training.tracker import Tracker, make_accelerator
+from fpdm.training.tracker import TENSORBOARD, Tracker, make_accelerator
 from fpdm.training.trainer import Trainer
 from tests.training.small import data, recipe
 
@@ -68,6 +70,20 @@ def test_resumed_run_goes_on_with_its_own_curve(tmp_path: Path, tracker: str) ->
     assert options[tracker]["resume"] == "allow"
     assert opened(runs[0], tracker) == (project, settings, options)
     assert opened(runs[1], tracker)[2] != options
+
+
+def test_resumed_within_a_second_its_events_are_read_in_order(tmp_path: Path) -> None:
+    for steps, resumed_at in (((1, 2, 3), 0), ((3, 4), 2)):
+        config = TrainConfig(tracker=TENSORBOARD)
+        sender = Tracker(make_accelerator(config, tmp_path), recipe(tracker=TENSORBOARD), tmp_path)
+        sender.resumed_at = resumed_at
+        for step in steps:
+            sender.log({"loss": float(resumed_at)}, step)
+        sender.close()
+        for file in (tmp_path / TENSORBOARD).glob("*[!z]"):  # z sorts behind all names of its second
+            file.rename(file.with_name(f"events.out.tfevents.{int(time.time()):010d}.z"))
+    events = EventAccumulator(str(tmp_path / TENSORBOARD)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 0), (2, 0), (3, 2), (4, 2)]
 
 
 def test_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
