@@ -22,6 +22,7 @@ from fpdm.files import (
     cache_folder,
     check_regular,
     check_writable,
+    is_temporary,
     lock,
     open_regular,
     read_bytes,
@@ -29,6 +30,8 @@ from fpdm.files import (
     read_json,
     read_text,
     sha256_of,
+    sweep,
+    temporary_folder,
     write_atomically,
     write_json,
 )
@@ -73,6 +76,20 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_what_killed_processes_left_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    kept = [".hidden", ".0123", "f" * 32, "below/.hidden"]
+    for path in (*kept, f".{'a' * 32}/weights", f".{'b' * 32}", f"below/.{'c' * 32}/weights"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("")
+    (tmp_path / f".{'d' * 32}").symlink_to(tmp_path / "below")
+    with temporary_folder(tmp_path) as folder:
+        assert is_temporary(folder)
+        (folder / "weights").write_text("")
+    sweep(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {*kept, "below", f".{'d' * 32}"}
 
 
 @pytest.mark.parametrize("size", [0, 3, (1 << 20) + 1])

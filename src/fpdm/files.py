@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -158,7 +159,7 @@ def read_dataclass(path: Path, kind: type[T]) -> T:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content, so that at any moment it has its old content or the new. Text is written as UTF-8."""
-    temporary = _temporary(path.parent)
+    temporary = temporary_in(path.parent)
     try:
         with _named(path):
             temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
@@ -181,20 +182,36 @@ def signed(values: Mapping[str, Any] | str) -> str:
     return json.dumps({WRITER: __version__, **(json.loads(values) if isinstance(values, str) else values)}, indent=1)
 
 
-def _temporary(folder: Path) -> Path:
+def temporary_in(folder: Path) -> Path:
+    """Return a new name in a folder for what is moved to its place once it is whole; `sweep` knows such names."""
     return folder / f".{uuid.uuid4().hex}"
 
 
+@contextlib.contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder in another, for files that are moved to their places together; it is deleted at the end."""
+    made = temporary_in(folder)
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def is_temporary(path: Path) -> bool:
-    """Whether a killed `write_atomically` left this file behind, to judge by its name."""
+    """Whether a killed process left this file or folder behind, to judge by its name."""
     return re.fullmatch(r"\.[0-9a-f]{32}", path.name) is not None
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed calls of `write_atomically` left in a locked folder and in those directly below it."""
+    """Delete what killed processes left under a temporary name in a locked folder and in those directly below it."""
     for path in (*folder.glob(".*"), *folder.glob("*/.*")):
-        if is_temporary(path) and path.is_file():
+        if not is_temporary(path):
+            continue
+        if path.is_file():
             path.unlink()
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def files_in(folder: Path) -> int:
@@ -209,7 +226,7 @@ def check_writable(folder: Path, files: Iterable[str] = ()) -> None:
         ValueError: They cannot.
         OSError: The disk is full.
     """
-    probe = _temporary(folder)
+    probe = temporary_in(folder)
     path = folder
     try:
         probe.touch()
@@ -238,7 +255,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Give the system's errors of reading and writing an open file, as of a full disk, the name that they lack."""
     try:
@@ -248,7 +265,7 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def lock(out: Path) -> Iterator[None]:
     """Lock a folder against other processes that would write to it; create it if it does not exist.
 

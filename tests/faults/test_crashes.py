@@ -111,9 +111,18 @@ def test_a_command_killed_at_any_operation_goes_on(name: str, world: Path, tmp_p
     assert len(stopped(LINES[name][0], world, tmp_path, 1)) >= 8
 
 
+LONG = {
+    "compare": (COMMANDS["compared"], 12),
+    "train-autoencoder": (COMMANDS["autoencoder"], 6),
+    "export": ("export @run --format onnx", 6),
+}
+
+
 @pytest.mark.slow
-def test_a_comparison_killed_at_some_operations_goes_on(world: Path, tmp_path: Path) -> None:
-    assert len(stopped(COMMANDS["compared"], world, tmp_path, 12)) >= 3
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_command_killed_at_some_operations_goes_on(name: str, world: Path, tmp_path: Path) -> None:
+    line, every = LONG[name]
+    assert len(stopped(line, world, tmp_path, every)) >= 3
 
 
 def test_this_file_sees_what_is_not_atomic(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from fpdm.configuration import Record
 from fpdm.errors import RunError
 from fpdm.export.graphs import Graph, applications, evaluate, graphs_of
 from fpdm.export.onnx_files import Session, WeightFormat, write_graph
-from fpdm.files import read_json, sha256_of, write_json
+from fpdm.files import read_json, sha256_of, temporary_folder, write_json
 from fpdm.memory import check_disk
 from fpdm.models.cost import BYTES
 from fpdm.runs.layout import EXPORT, EXPORTED
@@ -86,8 +85,7 @@ def export_model(
         _check_earlier(out, record, overwrite)
         for path in (*out.glob("*.onnx"), *out.glob("*.onnx.data"), out / EXPORT):
             path.unlink(missing_ok=True)
-        with TemporaryDirectory(prefix=".export-", dir=out) as name:
-            folder = Path(name)
+        with temporary_folder(out) as folder:
             for graph in graphs:
                 write_graph(graph, folder, weights)
             difference = _difference(graphs, folder, autoencoder, applications(run.model))

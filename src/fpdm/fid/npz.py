@@ -13,7 +13,6 @@ import lzma
 import math
 import os
 import struct
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpdm.files import open_regular
+from fpdm.files import open_regular, temporary_in
 
 _ARRAY = "arr_0"
 _DIRECTORY, _HEADER, _TEXT = 2**20, 2**14, 2**16  # bytes of an archive's directory, of an array's header, of a text
@@ -231,7 +230,7 @@ def write_images(path: Path, images: Iterable[Tensor], count: int, size: tuple[i
         count: Number of images, N.
         size: Size of the images, (H, W).
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    temporary = temporary_in(path.parent)
     try:
         with (
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,

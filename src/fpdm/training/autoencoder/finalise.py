@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from fpdm.drawing.sheets import Row, Sheet, draw_sheet
 from fpdm.drawing.text import fenced, markdown
 from fpdm.errors import RunError
 from fpdm.evaluation.evaluator import Evaluator, with_labels
-from fpdm.files import read_json, write_atomically, write_json
+from fpdm.files import read_json, temporary_folder, write_atomically, write_json
 from fpdm.progress_bar import track
 from fpdm.runs.progress import Progress
 from fpdm.training.autoencoder.config import AutoencoderRecipe
@@ -286,10 +285,10 @@ def _tuple(value: Any) -> Any:
 
 def _save_pretrained(model: torch.nn.Module, pad: int, out: Path) -> None:
     """Save in the hub's layout, each file whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=out, prefix=".saving-") as temporary:
+    with temporary_folder(out) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
-        (Path(temporary) / OWN).write_text(json.dumps({"pad": pad}), encoding="utf-8")
-        for path in sorted(Path(temporary).iterdir()):
+        (temporary / OWN).write_text(json.dumps({"pad": pad}), encoding="utf-8")
+        for path in sorted(temporary.iterdir()):
             os.replace(path, out / path.name)
 
 
