@@ -108,7 +108,8 @@ def graphs_of(model: DiffusionTransformer, autoencoder: Autoencoder) -> list[Gra
         for each image. A model without blocks in its middle has no "iterate".
     """
     shape = model.shape
-    x = torch.randn(2, shape.in_channels, shape.image_size, shape.image_size)  # (B, C, H, W)
+    size = (2, shape.in_channels, shape.image_size, shape.image_size)
+    x = torch.randn(size, generator=torch.Generator().manual_seed(0))  # (B, C, H, W)
     t, y = torch.tensor([10.0, 500.0]), torch.tensor([0, shape.num_classes])  # (B,)
     start = _Start(model)
     with torch.no_grad():
