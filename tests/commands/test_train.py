@@ -306,7 +306,7 @@ def test_a_folder_with_classes_by_one_command(capsys: pytest.CaptureFixture[str]
     assert f"fpdm train --data {photos} --out {out}" in (out / "README.md").read_text()
     assert captured.out.startswith("trained fpdm-photos: 2 steps in ")
     assert f" s; the run is in {out}\n" in captured.out
-    assert "learned   from 8 images in 2 steps" in captured.out
+    assert "learned   2 steps, which saw 8 images" in captured.out
     assert "classes   2: cat (6), red dog (6)" in captured.err
     assert "cat/broken.png: not an image" in captured.err
     assert "8 images to train on, 1 to validate, 3 to test" in captured.err

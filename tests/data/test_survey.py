@@ -36,6 +36,13 @@ def test_sizes_colours_and_numbers(tmp_path: Path) -> None:
     assert "4 images of 9 to 20 pixels (median 9) along their shorter sides, in colour, no classes" in found.to_text()
 
 
+def test_the_share_that_a_square_keeps_is_that_of_the_median(tmp_path: Path) -> None:
+    fill(tmp_path, 3, (30, 10))
+    fill(tmp_path, 1, (9, 9))
+    fill(tmp_path, 1, (10, 20))
+    assert survey(tmp_path).kept == pytest.approx(1 / 3)
+
+
 def test_squares_of_one_size_are_not_mixed(tmp_path: Path) -> None:
     assert not survey(fill(tmp_path, 3, (8, 8))).mixed
     assert survey(fill(tmp_path / "other", 3, (8, 9))).mixed

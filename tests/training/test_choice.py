@@ -36,7 +36,7 @@ class Machine:
 
 
 def folder(**changes: Any) -> Survey:
-    values = Survey(Path("photos"), 1000, 200, 0, Span(500, 700.0, 900), True, False, 0, (), ())
+    values = Survey(Path("photos"), 1000, 200, 0, Span(500, 700.0, 900), True, 0.75, False, 0, (), ())
     return replace(values, **changes)
 
 
@@ -151,6 +151,8 @@ def test_grey_images_and_classes_that_are_too_small() -> None:
     small = chosen(found=folder(classes=(9, 2), names=("a", "b")))
     assert not small.recipe.data.conditional
     assert "not learned: 1 class with fewer than 3 images: b" in small.text
+    three = chosen(found=folder(classes=(9, 2, 9), names=("a", "b", "c"))).text
+    assert "fewer than 3 images: b; move it elsewhere to learn the other 2" in " ".join(three.split())
 
 
 def test_batches_are_powers_of_two_that_grow_with_the_training() -> None:
@@ -167,7 +169,8 @@ def test_the_block_says_what_is_done_to_the_images_and_what_to_expect() -> None:
     assert "(--size 64)" in text
     assert "for recognisable images" in text
     assert "cropped" not in text
-    assert "cropped to squares" in chosen().text
+    assert "cropped to squares (the middle 75%)" in chosen().text
+    assert "the middle" not in chosen(found=folder(kept=0.97)).text
     assert "enlarged from 7" in chosen(found=folder(side=Span(7, 7.0, 7))).text
     assert "hardly any that is not among the 50" in " ".join(chosen(found=folder(images=50)).text.split())
     assert max(len(line) for line in chosen().text.splitlines()) <= 110
@@ -187,6 +190,43 @@ def test_steps_are_those_that_fit_into_the_time() -> None:
     assert found.recipe.train.steps == 0
     ends = Progress(step=10**6, seconds=found.recipe.train.seconds)
     assert found.recipe.train.rate(ends) == 0  # the rate has fallen to zero when the time is over
+
+
+def evaluations(found: Choice, images: int) -> int:
+    """Evaluations of the network for all that a run shows, where a training step of an image takes three."""
+    train, validated = found.recipe.train, min(128, round(0.15 * images)) * 10
+    sheets, at = 1, train.sample_after
+    while at <= train.seconds:
+        sheets, at = sheets + 1, 2 * at
+    return validated * (1 + found.steps // train.validate_every) + sheets * 2 * 16 * 20
+
+
+@pytest.mark.parametrize("images", [60, 1000])
+@pytest.mark.parametrize("speed", [10, 100, 1000])
+@pytest.mark.parametrize("minutes", [2, 4, 10, 30])
+def test_minutes_are_enough_for_what_is_shown_beside_the_steps(minutes: int, speed: float, images: int) -> None:
+    small = folder(side=Span(28, 28.0, 28), images=images)
+    whole, asked, spent = 60.0 * minutes, 54.0 * minutes, 20.0
+    found = choose(base(), small, asked, Machine(speed), whole=whole, spent=spent)
+    rate = Machine(speed).images_per_second(found.recipe)
+    needed = spent + found.seconds + evaluations(found, images) / 3 / rate
+    assert found.seconds <= asked
+    assert needed <= 1.05 * whole or found.seconds == asked / 2
+    assert "the rest for reading, samples and validation" in " ".join(found.text.split())
+    assert choose(base(), small, asked, Machine(speed)).seconds == asked  # of steps alone
+    # Asked for the same again, it is the same; for more, it goes on.
+    assert found.changed(base(), {"minutes"}, asked - found.left_out) == found
+    longer = found.changed(base(), {"minutes"}, 2 * asked - found.left_out)
+    assert longer.seconds == asked + found.seconds
+    assert longer.left_out == pytest.approx(found.left_out)
+
+
+def test_the_first_samples_come_after_a_minute_unless_they_take_long() -> None:
+    found = folder(side=Span(28, 28.0, 28))
+    assert chosen(found=found).recipe.train.sample_after == 60
+    slow = chosen(found=found, speed=Machine(10)).recipe.train
+    assert slow.sample_after == pytest.approx(10 * 2 * 16 * 20 / 3 / (10 * 64 / 49), rel=0.01)
+    assert slow.validate_every > chosen(found=found, speed=Machine(1)).steps  # at the end alone
 
 
 def test_a_fast_machine_gets_a_wider_model() -> None:

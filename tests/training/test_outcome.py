@@ -43,7 +43,7 @@ def test_a_model_no_better_than_noise_is_said_to_be_none(tmp_path: Path, loss: f
     found = Outcome(10, 160, loss, 0.5 if loss < 0.9 else 1.0, tmp_path)
     assert found.still_noise == noise
     assert ("still noise" in found.to_text()) == noise
-    assert "160 images in 10 steps" in found.to_text()
+    assert "10 steps, which saw 160 images" in found.to_text()
     assert f"fpdm sample {tmp_path} --out {tmp_path}-images" in found.to_text()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from PIL import Image
 
 import fpdm.training.own_images as module
 from fpdm import cli
+from fpdm.data.config import DataConfig
 from fpdm.errors import Interrupted
 from fpdm.runs.recipe import Recipe
+from fpdm.runs.recipes import make_recipe
 from fpdm.runs.run import load_run
 from fpdm.training.autoencoder.config import AUTOENCODER
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
@@ -70,7 +74,7 @@ def test_a_folder_by_one_command(
     captured = capsys.readouterr()
     assert "12 x 12 pixels, in colour, cropped to squares" in captured.err
     assert "trained fpdm-elastic-photos: 5 steps" in captured.out
-    assert "learned   from 20 images in 5 steps" in captured.out
+    assert "learned   5 steps, which saw 20 images" in captured.out
     assert f"next      fpdm sample {out}" in captured.out
     run = load_run(out)
     assert run.recipe.data.size == run.recipe.model.image_size == 12
@@ -98,11 +102,12 @@ def test_dry_run_prints_the_choice_with_its_steps(
     assert fpdm(*command) == 0
     shown = capsys.readouterr().out
     assert "12 x 12 pixels" in shown
-    assert re.search(r"steps +about [\d,]+ of 4 images in 9 min", shown)
-    assert re.search(r"steps +about [\d,]+, by the clock", shown)
+    assert re.search(r"steps +about [\d,]+ of 4 images;", shown)
+    assert re.search(r"time +10 min on a machine: \d min for the steps, the rest for", shown)
+    assert re.search(r"memory +about [\d.]+ GB\nnothing was trained", shown)
     assert fpdm(*command, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["choice"]["seconds"] == 540
+    assert found["choice"]["asked"] == 540
     assert found["steps"] > 0
     assert [*tmp_path.iterdir()] == [photos]
 
@@ -120,6 +125,24 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tup
     assert fpdm("train", "--data", photos, "--out", tmp_path / "run", *words) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_minutes_begin_with_the_command(
+    capsys: pytest.CaptureFixture[str], machine: Callable[[float], None], tmp_path: Path
+) -> None:
+    photos, out = images(tmp_path / "photos", 30, (8, 8)), tmp_path / "run"
+    base, given = make_recipe("folder", data=DataConfig(str(photos))), frozenset[str]()
+    settings = replace(base, train=replace(base.train, steps=0, seconds=540))
+    late = module.decide(settings, None, given=given, space="", whole=600, started=time.monotonic() - 200)
+    assert 380 < late.seconds < 400
+    assert capsys.readouterr().err.startswith(f"looking at {photos}, and timing a few steps")
+    # The same command later is the same run, and so are the same minutes.
+    out.mkdir()
+    (out / "choice.json").write_text(late.to_json())
+    for words in ({"minutes"}, given):
+        again = module.decide(settings, out, given=frozenset(words), space="", whole=600, started=time.monotonic())
+        assert again == late
+    assert module.decide(settings, out, given=frozenset({"seconds"}), space="").seconds == 540
 
 
 def test_minutes_are_for_everything_and_seconds_for_steps(capsys: pytest.CaptureFixture[str]) -> None:

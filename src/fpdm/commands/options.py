@@ -17,6 +17,7 @@ import inspect
 import re
 import sys
 import textwrap
+import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -133,7 +134,8 @@ ONE_OF_SEVERAL = {
 def add_options(app: App, words: Sequence[str], line: str) -> None:
     """Give the command that `words` begin with its options.
 
-    Its parameter `line`, if it has one, becomes the command line, and `given` the options that are given, by name.
+    Of its parameters, `line` becomes the command line, `given` the options that are given, by name, and `started` the
+    time by `time.monotonic` at which the command began.
 
     If the command's module has a function `defaults`, it maps the given options to defaults that depend on them. Its
     `MAIN_OPTIONS` are the options that its help shows first.
@@ -143,7 +145,7 @@ def add_options(app: App, words: Sequence[str], line: str) -> None:
     paragraphs = _documentation(command).split("\n\nArgs:")[0].split("\n\n")
     called.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)  # lines as long as the terminal's
     module = sys.modules[command.__module__]
-    values: dict[str, Any] = {"line": line}
+    values: dict[str, Any] = {"line": line, "started": time.monotonic()}
     defaults, first = getattr(module, "defaults", None), getattr(module, "MAIN_OPTIONS", ())
     if defaults is not None:
         required = [name for name, one in inspect.signature(command).parameters.items() if one.default is one.empty]
@@ -172,7 +174,7 @@ def _flat(command: Callable[..., Any], values: Mapping[str, Any], first: Sequenc
                 default = getattr(defaults[name], key, one.empty)
                 where, also, adds = MAIN if key in first else group, fields.also.get(key, ""), key in fields.repeatable
                 options.append(_option(key, hints[key], default, inner[key], where, also, adds=adds))
-        elif name not in ("line", "given"):
+        elif name not in ("line", "given", "started"):
             where = "Arguments" if one.kind is not one.KEYWORD_ONLY else MAIN if name in first else OTHERS
             options.append(_option(name, one.annotation, defaults[name], helps[name], where))
     options += [_option(name, bool, False, text, OTHERS) for name, text in COMMON.items()]

@@ -7,6 +7,7 @@ and the machine (`fpdm.training.choice`), for the time given.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -84,8 +85,11 @@ class Planned:
     needs: DryRun
 
     def to_text(self) -> str:
-        """Return the choice, and the table of what it needs."""
-        return f"{self.choice.to_text()}\n{self.needs.to_text()}"
+        """Return the choice, the memory that it needs, and what to do next."""
+        return (
+            f"{self.choice.to_text()}\n  memory    about {self.needs.memory.peak / 1e9:.1f} GB\n"
+            "nothing was trained; the same with --out FOLDER instead of --dry-run trains it"
+        )
 
     def to_json(self) -> str:
         """Return the figures of both as JSON."""
@@ -161,6 +165,7 @@ def train(
     warm_start: Annotated[WarmStart, Fields(without=("init_sha256",))],
     line: str = "",
     given: Mapping[str, Any] = _NOTHING,
+    started: float = math.inf,
 ) -> Result | None:
     """Train a model; the same command resumes an interrupted run.
 
@@ -178,8 +183,8 @@ def train(
             A JSON file says itself which model it is.
         data: Folder of images, with one subfolder per class if there are classes; latent cache written by fpdm prepare;
             digits or fashion-mnist.
-        minutes: Minutes for everything, nine tenths of them for training steps: --seconds in other words (with --data
-            alone: 30).
+        minutes: Minutes for everything, nine tenths of them for training steps, fewer in a short training with --data
+            alone (default there: 30). --seconds counts the steps alone.
         data_root: Folder with the files of a data set that is given by name.
         space: Train on pixels, or on latents of an autoencoder that is trained first (default: chosen). For --data
             FOLDER alone.
@@ -199,6 +204,7 @@ def train(
         warm_start: The weights that training starts from.
         line: The command line, recorded in the run's README.
         given: The options that are given, by name.
+        started: When the command began, by `time.monotonic`; infinite if that does not matter.
     """
     if warm_start.init_from:
         warm_start = replace(warm_start, init_from=os.path.realpath(warm_start.init_from))
@@ -230,7 +236,10 @@ def train(
     from fpdm.training.trainer import Trainer
 
     if is_open:
-        choice = own_images.decide(settings, None if dry_run else out, given=frozenset(given), space=space)
+        whole = None if "seconds" in given else 60 * (minutes or CHOSEN_MINUTES)  # --seconds counts the steps alone
+        choice = own_images.decide(
+            settings, None if dry_run else out, given=frozenset(given), space=space, whole=whole, started=started
+        )
         if dry_run:
             return Planned(choice, estimate.dry_run(choice.recipe))
         _say(choice, out)
@@ -278,8 +287,15 @@ def _say(choice: Choice, out: Path) -> None:
     if (out / CHOICE).exists():
         print(f"{printable(out)}: trained as {CHOICE} in it says", file=sys.stderr, flush=True)
         return
-    watch = f"  watch     {printable(out / SAMPLES)}: samples after a minute of training, then more seldom"
-    print(f"{choice.to_text()}\n{watch}", file=sys.stderr, flush=True)
+    from fpdm.drawing.numbers import time_in_words
+
+    lines, train = [choice.to_text()], choice.recipe.train
+    if train.draws_samples:
+        when = "as it trains" if train.sample_every else "at the end"
+        if 0 < train.sample_after < train.seconds:
+            when = f"after {time_in_words(train.sample_after)} of training, then more seldom"
+        lines.append(f"  watch     {printable(out / SAMPLES)}: samples {when}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _is_open(given: Mapping[str, Any]) -> bool:

@@ -32,6 +32,7 @@ class Survey:
         unreadable: Number of files that should have been and could not.
         side: The shorter sides of those images, in pixels.
         mixed: Whether they differ in size or are no squares, so that they are cropped.
+        kept: Median share of an image that the square in its middle is.
         grey: Whether none of them has colours.
         transparent: Number of them with transparent pixels.
         classes: Number of images of each class that has any; empty for a flat folder.
@@ -44,6 +45,7 @@ class Survey:
     unreadable: int
     side: Span
     mixed: bool
+    kept: float
     grey: bool
     transparent: int
     classes: tuple[int, ...]
@@ -58,7 +60,11 @@ class Survey:
     def small_classes(self) -> str:
         """The classes with too few images to be learned, in words; empty if there are none."""
         small = [name for name, images in zip(self.names, self.classes, strict=True) if images < len(SPLITS)]
-        return f"{counted(len(small), 'class')} with fewer than {len(SPLITS)} images: {listed(small)}" if small else ""
+        if not small:
+            return ""
+        left = len(self.names) - len(small)
+        more = f"; move {'it' if len(small) == 1 else 'them'} elsewhere to learn the other {left}" if left > 1 else ""
+        return f"{counted(len(small), 'class')} with fewer than {len(SPLITS)} images: {listed(small)}{more}"
 
     def to_text(self) -> str:
         """Describe the folder in one line."""
@@ -107,6 +113,7 @@ def survey(folder: Path | str) -> Survey:
         unreadable=len(chosen) - len(sizes),
         side=Span(min(sides), statistics.median(sides), max(sides)),
         mixed=len({*sizes}) > 1 or sizes[0][0] != sizes[0][1],
+        kept=statistics.median(min(size) / max(size) for size in sizes),
         grey=grey,
         transparent=transparent,
         classes=tuple(counts[label] for label in sorted(counts)),

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from fpdm.configuration import NonNegativeInt, NonNegativeNumber, PositiveInt, Record, configuration
+from fpdm.data.config import SPLIT_SHARES
 from fpdm.data.survey import Survey
 from fpdm.errors import printable
 from fpdm.files import read_dataclass
 from fpdm.models.config import TransformerConfig
 from fpdm.runs.recipe import Recipe, differences
 from fpdm.training.autoencoder.config import AutoencoderRecipe, AutoencoderShape, AutoencoderTrainConfig
+from fpdm.training.callbacks import VALIDATION_IMAGES
 from fpdm.training.choice_text import FEW_IMAGES, describe
+from fpdm.training.samples import COUNT, STEPS
 
 Space = Literal["", "pixels", "latents"]
 
@@ -35,9 +38,14 @@ AUTOENCODER_BATCH = 8  # steps count more than the images of each
 FEWEST_SEEN = 8_000  # images that a model has to see for the next larger size to be worth it
 WIDTHS = (128, 192, 256, 384, 512)
 SEEN_TO_WIDEN = 300_000  # images that a model has to see for the next width to be worth it
-STEPS = 3_000  # as many are aimed at; longer trainings take larger batches instead
+STEPS_AIMED_AT = 3_000  # longer trainings take larger batches instead
 BATCHES = 16, 128
 FIRST_SAMPLES = 60.0  # seconds
+SHARE_BESIDE = 0.1  # of the time until then that a sheet of samples or a validation may take
+# What takes as long as training on so many images: an evaluation of the network is a third of a training step.
+SHEET = 2 * COUNT * STEPS // 3  # of averaged and of raw weights
+VALIDATION = 10 * VALIDATION_IMAGES // 3  # at 10 timesteps
+LEAST_STEPS_SHARE = 0.5  # of the time for steps, however long everything else takes
 RATE = 1e-3  # of width 128; inversely proportional to the width
 DECAY = 0.5
 
@@ -70,6 +78,8 @@ class Choice(Record):
         autoencoder_seconds: Seconds of the autoencoder's training.
         steps: Number of steps expected of the model.
         text: What was chosen, why, and what to expect.
+        asked: Seconds of training steps that were asked for, of which there are fewer where everything else takes long;
+            0 stands for `seconds`.
     """
 
     seconds: NonNegativeNumber
@@ -78,6 +88,12 @@ class Choice(Record):
     autoencoder_seconds: NonNegativeNumber
     steps: NonNegativeInt
     text: str
+    asked: NonNegativeNumber = 0.0
+
+    @property
+    def left_out(self) -> float:
+        """Seconds of training steps that were asked for and for which there was no time."""
+        return max(self.asked - self.seconds, 0.0)
 
     def to_text(self) -> str:
         """Return what was chosen, why, and what to expect."""
@@ -112,7 +128,7 @@ class Choice(Record):
         changes = differences(self.recipe, recipe)
         if changes:
             raise ValueError(f"the run was started otherwise ({'; '.join(changes)}); choose another folder for --out")
-        return replace(self, seconds=seconds, recipe=recipe)
+        return replace(self, seconds=seconds, recipe=recipe, asked=seconds + self.left_out)
 
     def autoencoder_recipe(self, images: str) -> AutoencoderRecipe:
         """Return the recipe of the autoencoder.
@@ -139,6 +155,8 @@ def choose(
     *,
     given: Collection[str] = (),
     space: Space = "",
+    whole: float | None = None,
+    spent: float = 0.0,
 ) -> Choice:
     """Choose how to train on a folder of images.
 
@@ -149,6 +167,8 @@ def choose(
         speed: What the machine can do.
         given: Names of the fields that the user gives, which are not chosen.
         space: Whether to train on pixels or on latents; empty to choose.
+        whole: Seconds in which all is to be done, samples and validation included; None if only the steps count.
+        spent: Seconds of those that are over.
 
     Raises:
         ValueError: There are too few images, or what is given does not fit them.
@@ -162,7 +182,13 @@ def choose(
     ways = [_planned(base, size, seconds, speed, given, space) for size in sizes]
     place = max((place for place, way in enumerate(ways) if way.needed <= seconds), default=0)
     larger = ways[place + 1] if place + 1 < len(ways) else None
-    return _complete(ways[place], larger, found, seconds, speed, given)
+    way, fitting = ways[place], seconds
+    if whole is not None:
+        fitting = max(min(seconds, whole - spent - _beside(way, seconds, found)), LEAST_STEPS_SHARE * seconds)
+        way = _planned(base, sizes[place], fitting, speed, given, space)
+    recipe, steps = _completed(way, fitting, given)
+    text = describe(way._replace(recipe=recipe), larger, found, steps, speed.machine, whole=whole)
+    return Choice(fitting, recipe, way.stages, way.autoencoder_seconds, steps, text, asked=seconds)
 
 
 def check_enough(found: Survey) -> None:
@@ -220,10 +246,8 @@ class Way(NamedTuple):
     needed: float
 
 
-def _complete(
-    way: Way, larger: Way | None, found: Survey, seconds: float, speed: Speed, given: Collection[str]
-) -> Choice:
-    """Add batch, rate and schedule, and say all of it."""
+def _completed(way: Way, seconds: float, given: Collection[str]) -> tuple[Recipe, int]:
+    """Return the recipe with batch, rate and schedule, and the number of steps expected."""
     train = way.recipe.train
     batch = train.batch_size if "batch_size" in given else batch_for(way.seen)
     steps = max(1, int(way.seen / batch))
@@ -235,20 +259,35 @@ def _complete(
         decay=DECAY,
         checkpoint_every=max(20, min(500, steps // 10)),
         log_every=max(1, min(20, steps // 50)),
-        validate_every=max(1, steps // 2),
+        validate_every=steps // 2 + 1 if _validates_midway(way) else 10 * steps,  # and at the end
         sample_every=0,
-        sample_after=0.0 if "sample_every" in given else FIRST_SAMPLES,
+        sample_after=0.0 if "sample_every" in given else _first_sheet(way),
     )
     train = replace(train, **chosen, steps=0, seconds=seconds - way.autoencoder_seconds)
-    recipe = replace(way.recipe, train=train)
-    text = describe(way._replace(recipe=recipe), larger, found, steps, speed.machine)
-    return Choice(seconds, recipe, way.stages, way.autoencoder_seconds, steps, text)
+    return replace(way.recipe, train=train), steps
+
+
+def _first_sheet(way: Way) -> float:
+    """Return the seconds of training after which samples are drawn first: a minute, or more where they take long."""
+    return max(FIRST_SAMPLES, round(SHEET / way.per_second / SHARE_BESIDE, 1))
+
+
+def _validates_midway(way: Way) -> bool:
+    return way.seen > VALIDATION / SHARE_BESIDE
+
+
+def _beside(way: Way, seconds: float, found: Survey) -> float:
+    """Return the seconds of validation and samples beside the steps of a training."""
+    first = _first_sheet(way)
+    sheets = 1 + (1 + math.floor(math.log2(seconds / first)) if seconds >= first else 0)
+    validation = VALIDATION * min(1.0, SPLIT_SHARES["validation"] * found.images / VALIDATION_IMAGES)
+    return (sheets * SHEET + (1 + _validates_midway(way)) * validation) / way.per_second
 
 
 def batch_for(seen: float) -> int:
     """Return the images per step, a power of two, for a training that sees so many images."""
     least, most = BATCHES
-    return min(max(2 ** round(math.log2(max(seen, 1) / STEPS)), least), most)
+    return min(max(2 ** round(math.log2(max(seen, 1) / STEPS_AIMED_AT)), least), most)
 
 
 def _planned(base: Recipe, size: int, seconds: float, speed: Speed, given: Collection[str], space: Space) -> Way:

@@ -50,8 +50,8 @@ class Outcome:
 
     def to_text(self) -> str:
         """Describe the outcome, warn of what is wrong, and give the next command."""
-        out = shlex.quote(str(self.out))
-        lines = [f"  learned   from {self.images_seen:,} images in {self.steps:,} steps"]
+        out, images = shlex.quote(str(self.out)), shlex.quote(f"{self.out}-images")
+        lines = [f"  learned   {self.steps:,} steps, which saw {self.images_seen:,} images, counting repeats"]
         if self.validation_loss is not None:
             noise = f"; {self.noise_loss:.3f} is noise in the right colours" if self.noise_loss is not None else ""
             lines.append(f"  loss      {self.validation_loss:.3f} on images that were not trained on{noise}")
@@ -60,8 +60,8 @@ class Outcome:
                 "  warning   the images are still noise: train longer, with the same command and more --minutes"
             )
         if (self.out / SAMPLES).is_dir():
-            lines.append(f"  samples   the newest in {out}/{SAMPLES}")
-        lines.append(f"  next      fpdm sample {out} --out {out}-images")
+            lines.append(f"  samples   the newest in {self.out / SAMPLES}")
+        lines.append(f"  next      fpdm sample {out} --out {images}")
         return "\n".join(lines)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,18 +15,27 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, load_images
 from fpdm.data.prepare import prepare
 from fpdm.data.survey import survey
+from fpdm.errors import printable
 from fpdm.files import write_json
 from fpdm.runs.layout import CHOICE, CONFIG, OWN_AUTOENCODER, OWN_LATENTS
 from fpdm.runs.recipe import Recipe
 from fpdm.training.autoencoder.finalise import reconstructed, reconstruction_error, save_scaled
 from fpdm.training.autoencoder.trainer import AutoencoderTrainer
-from fpdm.training.choice import Choice, Space, choose
+from fpdm.training.choice import Choice, Space, check_enough, choose
 from fpdm.training.speed import MeasuredSpeed
 
 SHOWN = 200  # images on which the autoencoder's error is measured
 
 
-def decide(settings: Recipe, out: Path | None, *, given: frozenset[str], space: Space) -> Choice:
+def decide(
+    settings: Recipe,
+    out: Path | None,
+    *,
+    given: frozenset[str],
+    space: Space,
+    whole: float | None = None,
+    started: float = math.inf,
+) -> Choice:
     """Return how to train on the folder of images of a recipe: as chosen before if a run was started, else chosen now.
 
     Args:
@@ -32,6 +43,8 @@ def decide(settings: Recipe, out: Path | None, *, given: frozenset[str], space: 
         out: The run's folder, where a choice may have been recorded; None for a dry run.
         given: Names of the options that the user gives.
         space: Whether to train on pixels or on latents; empty to choose.
+        whole: Seconds in which all is to be done; None if only the steps count.
+        started: When that began, by `time.monotonic`; infinite if that does not matter.
 
     Raises:
         ValueError: As `choose` and `survey` raise it, or the recorded choice is damaged.
@@ -39,10 +52,17 @@ def decide(settings: Recipe, out: Path | None, *, given: frozenset[str], space: 
     seconds = settings.train.seconds
     before = None if out is None else Choice.read(out / CHOICE)
     if before is not None:
+        if "minutes" in given:
+            seconds -= before.left_out
         return before.changed(settings, given, seconds if given & {"minutes", "seconds"} else before.seconds)
     folder = settings.data.folder
     assert folder is not None
-    return choose(settings, survey(folder), seconds, MeasuredSpeed(settings), given=given, space=space)
+    print(f"looking at {printable(folder)}, and timing a few steps on this machine ...", file=sys.stderr, flush=True)
+    found, speed = survey(folder), MeasuredSpeed(settings)
+    check_enough(found)
+    speed.images_per_second(settings)  # measured here, so that what is left is known
+    spent = max(time.monotonic() - started, 0.0)
+    return choose(settings, found, seconds, speed, given=given, space=space, whole=whole, spent=spent)
 
 
 @dataclass(frozen=True)

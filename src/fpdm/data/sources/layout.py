@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -68,9 +69,10 @@ def _check_names(inside: Sequence[Path], name: str) -> None:
     """Raise a `ValueError` if folders with images in them are no classes."""
     folders = list(dict.fromkeys(path.parts[0] for path in inside))
     if len(folders) > 1 and {one.lower() for one in folders} <= _SPLIT_NAMES:
+        largest = escaped(Counter(path.parts[0] for path in inside).most_common(1)[0][0])
         raise ValueError(
-            f"{name} has the sub-folders {listed(folders)}, which are splits and no classes; give one of them, or "
-            "rename them"
+            f"{name} has the sub-folders {listed(folders)}, which are splits and no classes; give one of them, such "
+            f"as {name}/{largest}, or rename them"
         )
     deeper = {path.parts[1] for path in inside if len(path.parts) > 2}
     if len(folders) == 1 and len(deeper) > 1 and all(len(path.parts) > 2 for path in inside):
