@@ -121,3 +121,10 @@ def test_a_seed_takes_the_place_of_a_generator() -> None:
         draw_seeds(generators(1)[0], 7, 1)
     with pytest.raises(ValueError, match=r"seed has 0\.5; expected integers"):
         draw_seeds(None, 0.5, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("generator", [0, [0], np.random.default_rng(0), "cpu", [generators(0)[0], None]])
+def test_what_is_no_generator_is_refused(generator: Any) -> None:
+    for refused in (lambda: chosen(generator=generator), lambda: draw_seeds(generator, None, 1)):
+        with pytest.raises(ValueError, match=r"generator is .*; expected a torch.Generator, or a list.*seed=0"):
+            refused()

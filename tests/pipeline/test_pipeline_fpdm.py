@@ -27,6 +27,8 @@ from fpdm.fixed_point.solve import Stop, solve
 from fpdm.fixed_point.solvers import Picard
 from fpdm.randomness import Stream, normal
 from fpdm.runs.layout import WEIGHTS
+from fpdm.runs.pipeline_files import read_network
+from fpdm.runs.pretrained import load_model
 from fpdm.runs.recipes import make_recipe
 from fpdm.runs.run import load_run
 from fpdm.runs.samples import sample_to_folder
@@ -227,6 +229,31 @@ def test_a_callback_sees_every_step_and_may_replace_the_latents() -> None:
     assert (images(pipe, callback_on_step_end=paint) == 0.75).all()
     with pytest.raises(ValueError, match=r"no tensor 'prompt'.*expected latents and denoised"):
         pipe(callback_on_step_end=paint, callback_on_step_end_tensor_inputs=["prompt"])
+    np.testing.assert_array_equal(  # a name by itself is that of one tensor
+        images(pipe, callback_on_step_end=look, callback_on_step_end_tensor_inputs="latents"), same
+    )
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        (3, "callback_on_step_end is 3; expected a function"),
+        (lambda *_: torch.zeros(1), "callback_on_step_end returned a Tensor; expected a dictionary"),
+        (lambda *_: {"latents": torch.zeros(1)}, r"returned latents of \(1,\); expected \(1, 1, 8, 8\)"),
+        (lambda *_: {"latents": None}, "returned latents of NoneType; expected"),
+    ],
+)
+def test_a_callback_that_is_none_or_returns_something_else_is_refused(callback: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        images(pipelines.pixels(), callback_on_step_end=callback)
+
+
+def test_numbers_may_be_those_of_numpy_and_pytorch() -> None:
+    pipe = pipelines.pixels()
+    as_numbers = images(pipe, 1, guidance_scale=3.0, budget=28, iterations=2)
+    given = {"guidance_scale": np.float32(3.0), "budget": np.int64(28), "iterations": torch.tensor(2)}
+    np.testing.assert_array_equal(images(pipe, np.int64(1), **given), as_numbers)
+    assert len(pipe(seed=0, num_inference_steps=np.int64(3)).timesteps) == 3  # type: ignore[union-attr]
 
 
 def test_a_callback_may_end_the_sampling() -> None:
@@ -299,6 +326,23 @@ def test_a_saved_pipeline_is_the_same(tmp_path: Path) -> None:
     assert not after.transformer.training
     after.save_pretrained(tmp_path / "saved")  # over the files it came from
     np.testing.assert_array_equal(images(loaded(tmp_path / "saved")), images(before))
+
+
+def test_weights_in_other_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    pipe = pipelines.pixels()
+    with pytest.raises(ValueError, match="max_shard_size is 1KB; expected None"):
+        pipe.save_pretrained(tmp_path / "shards", max_shard_size="1KB")
+    assert not (tmp_path / "shards").exists()
+    pipe.save_pretrained(tmp_path / "half", variant="fp16")
+    for read in (loaded, load_model):
+        with pytest.raises(ValueError, match=r"has only the variant 'fp16'.*variant='fp16'"):
+            read(tmp_path / "half")
+    np.testing.assert_array_equal(images(loaded(tmp_path / "half", variant="fp16")), images(pipe))
+    pipe.transformer.save_pretrained(tmp_path / "network", max_shard_size="5KB")
+    with pytest.raises(ValueError, match="in several files; save it again without max_shard_size"):
+        read_network(tmp_path / "network")
+    with pytest.raises(ValueError, match="dtype is 'float16'; expected one of PyTorch's"):
+        loaded(tmp_path / "half", variant="fp16", dtype="float16")
 
 
 @pytest.mark.parametrize("pad", [0, 1])

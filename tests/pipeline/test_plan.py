@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -46,7 +47,9 @@ def test_two_of_budget_iterations_and_steps_say_what_the_third_is() -> None:
     assert plan(steps=6, self_guidance=1.0).budget == 42 + 6 + 5
     assert plan(steps=6, self_guidance=1.0, scheduler=UniPCMultistepScheduler.from_config(OURS.config)).budget == 53
     for scheduler in (OURS, UniPCMultistepScheduler.from_config(OURS.config)):
-        with pytest.raises(ValueError, match="steps is 0; expected 1 to 1000"):
+        with pytest.raises(
+            ValueError, match="num_inference_steps is 0; expected an integer of at least 1 and up to 1000"
+        ):
             plan(steps=0, scheduler=scheduler)
     with pytest.raises(ValueError, match="two say what the third is"):
         plan(budget=56, steps=4, iterations=3)
@@ -54,8 +57,9 @@ def test_two_of_budget_iterations_and_steps_say_what_the_third_is() -> None:
 
 def test_guidance_is_off_up_to_a_scale_of_one() -> None:
     assert [plan(scale).guidance for scale in (None, -2.0, 0.0, 1, 1.5)] == [1.0, 1.0, 1.0, 1.0, 1.5]
-    with pytest.raises(ValueError, match="guidance is nan"):
-        plan(float("nan"))
+    for wrong in (float("nan"), "4", [4.0]):
+        with pytest.raises(ValueError, match=re.escape(f"guidance_scale is {wrong!r}; expected a")):
+            plan(wrong)  # type: ignore[arg-type]
 
 
 def test_a_scheduler_that_stands_for_our_sampler_decides_it_unless_the_call_does() -> None:
@@ -80,8 +84,8 @@ def test_what_a_plan_does_not_have_is_refused() -> None:
     assert plan(solver="anderson").solver == "anderson"
     with pytest.raises(TypeError, match=r"there is no argument 'bugdet'; did you mean budget\?"):
         plan(bugdet=3)
-    with pytest.raises(TypeError, match=r"there is no argument 'guidance'; did you mean guidance_scale\?"):
-        plan(guidance=3)
+    with pytest.raises(TypeError, match=r"there is no argument 'guidence_scale'; did you mean guidance_scale\?"):
+        plan(guidence_scale=3)
     with pytest.raises(ValueError, match=r"did you mean constant\?"):
         plan(allocation="constnat")
 
@@ -103,3 +107,16 @@ def test_a_scheduler_of_the_users_goes_before_what_was_tuned() -> None:
     assert plan(defaults=TUNED, budget=56, scheduler=DDPMScheduler.from_config(OURS.config)).sampler == "ddpm"
     other = UniPCMultistepScheduler.from_config(OURS.config)
     assert plan(defaults=TUNED, budget=56, scheduler=other) == Plan(56, 2, reuse=False)
+
+
+@pytest.mark.parametrize("steps", [2.5, "10", -1, 1001])
+def test_a_wrong_number_of_steps_is_named(steps: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"num_inference_steps is {steps!r}; expected an integer")):
+        plan(steps=steps)
+
+
+def test_arguments_of_other_pipelines_are_told_what_stands_for_them() -> None:
+    instead = {"guidance": "guidance_scale", "prompt": "class_labels", "num_images_per_prompt": "num_images"}
+    for name, says in {**instead, "eta": 'sampler="ddpm"', "latents": "a generator"}.items():
+        with pytest.raises(TypeError, match=f"there is no argument '{name}'; expected {says}"):
+            plan(**{name: 1})

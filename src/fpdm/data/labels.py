@@ -41,11 +41,16 @@ def proportional_labels(count: int, sizes: Sequence[int]) -> list[int]:
 def labels_by_name(classes: Sequence[str]) -> dict[str, int]:
     """Return the label of every name of a class; a class may have several, separated by commas, as those of ImageNet.
 
-    Of classes that share a name, the first has it.
+    Of classes that share a name, the first has it. The labels ascend.
     """
-    whole = {name: label for label, name in reversed([*enumerate(classes)])}
-    parts = [(part.strip(), label) for label, name in enumerate(classes) for part in name.split(",")]
-    return {**{part: label for part, label in reversed(parts) if part}, **whole}
+    found: dict[str, int] = {}
+    for label, name in enumerate(classes):
+        found.setdefault(name, label)
+    for label, name in enumerate(classes):
+        for part in map(str.strip, name.split(",")):
+            if part:
+                found.setdefault(part, label)
+    return dict(sorted(found.items(), key=lambda one: one[1]))
 
 
 _NAMED = 10  # classes in a message

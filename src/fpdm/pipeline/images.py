@@ -48,6 +48,7 @@ def choose_images(
         ValueError: There is no such class, the arguments disagree about the number of images, or it is not positive.
     """
     several = _are_several(generator)
+    _check_generators(generator)
     labels, chosen = _listed(class_labels), None if indices is None else [_integer(one, "indices") for one in indices]
     counts = {
         "class_labels": len(labels) if labels is not None else None,
@@ -99,6 +100,7 @@ def draw_seeds(
     Raises:
         ValueError: Both are given, or there is no such seed.
     """
+    _check_generators(generator)
     if seed is not None:
         if generator is not None:
             raise ValueError("seed and generator are both given; expected only one")
@@ -119,6 +121,17 @@ def _listed(class_labels: Any) -> list[Any] | None:
 
 def _are_several(generator: Any) -> bool:
     return generator is not None and not isinstance(generator, torch.Generator)
+
+
+def _check_generators(generator: Any) -> None:
+    """Raise a `ValueError` for what is neither a generator nor several."""
+    given = generator if isinstance(generator, (list, tuple)) else [] if generator is None else [generator]
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(
+                f"generator is {generator!r}; expected a torch.Generator, or a list with one for each image; "
+                "seed=0 does without"
+            )
 
 
 def _integer(value: Any, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ from fpdm.diffusion.schedule import Schedule
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.pipeline.images import choose_images, draw_seeds, find_label
 from fpdm.pipeline.output import OUTPUT_TYPES, FPDMPipelineOutput, OutputType, StepLog, as_output
-from fpdm.pipeline.plan import choose_plan
+from fpdm.pipeline.plan import choose_plan, plain
 from fpdm.pipeline.upload import upload
 from fpdm.runs import layout
 from fpdm.runs.model_card import is_generated, model_card
@@ -220,8 +220,12 @@ class FPDMPipeline(DiffusionPipeline):
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}")
+        if callback_on_step_end is not None and not callable(callback_on_step_end):
+            raise ValueError(f"callback_on_step_end is {callback_on_step_end!r}; expected a function")
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        if isinstance(callback_on_step_end_tensor_inputs, str):
+            callback_on_step_end_tensor_inputs = [callback_on_step_end_tensor_inputs]
         for name in callback_on_step_end_tensor_inputs:
             if name not in self._callback_tensor_inputs:
                 known = " and ".join(self._callback_tensor_inputs)
@@ -249,8 +253,8 @@ class FPDMPipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     tensors = {"latents": state.x, "denoised": state.x0}
                     wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    changed = callback_on_step_end(self, state.index, state.timestep, wanted) or {}
-                    x = changed.get("latents", x)  # (B, C, H, W)
+                    changed = callback_on_step_end(self, state.index, state.timestep, wanted)
+                    x = _latents_of(changed, x)  # (B, C, H, W)
                 bar.update()
         assert x is not None
         assert state is not None
@@ -287,7 +291,7 @@ class FPDMPipeline(DiffusionPipeline):
             ValueError: There is no such model, it is not one of ours, or an argument is not possible.
             CheckpointError: Its weights are damaged.
         """
-        name = os.fspath(pretrained_model_name_or_path)
+        name, dtype = os.fspath(pretrained_model_name_or_path), _dtype(kwargs, layout.TRANSFORMER)
         folder = find_model(name, **{key: kwargs[key] for key in _HUB_OPTIONS if key in kwargs})
         if is_run(folder):
             pipe = cls._of_run(folder, kwargs)
@@ -296,7 +300,7 @@ class FPDMPipeline(DiffusionPipeline):
             kwargs.pop("autoencoder", None)
             if not kwargs.keys() & {"transformer", "device_map", "quantization_config", "variant"}:
                 # diffusers would leave weights that are missing random.
-                kwargs["transformer"] = _cast(read_network(folder).model, _dtype(kwargs, "transformer"))
+                kwargs["transformer"] = _cast(read_network(folder).model, dtype)
             pipe = super().from_pretrained(folder, **kwargs)
             pipe.sampling = read_sampling(folder, pipe._recipe)
         pipe.register_to_config(_name_or_path=name)
@@ -380,24 +384,26 @@ class FPDMPipeline(DiffusionPipeline):
             save_directory: Folder to save to.
             safe_serialization: Has to be True: no file that we write can hold code.
             variant: Name of a variant of the weights, such as "fp16", for their file names.
-            max_shard_size: Largest size of a file of weights.
+            max_shard_size: Has to be None: we read the weights from one file.
             push_to_hub: Upload the folder afterwards.
             kwargs: Of the upload: `repo_id` (default: the folder's name), `private`, `token`, `commit_message` and
                 `create_pr`.
 
         Raises:
-            ValueError: A format other than safetensors is asked for, or the folder is that of a run.
+            ValueError: A format other than one file of safetensors is asked for, or the folder is that of a run.
         """
         folder = Path(save_directory)
         if not safe_serialization:
             raise ValueError("safe_serialization is False; expected True: fpdm writes no pickles")
         if kwargs.pop("use_flashpack", False):
             raise ValueError("use_flashpack is True; expected False: fpdm reads safetensors only")
+        if max_shard_size is not None:
+            raise ValueError(f"max_shard_size is {max_shard_size}; expected None: fpdm reads weights from one file")
         if folder.is_file():
             raise ValueError(f"{folder} is a file; expected a folder")
         if (folder / layout.CHECKPOINTS).exists():  # whose files of weights are those of its checkpoints
             raise ValueError(f"{folder} is the folder of a run, which is a pipeline already; choose another folder")
-        super().save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
+        super().save_pretrained(folder, variant=variant)
         write_pipeline(folder, self._pipeline_config(), self.scheduler, vae=self.vae is not None)
         write_sampling(folder, self.sampling)
         if self.vae is not None and self._autoencoder_config.pad:
@@ -501,6 +507,8 @@ class FPDMPipeline(DiffusionPipeline):
             The sampler, and where its plan comes from.
         """
         scheduler, schedule, device = self.scheduler, self._schedule, self._execution_device
+        given = {name: plain(value) for name, value in given.items()}
+        guidance_scale, steps = plain(guidance_scale), plain(steps)
         chosen = choose_plan(
             given,
             guidance_scale,
@@ -525,6 +533,26 @@ class FPDMPipeline(DiffusionPipeline):
         return self._last[1], chosen.origin
 
 
+def _latents_of(changed: Any, x: Tensor) -> Tensor:
+    """Return the latents that a callback returns, or those before (B, C, H, W) if it returns none.
+
+    Raises:
+        ValueError: It returns something else than tensors by name, or latents of another shape.
+    """
+    if changed is None:
+        return x
+    if not isinstance(changed, Mapping):
+        raise ValueError(
+            f"callback_on_step_end returned a {type(changed).__name__}; expected a dictionary of tensors, such as the "
+            "one that it is given"
+        )
+    latents = changed.get("latents", x)
+    if not isinstance(latents, Tensor) or latents.shape != x.shape:
+        found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise ValueError(f"callback_on_step_end returned latents of {found}; expected {tuple(x.shape)}")
+    return latents
+
+
 def _load_vae(config: AutoencoderConfig) -> tuple[Any, AutoencoderConfig]:
     """Load the autoencoder that a pipeline records but does not have, with its complete configuration."""
     try:
@@ -538,7 +566,10 @@ def _load_vae(config: AutoencoderConfig) -> tuple[Any, AutoencoderConfig]:
 def _dtype(options: dict[str, Any], part: str) -> torch.dtype | None:
     """Return the dtype that the arguments of `from_pretrained` choose for a part of the pipeline."""
     chosen = options.get("dtype") or options.get("torch_dtype")
-    return chosen.get(part, chosen.get("default")) if isinstance(chosen, dict) else chosen
+    found = chosen.get(part, chosen.get("default")) if isinstance(chosen, dict) else chosen
+    if found is not None and not isinstance(found, torch.dtype):
+        raise ValueError(f"dtype is {found!r}; expected one of PyTorch's, such as torch.float16")
+    return found
 
 
 def _cast(module: Any, dtype: torch.dtype | None) -> Any:

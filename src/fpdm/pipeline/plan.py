@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from fpdm.configuration import Number, check
 from fpdm.diffusion.schedule import Schedule
 from fpdm.errors import did_you_mean
 from fpdm.models.cost import ModelCost
@@ -14,6 +19,20 @@ from fpdm.sampling.plan import Plan
 from fpdm.sampling.schedulers import OWN_SAMPLERS, check_scheduler, with_steps
 from fpdm.sampling.self_guidance import WeakAnswers
 from fpdm.sampling.timesteps import GRIDS, grid
+
+_INSTEAD = {
+    "guidance": "guidance_scale",
+    "prompt": "class_labels: names of classes, see pipe.labels",
+    "negative_prompt": "guidance_scale alone: a class has no opposite",
+    "num_images_per_prompt": "num_images, or a longer list of class_labels",
+    "eta": 'sampler="ddpm", which is eta = 1, or a scheduler by pipe.scheduler = ...',
+    "latents": "a generator, or seed and indices, which decide on the noise",
+    "height": "none: the images have the size that the model was trained on",
+    "width": "none: the images have the size that the model was trained on",
+    "callback": "callback_on_step_end",
+}
+"""What to give in place of arguments that other pipelines of diffusers have."""
+_OTHERS = ("class_labels", "guidance_scale", "generator", "num_inference_steps", "num_images", "output_type")
 
 
 def choose_plan(
@@ -44,8 +63,12 @@ def choose_plan(
     known = {one.name for one in fields(Plan)} - {"guidance"}
     for name in given:
         if name not in known:
-            near = {"guidance_scale"} if name == "guidance" else {*known, "guidance_scale"}
-            raise TypeError(f"there is no argument {name!r}" + did_you_mean(name, near))
+            instead = f"; expected {_INSTEAD[name]}" if name in _INSTEAD else did_you_mean(name, {*known, *_OTHERS})
+            raise TypeError(f"there is no argument {name!r}{instead}")
+    if guidance_scale is not None:
+        check("guidance_scale", guidance_scale, Number)
+    if steps is not None:
+        check("num_inference_steps", steps, Annotated[int, Ge(1), Le(schedule.num_timesteps)])
     check_scheduler(scheduler, schedule)
     is_ours = type(scheduler).__name__ in OWN_SAMPLERS
     # Another scheduler makes the steps itself, whatever sampler and grid were tuned.
@@ -64,6 +87,11 @@ def choose_plan(
     if steps is not None and "iterations" in values:
         raise ValueError("budget, iterations and num_inference_steps are all given; two say what the third is")
     return defaults.complete(values, cost, schedule.num_timesteps)
+
+
+def plain(value: Any) -> Any:
+    """Return a number of NumPy or PyTorch as one of Python's, and anything else as it is."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray, Tensor)) and value.ndim == 0 else value
 
 
 def _decided_by(scheduler: Any) -> dict[str, Any]:

@@ -174,6 +174,8 @@ def read_network(folder: Path) -> Network:
     """
     inner = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
     path = inner / WEIGHTS
+    if not path.is_file() and (inner / CONFIG).is_file():
+        _check_one_file(inner)
     if not path.is_file() or not (inner / CONFIG).is_file():
         raise ValueError(f"{inner} has no {CONFIG} and {WEIGHTS}; convert a foreign checkpoint with fpdm import")
     values = read_json(inner / CONFIG)
@@ -191,3 +193,16 @@ def read_network(folder: Path) -> Network:
     checkpoint.check_names(path, weights, dict(model.named_parameters()))
     model.take_weights(weights)
     return Network(model, sha256_of(path))
+
+
+def _check_one_file(folder: Path) -> None:
+    """Raise a `ValueError` that says what to do with weights that diffusers would find under another name."""
+    stem, ending = WEIGHTS.split(".")
+    if (folder / f"{WEIGHTS}.index.json").is_file():
+        raise ValueError(f"{folder} has its weights in several files; save it again without max_shard_size")
+    variants = sorted(path.name.split(".")[1] for path in folder.glob(f"{stem}.*.{ending}"))
+    if variants:
+        raise ValueError(
+            f"{folder} has only the variant {variants[0]!r} of its weights; give FPDMPipeline.from_pretrained "
+            f"variant={variants[0]!r}, or save it without a variant"
+        )

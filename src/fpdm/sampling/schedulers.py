@@ -121,10 +121,12 @@ def with_steps(scheduler: Any, schedule: Schedule, steps: int) -> Any:
     if first < last:
         raise ValueError(f"{name} goes from images to noise; expected one that goes from noise to images")
     if schedule.zero_terminal_snr and round(first) != schedule.num_timesteps - 1:
+        spacing = own.config.get("timestep_spacing")
+        other = [key for key, value in own.config.items() if key.startswith("use_") and "sigmas" in key and value]
         raise ValueError(
             f"{name} begins at timestep {first:g}, where images are no longer pure noise; expected "
-            f"{schedule.num_timesteps - 1}, as with timestep_spacing='trailing' (its is "
-            f"{own.config.get('timestep_spacing')!r})"
+            f"{schedule.num_timesteps - 1}, "
+            + (f"as without {other[0]}" if other else f"as with timestep_spacing='trailing' (its is {spacing!r})")
         )
     return own
 
