@@ -76,6 +76,15 @@ def test_a_model_alone_is_held_against_real_images() -> None:
     assert answer(made({"fpdm": 3.0}, floor=0.0)).endswith("has a Fréchet distance of 3.00.")
 
 
+def test_nothing_is_called_closer_than_real_images() -> None:
+    near = made({"fpdm": 3.0}, floor=4.0, images=12)
+    assert answer(near).endswith("has a Fréchet distance of 3.00; that of real training images is 4.00.")
+    assert [text for text in cautions(near) if text.startswith("fpdm measures as closer") and "12 images are" in text]
+    assert not cautions(made({"fpdm": 4.1}, floor=4.0, images=12))
+    (both,) = cautions(made({"fpdm": 3.0, "dit": 2.0, "dit-4": 5.0}, floor=4.0))
+    assert both.startswith("fpdm and dit measure as closer") or both.startswith("dit and fpdm measure as closer")
+
+
 def test_the_ratio_is_told_at_the_middle_budget_and_its_range_over_all() -> None:
     base = comparison(3, (560, 35, 140), ("ddim",))
     far = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,10 @@ def answer(comparison: Comparison) -> str:
     start = f"At {first.budget:,} block passes {named(first, ' parameters', ' training')}"
     if second is None:
         floor = first.distance_floor
-        far = f", {_times(first.distance / floor)} times that of real training images" if floor > 0 else ""
+        far = ""
+        if floor > 0:
+            times = f"{_times(first.distance / floor)} times that of real training images"
+            far = f", {times}" if first.distance > floor else f"; that of real training images is {short(floor)}"
         return f"{start} has a {DISTANCE} of {short(first.distance)}{far}."
     values = f"{short(first.distance)} against {short(second.distance)}"
     if not _differ(first, second) or min(first.distance, second.distance) <= 0:
@@ -128,7 +131,7 @@ def _differ(one: Result, other: Result) -> bool:
 
 
 def cautions(comparison: Comparison) -> list[str]:
-    """Say which models are so far from real images, or were trained so briefly, that a ranking means little."""
+    """Say which models are so far from real images or so near, or were trained so briefly, that a rank means little."""
     found = []
     for one in comparison.models:
         warmup = one.recipe.get("train", {}).get("warmup", 0)
@@ -150,7 +153,20 @@ def cautions(comparison: Comparison) -> list[str]:
             f"real training images are: {they} may have learnt too little for {their} place to mean anything; look at "
             f"{their} samples"
         )
-    return found
+    return [*found, nearer] if (nearer := _nearer_than_real(comparison.rows)) else found
+
+
+def _nearer_than_real(rows: Sequence[Result]) -> str:
+    """Say which models measure as closer than real images, which none can be; empty if none does."""
+    found = {row.model: row.images for row in rows if 0 < row.distance_floor > row.distance}
+    if not found:
+        return ""
+    few = min(found.values())
+    be, they = ("measures", "it repeats") if len(found) == 1 else ("measure", "they repeat")
+    return (
+        f"{listing([*found])} {be} as closer to the test images than real training images are: {few:,} images are too "
+        f"few to tell, or {they} training images; look at the samples"
+    )
 
 
 def stage_in_words(comparison: Comparison) -> str:
