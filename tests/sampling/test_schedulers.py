@@ -176,6 +176,9 @@ def test_a_scheduler_made_without_our_configuration_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             check_scheduler(kind.from_config(right, **changes), ZERO)
+    karras = diffusers.DPMSolverMultistepScheduler.from_config(right, use_karras_sigmas=True)
+    with pytest.raises(ValueError, match=r"begins at timestep 99\d, .* expected 999, as without use_karras_sigmas"):
+        with_steps(karras, ZERO, 10)
     leading = diffusers.DPMSolverMultistepScheduler.from_config(right, timestep_spacing="leading")
     with pytest.raises(ValueError, match=r"begins at timestep 9\d\d, .* as with timestep_spacing='trailing'"):
         with_steps(leading, ZERO, 10)
