@@ -94,6 +94,7 @@ def test_each_of_several_generators_gives_the_first_image_of_its_seed() -> None:
 def test_a_class_by_its_name_is_the_class_by_its_number() -> None:
     pipe = pipelines.pixels()
     assert pipe.labels == {"cat, domestic cat": 0, "cat": 0, "domestic cat": 0, "dog": 1, "5": 2}
+    assert [*pipe.labels.values()] == [0, 0, 0, 1, 2]
     assert pipe.get_label_ids(["dog", "cat"]) == [1, 0]
     assert pipe.get_label_ids("5") == [2]
     both = images(pipe, ["domestic cat", 1])
@@ -276,6 +277,13 @@ def test_a_callback_may_end_the_sampling() -> None:
 
 
 # Precision, devices and compilation
+
+
+def test_a_change_of_precision_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = pipelines.pixels()
+    assert pipe.to(torch.bfloat16) is pipe
+    assert pipe.to("cpu", torch.float64).dtype == torch.float64
+    assert not caplog.records
 
 
 def test_half_precision(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from diffusers.models import AutoencoderKL
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
+from typing_extensions import Self
 
 from fpdm.autoencoder.config import OWN, AutoencoderConfig
 from fpdm.autoencoder.interface import Autoencoder, Pixels
@@ -134,6 +136,15 @@ class FPDMPipeline(DiffusionPipeline):
     def num_timesteps(self) -> int:
         """Number of timesteps of the last call."""
         return self._num_timesteps
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the pipeline to another device or dtype, as in diffusers."""
+        log = logging.getLogger("diffusers.models.modeling_utils")
+        log.addFilter(_is_no_false_alarm)
+        try:
+            return super().to(*args, **kwargs)
+        finally:
+            log.removeFilter(_is_no_false_alarm)
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Return the labels of classes, given by one name or by several.
@@ -531,6 +542,11 @@ class FPDMPipeline(DiffusionPipeline):
             )
             self._last = made_of, sampler
         return self._last[1], chosen.origin
+
+
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Whether a record is anything but diffusers' warning of modules to be kept in float32 where there are none."""
+    return "should be kept in float32: []" not in record.getMessage()
 
 
 def _latents_of(changed: Any, x: Tensor) -> Tensor:
