@@ -101,6 +101,7 @@ def test_a_folder_within_an_input_is_refused_however_it_is_written(tmp_path: Pat
     images = tmp_path / "images"
     images.mkdir()
     (tmp_path / "link").symlink_to(images)
+    (tmp_path / "x").mkdir()
     for folder in (images, images / "run", tmp_path / "x" / ".." / "images" / "run", tmp_path / "link" / "run"):
         with pytest.raises(ValueError, match=r"lies in the image folder .*; choose a folder outside of it"):
             KIND.check(folder, {"image folder": images})
@@ -143,6 +144,13 @@ def test_a_block_within_a_block_is_part_of_it(tmp_path: Path) -> None:
         assert "is in use by process" in done.stderr
 
 
+def test_a_path_through_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
+    for check in (KIND.check, check_file):
+        with pytest.raises(ValueError, match=r"there is no .*new, so that \.\. in it leads nowhere"):
+            check(tmp_path / "new" / ".." / "other" / "x")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_file_is_replaced_only_if_it_is_ours_or_the_user_says_so(tmp_path: Path) -> None:
     check_file(tmp_path / "new" / "x.npz")
     assert not (tmp_path / "new").exists()
@@ -150,6 +158,9 @@ def test_a_file_is_replaced_only_if_it_is_ours_or_the_user_says_so(tmp_path: Pat
     with pytest.raises(ValueError, match=r"x\.npz exists already; choose another name, or replace it with --overwrite"):
         check_file(tmp_path / "x.npz")
     check_file(tmp_path / "x.npz", ours=True)
+    (tmp_path / "link.npz").symlink_to("nowhere")  # which would be replaced by the file
+    with pytest.raises(ValueError, match=r"link\.npz exists already"):
+        check_file(tmp_path / "link.npz", ours=True)
     check_file(tmp_path / "x.npz", overwrite=True)
     with pytest.raises(ValueError, match="is a folder; expected a file"):
         check_file(tmp_path, overwrite=True)

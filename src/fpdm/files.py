@@ -163,7 +163,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         with _named(path):
             temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -257,11 +257,11 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Give the system's errors of reading and writing an open file, as of a full disk, the name that they lack."""
+    """Give the system's errors of reading and writing a file its name, which they lack or which is a temporary one."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
 
 

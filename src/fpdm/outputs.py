@@ -140,11 +140,14 @@ def check_file(out: Path, *, ours: bool = False, overwrite: bool = False) -> Non
     _check_writable(out.parent)
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; expected a file")
-    if out.exists() and not (ours or overwrite):
+    if os.path.lexists(out) and not ((ours and out.exists()) or overwrite):
         raise ValueError(f"--out {out} exists already; choose another name, or replace it with --overwrite")
 
 
 def _check_writable(folder: Path) -> None:
+    for place, part in enumerate(folder.parts):
+        if part == ".." and place and not (before := Path(*folder.parts[:place])).exists():
+            raise ValueError(f"--out {folder}: there is no {before}, so that .. in it leads nowhere")
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise ValueError(f"--out {folder}: {nearest} is a file; expected a folder")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpdm.data.labels import balanced_labels, class_label, labels_by_name, proportional_labels
+from fpdm.data.labels import balanced_labels, class_label, labels_by_name, proportional_labels, warn_of_look_alikes
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any)
 
@@ -86,3 +88,21 @@ def test_a_class_goes_by_each_of_its_names() -> None:
     assert [class_label(name, classes, 6, range(6)) for name in ("tench", "1", "0", "3")] == [0, 2, 0, 3]
     with pytest.raises(ValueError, match=r"there is no class 'tinch'; .*did you mean tench\?"):
         class_label("tinch", classes, 6)
+
+
+def test_a_class_is_found_however_its_accents_are_encoded() -> None:
+    composed, apart = "b\u00e4r", "ba\u0308r"
+    assert class_label(composed, ("ant", apart), 2) == 1
+    assert class_label(apart, ("ant", composed), 2) == 1
+    assert class_label(apart, (composed, apart), 2) == 1  # what is written exactly so comes first
+    with pytest.raises(ValueError, match="there is no class"):
+        class_label("BAER", ("ant", apart), 2)
+
+
+@pytest.mark.parametrize("pair", [("Cat", "cat"), ("cat", "cat "), ("b\u00e4r", "ba\u0308r")])
+def test_names_that_look_alike_are_worth_a_warning(pair: tuple[str, str]) -> None:
+    with pytest.warns(RuntimeWarning, match="no more than case, spaces or the encoding of accents"):
+        warn_of_look_alikes(("ant", *pair))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_look_alikes(("ant", pair[0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +21,17 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"needs onnxruntime, which is not installed: pip install 'fpdm\[onnx\]'"):
         check_installed()
+
+
+@pytest.mark.slow
+def test_onnxruntime_keeps_and_sends_no_usage_data(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(tmp_path))
+    environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    code = "from fpdm.export.onnx_files import check_installed; check_installed(); import time; time.sleep(1)"
+    subprocess.run([sys.executable, "-c", code], env={**environment, **places}, check=True)
+    found = [path.name for path in tmp_path.rglob("*")]
+    assert not {"deviceid", "onnxruntime.db", ".ses"}.intersection(found)
 
 
 @pytest.mark.slow

@@ -262,6 +262,20 @@ def tar(name: str, members: dict[str, bytes]) -> Setup:
     return setup
 
 
+def table(name: str, labels: list[int | None]) -> Setup:
+    """A Parquet file of images with these labels."""
+
+    def setup(here: Path, _: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        pictures = [{"bytes": png(), "path": "a.png"} for _ in labels]
+        pyarrow.parquet.write_table(pyarrow.table({"image": pictures, "label": labels}), here / name)
+
+    return setup
+
+
 def listening(name: str) -> Setup:
     """A socket in the place of a file."""
 
@@ -467,6 +481,11 @@ PLACES = [
         )
     ),
     Case(SAMPLE.replace("--out out", "--out ''"), "--out is empty; expected a path"),
+    Case(SAMPLE.replace("--out out", "--out ' '"), "--out is empty; expected a path"),
+    *(
+        Case(line.replace("--out out", "--out new/../.."), r"there is no new, so that \.\. in it leads nowhere")
+        for line in (SAMPLE, TRAIN, PREPARE, EVALUATE, "export @run --out out")
+    ),
     Case(SAMPLE.replace("--out out", "--out ."), "has other files", setup=written("notes.txt")),
     Case(SAMPLE.replace("--out out", "--out run"), _OTHER_COMMAND + "train", setup=copied("run")),
     *(
@@ -481,6 +500,20 @@ PLACES = [
     Case(f"{SAMPLE.replace('out out', 'out sampled')} --seed 7", "another seed", setup=copied("sampled")),
     Case(
         f"{SAMPLE.replace('out out', 'out out')}", "000001.png", setup=written("out/000001.png", png()), about="foreign"
+    ),
+    *(
+        Case(
+            SAMPLE.replace("out out", "out sampled"),
+            says,
+            setup=then(copied("sampled"), change),
+            about=f"image {about}",
+        )
+        for about, says, change in (
+            ("of others", "an image of 3 x 8 x 8", written("sampled/000001.png", png("RGB"))),
+            ("of another size", "an image of 1 x 9 x 8", written("sampled/000001.png", png(size=(8, 9)))),
+            ("a pipe", "is a pipe", pipe("sampled/000001.png")),
+            ("a folder", "is a folder", then(gone("sampled/000001.png"), folder("sampled/000001.png"))),
+        )
     ),
     Case("train --data images --size 8 --steps 2 --out images/run", "lies in the image folder", setup=images()),
     Case("train --data images --size 8 --steps 2 --out images", "lies in the image folder", setup=images()),
@@ -497,6 +530,15 @@ PLACES = [
     Case(EVALUATE.replace("out out", "out evaluated") + " --seed 3", "another seed", setup=copied("evaluated")),
     Case("compare --redraw sampled", "sampled", setup=copied("sampled")),
     Case("compare --redraw none", "none"),
+    Case(
+        "compare --redraw compared", "images.png is a pipe", setup=then(copied("compared"), pipe("compared/images.png"))
+    ),
+    Case(
+        "compare --redraw compared",
+        "images.png is damaged: it is no PNG",
+        setup=then(copied("compared"), written("compared/images.png")),
+        about="text",
+    ),
     Case("sample @run --budget 8 --iterations 2 --out loop", "loop|symbolic links", setup=link("loop", "loop")),
     Case("reproduce table1 --quick --out mine", "has other files, such as notes.txt", setup=_MINE),
 ]
@@ -520,6 +562,12 @@ DATA = [
     Case(FOLDER.replace("images", "x.tar"), "fpdm prepare", setup=tar("x.tar", {"0.png": png()})),
     Case(FOLDER.replace("images", "x.parquet"), "fpdm prepare", setup=written("x.parquet", b"PAR1")),
     Case(FOLDER.replace("images", "x.tar.gz"), "fpdm prepare", setup=written("x.tar.gz", gzip.compress(b"x"))),
+    Case(
+        FOLDER,
+        "only the sub-folder a/b, which has 2 of its own",
+        setup=lambda here, _: make_images(here / "images/a/b") and None,
+        about="classes below",
+    ),
     Case(FOLDER.replace("images", "x.zip"), "x.zip", setup=written("x.zip", b"PK\5\6" + bytes(18))),
     Case("train --data none --size 8 --steps 2 --out out", "none"),
     Case("train fashion-mnist --steps 2 --data-root none --out out", "none"),
@@ -553,6 +601,12 @@ DATA = [
     Case(SHARDS, "shards|0.tar", setup=pipe("shards/0.tar"), about="pipe"),
     Case("prepare set --autoencoder @ae --size 8 --out out", "set", setup=written("set/0.parquet", b"PAR1x")),
     Case("prepare set --autoencoder @ae --size 8 --out out", "set", setup=written("set/0.arrow", b"ARROW1")),
+    Case(
+        "prepare set --autoencoder @ae --size 8 --out out",
+        "3 of the 4 images in set have no class",
+        setup=table("set/0.parquet", [0, None, -1, None]),
+        about="classes missing",
+    ),
     Case("reference none --extractor @small.pt --out out.npz", "none"),
     Case("reference images --extractor @small.pt --out out.npz", "image", setup=folder("images")),
     Case(
@@ -666,6 +720,16 @@ RUNS = [
         3,
         then(damaged("run", WEIGHTS, flipped), lambda here, _: (here / f"run/{STEP}/extra").touch()),
         "flipped",
+    ),
+    Case(
+        f"{RUN} --class ant",
+        "data.json is of other images than the model's",
+        setup=then(copied("run"), copied_as("folder-run/data.json", "run/data.json")),
+    ),
+    Case(
+        f"{RUN.replace('run ', 'folder-run ')} --class ant",
+        "data.json is of other images than the model's",
+        setup=then(copied("folder-run"), copied_as("latent-run/data.json", "folder-run/data.json")),
     ),
     Case("sample @latent-run --autoencoder none --budget 8 --iterations 2 --out out", "none"),
     Case("sample @latent-run --autoencoder ae --budget 8 --iterations 2 --out out", "ae", setup=folder("ae")),

@@ -25,6 +25,7 @@ from tests.faults.cases import (
     FOLDER,
     MEASURE,
     RUN,
+    SAMPLE,
     SHARDS,
     TAKE,
     Case,
@@ -66,6 +67,11 @@ def png_bomb(bits: int, colour: int, side: int = 50_000) -> bytes:
     palette = chunk(b"PLTE", bytes(6)) if colour == 3 else b""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + palette + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def png_into(path: Path) -> None:
+    """Replace a file by an image that unpacks to billions of pixels."""
+    path.write_bytes(png_bomb(8, 6))
 
 
 def odd_tar(change: Callable[[tarfile.TarInfo], None]) -> Setup:
@@ -127,6 +133,18 @@ FILES = [
     *(
         Case(FOLDER, "image", setup=written("images/a/0.png", png_bomb(bits, colour)), about=f"PNG {bits} {colour}")
         for bits, colour in ((1, 0), (16, 0), (8, 3), (8, 6))
+    ),
+    *(
+        Case(
+            line,
+            says,
+            setup=then(copied(name), lambda here, _, path=path: png_into(here / path)),
+            about=f"PNG in {name}",
+        )
+        for line, says, name, path in (
+            (SAMPLE.replace("out out", "out sampled"), "far too many pixels", "sampled", "sampled/000001.png"),
+            ("compare --redraw compared", "images.png is damaged", "compared", "compared/images.png"),
+        )
     ),
     Case(SHARDS, "shards|0.tar|image", setup=tar("shards/0.tar", {"../../evil.png": b"x", "/evil.png": b"x"})),
     Case(SHARDS, "shards|0.tar|image", setup=odd_tar(lambda one: setattr(one, "size", 2**40)), about="size 2^40"),

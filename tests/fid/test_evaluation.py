@@ -74,7 +74,7 @@ def whole(root: Path, run: Run) -> Evaluation:
 def figures(folder: Path) -> dict[str, Any]:
     """The result, without what differs from run to run."""
     values = json.loads((folder / RESULT).read_text())
-    return {key: value for key, value in values.items() if key not in ("seconds", "out")}
+    return {key: value for key, value in values.items() if key not in ("seconds", "out", "checksum")}
 
 
 def test_the_figures_are_those_of_the_images_alone(root: Path, run: Run, whole: Evaluation) -> None:
@@ -147,11 +147,22 @@ def test_a_result_of_another_version_is_taken_as_it_is(
     shutil.copytree(whole.out, tmp_path / "out")
     values = json.loads((tmp_path / "out" / RESULT).read_text())
     values["protocol"]["versions"]["fpdm"] = "0.0.1"
+    del values["checksum"]  # which that version did not write
     (tmp_path / "out" / RESULT).write_text(json.dumps(values))
     monkeypatch.setattr(module, "labels_of", None)  # nothing is drawn
     found = evaluate(run, PLAN, root / "ref.npz", tmp_path / "out", settings(root, npz=True))
     assert found is not None
     assert (found.distance, found.protocol.versions["fpdm"]) == (whole.distance, "0.0.1")
+
+
+def test_a_result_that_was_changed_is_measured_again(root: Path, run: Run, whole: Evaluation, tmp_path: Path) -> None:
+    shutil.copytree(whole.out, tmp_path / "out")
+    values = json.loads((tmp_path / "out" / RESULT).read_text())
+    (tmp_path / "out" / RESULT).write_text(json.dumps({**values, "distance": values["distance"] / 2}))
+    with pytest.warns(RuntimeWarning, match=r"result.json was changed since it was written; measuring again"):
+        found = evaluate(run, PLAN, root / "ref.npz", tmp_path / "out", settings(root, npz=True))
+    assert found is not None
+    assert found.distance == whole.distance
 
 
 def test_a_signal_leaves_what_the_same_call_goes_on_with(

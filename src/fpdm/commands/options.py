@@ -39,7 +39,8 @@ OTHERS = Group("Other options", sort_key=1000)
 
 # What DiT, diffusers, EDM and others call it. Of a command that has several of ours, the first counts.
 OTHER_WORDS = {
-    "out": "output output-dir output-path outdir out-dir o logdir log-dir results-dir save-dir save-path",
+    "out": "output output-dir output-path outdir out-dir o logdir log-dir results-dir save-dir save-path "
+    "resume resume-from resume-from-checkpoint",
     "data": "dataset dataset-path data-path data-dir data-folder train-data-dir train-dir image-folder images",
     "IMAGES": "dataset dataset-path data data-path data-dir data-folder image-folder input",
     "DATA": "dataset dataset-path data-path data-dir data-folder train-data-dir train-dir image-folder images input",
@@ -51,7 +52,8 @@ OTHER_WORDS = {
     "warmup": "lr-warmup-steps warmup-steps warmup-iters lr-warmup",
     "decay": "lr-scheduler lr-schedule lr-decay",
     "mixed-precision": "fp16 bf16 amp half dtype precision",
-    "steps": "epochs num-epochs num-train-epochs max-epochs num-steps max-steps max-train-steps train-steps",
+    "dry-run": "dry dryrun plan estimate",
+    "steps": "epochs n-epochs num-epochs num-train-epochs max-epochs num-steps max-steps max-train-steps train-steps",
     "size": "resolution image-size img-size res image-resolution",
     "batch-size": "batch bs train-batch-size global-batch-size eval-batch-size batch-gpu per-gpu-batch-size",
     "accumulate": "gradient-accumulation-steps grad-accum grad-accum-steps accum-iter",
@@ -232,7 +234,7 @@ def _convert(hint: Any, tokens: Sequence[Token]) -> Any:
 
 def _convert_all(hint: Any, tokens: Sequence[Token]) -> Any:
     given = [token.value for token in tokens]
-    if hint in (Path, Path | None) and "" in given:  # which would be the working folder
+    if hint in (Path, Path | None) and not all(one.strip() for one in given):  # "" would be the working folder
         raise CoercionError(msg=f"{tokens[0].keyword or 'argument'} is empty; expected a path")
     try:
         if hint in (int, tuple[int, ...]):  # which cyclopts would round "1.5" to

@@ -12,9 +12,10 @@ from fpdm.compare.answer import headline
 from fpdm.compare.results import Comparison, ImageRow, ImageSheet
 from fpdm.drawing.images import images_from_png, images_to_png
 from fpdm.drawing.sheets import Row, Sheet
-from fpdm.files import write_atomically
+from fpdm.files import read_bytes, write_atomically
 
 FILE = "images.png"
+_LIMIT = 2**30  # bytes
 
 
 def write_image_sheet(folder: Path, images: Mapping[ImageRow, Tensor]) -> ImageSheet:
@@ -37,7 +38,7 @@ def read_image_sheet(folder: Path, sheet: ImageSheet) -> dict[ImageRow, Tensor]:
     """
     path = folder / FILE
     try:
-        images = images_from_png(path.read_bytes(), sheet.columns, len(sheet.rows))
+        images = images_from_png(read_bytes(path, _LIMIT), sheet.columns, len(sheet.rows))
     except FileNotFoundError:
         raise ValueError(f"there is no {FILE} in {folder}; put it back beside compare.json") from None
     except ValueError as error:

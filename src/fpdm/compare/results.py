@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -258,6 +259,8 @@ class Comparison:
         found = from_values(cls, values, "comparison")
         if not found.rows or not found.models:
             raise ValueError("it has no rows or no models")
+        if not all(math.isfinite(row.distance) for row in (*found.rows, *found.sweep)):
+            raise ValueError("it has a distance that is nan or inf")
         return found
 
     def to_text(self) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fpdm.data.decode import escaped
 from fpdm.data.sources.source import Skipped
 from fpdm.data.splits import counted
+from fpdm.errors import printable
 
 _LISTED = 5  # skipped files that the summary names; classes twice as many
 
@@ -64,7 +65,7 @@ class FolderSummary:
         lines = [f"{escaped(self.folder)}: {counted(self.images, 'image')}, {self.size} x {self.size} {colours}"]
         if self.classes:
             shown = self.classes[: 2 * _LISTED]
-            text = ", ".join(f"{escaped(name)} ({images})" for name, images in shown)
+            text = ", ".join(f"{printable(name)} ({images})" for name, images in shown)
             lines.append(f"  classes   {len(self.classes)}: {text}{_more(len(self.classes) - len(shown))}")
         else:
             lines.append("  classes   none")

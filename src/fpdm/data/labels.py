@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 
-from fpdm.data.decode import escaped
+from fpdm.errors import printable
 
 
 def balanced_labels(indices: Sequence[int], num_classes: int) -> list[int]:
@@ -53,6 +55,25 @@ def labels_by_name(classes: Sequence[str]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda one: one[1]))
 
 
+def warn_of_look_alikes(classes: Sequence[str]) -> None:
+    """Warn of two classes whose names people may take for one: in case, in spaces, or in how accents are encoded."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(_composed(name).casefold().strip(), name)
+        if other is not name:
+            warnings.warn(
+                f"the classes {other!a} and {name!a} differ in no more than case, spaces or the encoding of "
+                "accents; if they are one class, put their images together",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def _composed(name: str) -> str:
+    """Return a name with its accents as keyboards type them; file systems of macOS keep them apart from the letters."""
+    return unicodedata.normalize("NFC", name)
+
+
 _NAMED = 10  # classes in a message
 _DIGITS = 20  # more than an int64 has
 
@@ -76,15 +97,18 @@ def class_label(name: str, classes: Sequence[str], num_classes: int, numbers: Se
     known_labels = labels_by_name(classes)
     if name in known_labels:
         return known_labels[name]
+    alike = {label for known, label in known_labels.items() if _composed(known) == _composed(name)}
+    if len(alike) == 1:
+        return alike.pop()
     own = numbers if classes else range(num_classes)
     if name.isdecimal() and len(name) < _DIGITS and int(name) in own:
         return own.index(int(name))
     near = difflib.get_close_matches(name, list(known_labels), 1)
-    known = ", ".join(map(escaped, classes[:_NAMED])) + (", ..." if len(classes) > _NAMED else "")
+    known = ", ".join(map(printable, classes[:_NAMED])) + (", ..." if len(classes) > _NAMED else "")
     raise ValueError(
         f"there is no class {name!r}; expected "
         + (f"a number from {min(own)} to {max(own)}" if own else "")
         + (" or " if own and classes else "")
         + (f"one of {known}" if classes else "")
-        + (f"; did you mean {escaped(near[0])}?" if near else "")
+        + (f"; did you mean {printable(near[0])}?" if near else "")
     )

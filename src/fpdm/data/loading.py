@@ -18,12 +18,14 @@ from fpdm.data.dataset import Examples
 from fpdm.data.decode import Decoder, decoders, escaped
 from fpdm.data.folder_summary import ClassCount, FolderSummary, Span
 from fpdm.data.images import ImageSet
+from fpdm.data.labels import warn_of_look_alikes
 from fpdm.data.latents import open_cache
 from fpdm.data.manifest import read_manifest
-from fpdm.data.sources.folder import scan
+from fpdm.data.sources.folder import FolderFiles, scan
 from fpdm.data.sources.named import class_names, load
 from fpdm.data.sources.source import Skipped, unusable
 from fpdm.data.splits import SPLITS, SmallClassesError, Splits, check_trained, counted, split_folder
+from fpdm.errors import printable
 from fpdm.memory import check_memory
 from fpdm.progress_bar import track
 
@@ -150,6 +152,9 @@ def load_images(
         )
         summary = loaded.summary
         classes, numbers = tuple(one.name for one in summary.classes), ()
+        if config.conditional and learn_classes:
+            loaded.files.warn_of_labels()
+            warn_of_look_alikes(classes)
         try:
             splits = split_folder(loaded.data, loaded.splits, names=classes, conditional=config.conditional)
         except SmallClassesError:
@@ -195,11 +200,13 @@ class LoadedFolder:
         data: The images, in the order of their paths.
         summary: What was found in the folder.
         splits: Which of the images belong to train, validation and test; see `FolderFiles`.
+        files: The files of the folder.
     """
 
     data: ImageSet
     summary: FolderSummary
     splits: Mapping[str, Sequence[int]]
+    files: FolderFiles
 
 
 def load_folder(
@@ -282,7 +289,7 @@ def load_folder(
         images=len(kept),
         size=size,
         channels=channels,
-        classes=tuple(map(ClassCount, names, counts.tolist())),
+        classes=tuple(map(ClassCount, map(printable, names), counts.tolist())),
         empty=tuple(name for name in files.classes if name not in names),
         width=Span(min(widths), statistics.median(widths), max(widths)),
         height=Span(min(heights), statistics.median(heights), max(heights)),
@@ -293,4 +300,4 @@ def load_folder(
     splits = {
         split: [position[place] for place in places if place in position] for split, places in files.splits().items()
     }
-    return LoadedFolder(data, summary, splits)
+    return LoadedFolder(data, summary, splits, files)

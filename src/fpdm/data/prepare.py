@@ -28,6 +28,7 @@ from fpdm.configuration import moves, warn_of_moves
 from fpdm.data.config import MANIFEST, CacheSettings, DataConfig, HubSettings
 from fpdm.data.decode import Decoder, decoders
 from fpdm.data.images import to_float
+from fpdm.data.labels import warn_of_look_alikes
 from fpdm.data.manifest import CACHE, PLACES, PLAN, CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
 from fpdm.data.sources.open import open_source
 from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
@@ -421,6 +422,7 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
         first = f"; the first: {skipped[0].to_text()}" if skipped else ""
         raise ValueError(f"no image of {work.plan.data.source} can be used ({len(skipped)} skipped){first}")
     classes = source.used_classes(sum((Counter(record.labels) for record in every), Counter()))
+    warn_of_look_alikes(tuple(classes.values()))
     images = sum(record.shard.images for record in records["train"])
     mean = sum(record.mean * record.shard.images for record in records["train"]) / images
     square = sum(record.square * record.shard.images for record in records["train"]) / images

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fpdm.files import write_atomically
@@ -94,10 +94,12 @@ def images_from_png(data: bytes, columns: int, rows: int = 1) -> Tensor:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             grid = np.atleast_3d(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")))
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a damaged PNG
+    except UnidentifiedImageError:
+        raise ValueError("it is no PNG") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError is a damaged PNG's
         raise ValueError(str(error)) from error
     height, width, channels = grid.shape
-    if height % rows or width % columns:
+    if columns < 1 or rows < 1 or height % rows or width % columns:
         raise ValueError(f"it is {width} x {height}; expected {columns} x {rows} images of equal size")
     cells = grid.reshape(rows, height // rows, columns, width // columns, channels).transpose(0, 2, 4, 1, 3)
     return torch.from_numpy(cells.reshape(rows * columns, channels, height // rows, width // columns).copy())

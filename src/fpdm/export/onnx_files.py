@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ from fpdm.export.graphs import Graph
 
 WeightFormat = Literal["float32", "int8"]
 _LARGEST = 2**30  # bytes of weights in the file of the graph itself; Protocol Buffers end at 2 GiB
+# onnxruntime from 1.29 on sends usage data unless this is set before it is imported, which only happens below.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _MULTIPLICATIONS = ["MatMul", "Gemm"]  # whose weights become int8; onnxruntime convolves int8 on few machines
 
 

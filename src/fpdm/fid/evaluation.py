@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from fpdm.sampling.plan import Plan
 from fpdm.sampling.timesteps import PHI
 
 RESULT, SAMPLES, SHARDS, REFERENCE_SHARDS = "result.json", "samples.npz", "pieces", "reference-pieces"
+_CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,8 @@ def evaluate(
         found = _measure(shards, statistics, target, real, extractor, protocol, out, device)
         if settings.npz:
             write_images(out / SAMPLES, shards.images(), settings.num_images, protocol.shape[1:])
-        write_atomically(out / RESULT, found.to_json())
+        values = json.loads(found.to_json())
+        write_atomically(out / RESULT, json.dumps({**values, _CHECKSUM: _checksum(values)}, indent=1))
         if not settings.keep:
             shards.delete()
         return found
@@ -337,12 +339,21 @@ def _finished(out: Path, protocol: Protocol, settings: EvaluationSettings) -> Ev
         return None
     try:
         values = read_json(path)
+        checksum = values.pop(_CHECKSUM, None)  # earlier versions wrote none
+        if checksum not in (None, _checksum(values)):
+            warnings.warn(f"{path} was changed since it was written; measuring again", RuntimeWarning, stacklevel=2)
+            return None
         if _changes(values, protocol):
             return None
         made_by = dataclasses.replace(protocol, versions=values["protocol"]["versions"])
         return Evaluation(**{**values, "protocol": made_by, "out": out})
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """Return a hash of a result, by which a change of its file is noticed."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _real_features(

@@ -14,11 +14,13 @@ import torch
 from fpdm import __version__
 from fpdm.compare.results import Result
 from fpdm.configuration import Record
+from fpdm.data.sources.folder import scan
 from fpdm.drawing.images import Png
 from fpdm.drawing.plots import save_svg_and_png
 from fpdm.drawing.sheets import draw_sheet
 from fpdm.errors import did_you_mean
 from fpdm.files import read_json, write_atomically, write_json
+from fpdm.hub import is_hub_id
 from fpdm.reproduce.appendix_c import AppendixC
 from fpdm.reproduce.baselines import Baselines
 from fpdm.reproduce.bench import Bench, Cell
@@ -237,6 +239,7 @@ def reproduce(
         RunError: A training failed.
     """
     chosen = [STUDIES[name] for name in check_names(names)]
+    _check_inputs(autoencoder, root, pictures)
     with REPRODUCTION.hold(out):
         _check_scale(out, scale)
         bench = Bench(out / "work", scale, autoencoder=autoencoder, root=root, pictures=pictures, workers=workers)
@@ -262,6 +265,20 @@ def reproduce(
         write_atomically(out / REPORT, report(out, scale, answers))
     verdicts = [claim.verdict for page in pages for claim in page.claims]
     return Reproduced(out, tuple(one.name for one in chosen), {v: verdicts.count(v) for v in dict.fromkeys(verdicts)})
+
+
+def _check_inputs(autoencoder: str, root: Path | None, pictures: Path | None) -> None:
+    """Check that what is read is there, before anything is written.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if pictures is not None:
+        scan(pictures)
+    if autoencoder and not Path(autoencoder).exists() and not is_hub_id(autoencoder):
+        raise ValueError(f"the autoencoder {autoencoder} does not exist; expected a folder or a name on the hub")
+    if root is not None and not root.is_dir():
+        raise ValueError(f"data-root is {root}; expected the folder that holds Fashion-MNIST")
 
 
 def check_names(names: Sequence[str]) -> list[str]:

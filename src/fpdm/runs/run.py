@@ -22,7 +22,7 @@ from fpdm.models.cost import model_cost
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
 from fpdm.runs.data_card import read_data_card
-from fpdm.runs.layout import CHECKPOINTS, EMA, MODEL_INDEX, OWN_AUTOENCODER, RECIPE
+from fpdm.runs.layout import CHECKPOINTS, DATA, EMA, MODEL_INDEX, OWN_AUTOENCODER, RECIPE
 from fpdm.runs.pipeline_files import class_names, read_index
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
@@ -167,6 +167,10 @@ def read_classes(folder: Path | None, recipe: Recipe) -> Classes:
         return Classes()
     card = None if folder is None else read_data_card(folder)
     if card is not None and card.classes:
+        if len(card.classes) != num_classes or (recipe.images and recipe.images != card.sha256):
+            raise ValueError(
+                f"{folder}/{DATA} is of other images than the model's, so its classes are not; restore it, or delete it"
+            )
         return Classes(card.classes, card.numbers)
     names: tuple[str, ...] = ()
     if source in DATASETS:

@@ -15,7 +15,7 @@ from fpdm.configuration import Record
 from fpdm.data.labels import balanced_labels
 from fpdm.data.splits import counted
 from fpdm.drawing.images import enlarged, save_png, tile, to_array
-from fpdm.files import files_in, read_json, write_json
+from fpdm.files import check_regular, files_in, read_json, write_json
 from fpdm.memory import check_disk, check_memory
 from fpdm.runs.layout import SAMPLED, SAMPLING
 from fpdm.runs.run import Run
@@ -123,7 +123,7 @@ def _complete(
     run: Run, sampler: ImageSampler, num_images: int, out: Path, *, batch_size: int, label: int | None
 ) -> Sampled:
     """Draw the images that are missing, and the grid."""
-    todo = [index for index in range(num_images) if not _whole(_path(out, index))]
+    todo = [index for index in range(num_images) if not _whole(_path(out, index), run.image_shape)]
     labels = balanced_labels(todo, run.model.shape.num_classes) if label is None else [label] * len(todo)
 
     def save(places: Sequence[int], pixels: torch.Tensor) -> None:
@@ -220,13 +220,32 @@ def _path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _whole(path: Path) -> bool:
+def _whole(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether an image was drawn already; one that is there but damaged is drawn again.
+
+    Raises:
+        ValueError: It is no file, or another image than the model draws, so that someone else put it there.
+    """
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
+            found = (len(image.getbands()), image.height, image.width)
+            if found != shape:
+                raise ValueError(
+                    f"{path} is an image of {' x '.join(map(str, found))}, and not one of this model's, which are "
+                    f"{' x '.join(map(str, shape))}; move it away, or choose another folder"
+                )
             image.load()
         return True
     except (OSError, SyntaxError):  # the latter is raised by Pillow for broken PNGs
         return False
+
+
+def _open(path: Path) -> Image.Image:
+    check_regular(path)
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} is an image of far too many pixels; move it away, or choose another folder") from None
 
 
 def _read(path: Path) -> torch.Tensor:

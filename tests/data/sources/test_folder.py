@@ -15,6 +15,7 @@ from fpdm.data.folder_summary import Span
 from fpdm.data.images import ImageSet
 from fpdm.data.loading import load_folder
 from fpdm.data.sources.folder import scan
+from fpdm.errors import printable
 from tests.data.image_files import NOISE, ODD, plain, put
 
 RANDOM = np.random.default_rng(3)
@@ -413,10 +414,35 @@ def test_names_of_any_kind_are_read(tmp_path):
         put(tmp_path / name / name, plain(value))
     loaded = load_folder(tmp_path, 4)
     assert values(loaded) == list(range(len(ODD)))
-    assert [name for name, _ in loaded.summary.classes] == sorted(ODD)
+    assert [name for name, _ in loaded.summary.classes] == [printable(name) for name in sorted(ODD)]
     text = loaded.summary.to_text()
     assert len(text.splitlines()) == len(text.split("\n")) == 4
     text.encode()
+
+
+@pytest.mark.parametrize("litter", ["__MACOSX", "@eaDir", "#recycle", "lost+found"])
+def test_what_systems_put_beside_images_is_no_class(tmp_path, litter):
+    for name in ("ant/1.png", "bee/1.png", f"{litter}/1.png", f"ant/{litter}/1.png"):
+        put(tmp_path / name, plain(1))
+    files = scan(tmp_path)
+    assert files.classes == ("ant", "bee")
+    assert [path.as_posix() for path in files.paths] == ["ant/1.png", "bee/1.png"]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "metadata.jsonl", "dataset.json", "0.cls"])
+def test_labels_that_are_not_read_are_worth_a_warning(tmp_path, name):
+    put(tmp_path / "0.png", plain(0))
+    (tmp_path / name).touch()
+    with pytest.warns(RuntimeWarning, match=f"the labels in .*{name} are not read"):
+        scan(tmp_path).warn_of_labels()
+
+
+@pytest.mark.parametrize("name", ["a/labels.csv", "a.txt"])
+def test_other_files_are_worth_none(tmp_path, name, recwarn):
+    put(tmp_path / "a" / "0.png", plain(0))
+    (tmp_path / name).touch()
+    scan(tmp_path).warn_of_labels()
+    assert not recwarn.list
 
 
 # Workers, limits, summary

@@ -49,6 +49,7 @@ def test_only_images_that_can_be_read_count() -> None:
         (["train/cat/1.png", "val/cat/2.png"], "set has the sub-folders train, val, which are splits and no classes"),
         (["Train/1.png", "test/2.png"], "which are splits"),
         (["images/cat/1.png", "images/dog/2.png"], "only the sub-folder images, which has 2 of its own"),
+        (["a/b/cat/1.png", "a/b/dog/2.png", "a/b/dog/x/3.png"], "only the sub-folder a/b, which has 2 of its own"),
     ],
 )
 def test_folders_that_are_no_classes_are_refused(paths: list[str], says: str) -> None:

@@ -131,7 +131,8 @@ def test_labels_are_within_the_classes_or_64_bits() -> None:
     named, numbered = source(("ant", "bee")), source(())
     assert [named.label_error(label) for label in (0, 1)] == ["", ""]
     assert named.label_error(2) == "its label 2 is out of range; expected 0 to 1"
-    assert named.label_error(-1) == "its label -1 is out of range; expected 0 to 1"
+    assert named.label_error(-2) == "its label -2 is out of range; expected 0 to 1"
+    assert named.label_error(-1) == numbered.label_error(-1) == "without a class, which others have"
     assert numbered.label_error(2**63 - 1) == ""
     assert "its label 9223372036854775808 is out of range" in numbered.label_error(2**63)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import stat
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,12 @@ from fpdm.data.decode import ENDINGS, Decoder, escaped
 from fpdm.data.sources.layout import layout
 from fpdm.data.sources.source import Chosen, Part, Raw, Skipped, Source, hash_files, unusable
 from fpdm.data.splits import counted, divided
+from fpdm.errors import printable
+
+# What macOS, network storage and Windows put beside images: copies of their names, thumbnails, deleted files.
+_LITTER = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+_LABELS = re.compile(r"(labels?|classes|metadata|annotations?|dataset)\.(csv|tsv|txt|jsonl?)|.*\.cls", re.IGNORECASE)
 
 
 class NoImagesError(ValueError):
@@ -36,6 +44,7 @@ class FolderFiles:
         classes: Names of the class folders in order, including those without images; none if the folder is flat.
         skipped: What is not used and why, in order.
         others: Number of files whose ending is not that of an image; they are ignored.
+        labels_file: Name of one of them beside the images that may have their labels, which are not read.
     """
 
     root: Path
@@ -43,6 +52,7 @@ class FolderFiles:
     classes: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     others: int
+    labels_file: str = ""
 
     @functools.cached_property
     def listed_classes(self) -> tuple[str, ...]:
@@ -64,6 +74,16 @@ class FolderFiles:
         digest = hashlib.sha256()
         hash_files(digest, self.root, self.paths)
         return digest.hexdigest()
+
+    def warn_of_labels(self) -> None:
+        """Warn of labels in a file, which a user of other programs may take for the classes."""
+        if self.labels_file and not self.classes:
+            warnings.warn(
+                f"no classes: the labels in {escaped(self.root / self.labels_file)} are not read; put the images of "
+                "each class into a folder of its own",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def images(self) -> Part:
         """Return the images of all paths, in order."""
@@ -95,18 +115,21 @@ class _Files(Part):
         return len(self.paths)
 
 
-def open_folder(root: Path | str, *, whole: bool = False, strict: bool = False) -> Source:
+def open_folder(root: Path | str, *, whole: bool = False, strict: bool = False, classes: bool = True) -> Source:
     """Open a folder of images.
 
     Args:
         root: The folder; see `scan` for what counts as an image and as a class.
         whole: Put all images into the train split, instead of dividing them; see `FolderFiles`.
         strict: Raise if anything is skipped by its name, or a class folder has no image.
+        classes: Whether classes are asked for, so that labels which are not read are worth a warning.
 
     Raises:
         ValueError: There are no images, or, with `strict`, something would be skipped.
     """
     files = scan(root)
+    if classes:
+        files.warn_of_labels()
     if strict:
         files.require_complete()
     images = files.images()
@@ -116,7 +139,7 @@ def open_folder(root: Path | str, *, whole: bool = False, strict: bool = False) 
         name=escaped(files.root.resolve().name),
         parts={"train": images} if whole else parts,
         listing=files.fingerprint(),
-        classes=tuple(map(escaped, files.listed_classes)),
+        classes=tuple(map(printable, files.listed_classes)),
         labelled=bool(files.classes),
         skipped=files.skipped,
     )
@@ -127,8 +150,9 @@ def scan(folder: Path | str) -> FolderFiles:
 
     If images lie in sub-folders, these are the classes, each with all that lies in it however deep. Otherwise the
     folder is flat: images without classes. Where images lie in both, see `layout`. Hidden files and folders
-    (with a leading dot) are ignored. Symbolic links are followed, but no folder is entered twice, and a folder counts
-    under its own name before it counts under that of a link. Only regular files are opened.
+    (with a leading dot) are ignored, and so are those that systems make themselves. Symbolic links are followed, but no
+    folder is entered twice, and a folder counts under its own name before it counts under that of a link. Only regular
+    files are opened.
 
     Raises:
         ValueError: The folder is missing, is not a folder, cannot be read, or its layout is not clear.
@@ -140,6 +164,7 @@ def scan(folder: Path | str) -> FolderFiles:
     classes: list[str] = []
     others = 0
     other = ""  # the name of one of them that another reader takes
+    labels_file = ""
     seen: set[tuple[int, int]] = set()
     folders, links = [Path()], deque[Path]()
     while folders or links:
@@ -150,7 +175,8 @@ def scan(folder: Path | str) -> FolderFiles:
                 skipped.append(Skipped(current, "a link to a folder that was read already"))
                 continue
             with os.scandir(root / current) as entries:
-                names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+                found = (entry.name for entry in entries)
+                names = sorted(name for name in found if not name.startswith(".") and name not in _LITTER)
         except OSError as error:
             if current == Path():
                 raise ValueError(
@@ -177,6 +203,7 @@ def scan(folder: Path | str) -> FolderFiles:
             else:
                 others += 1
                 other = path.name if _other_reader(path.name) else other
+                labels_file = path.name if current == Path() and _LABELS.fullmatch(path.name) else labels_file
     if not paths:
         raise NoImagesError(
             f"the image folder {escaped(root)} holds no images ({len(skipped)} skipped, "
@@ -188,7 +215,9 @@ def scan(folder: Path | str) -> FolderFiles:
     decoder = Decoder(1)
     kept, in_classes, left = layout(paths, escaped(root), lambda path: decoder.error(root / path))
     skipped = sorted([*skipped, *left], key=lambda one: one.path.parts)
-    return FolderFiles(root, tuple(kept), tuple(sorted(classes)) if in_classes else (), tuple(skipped), others)
+    return FolderFiles(
+        root, tuple(kept), tuple(sorted(classes)) if in_classes else (), tuple(skipped), others, labels_file
+    )
 
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")

@@ -15,6 +15,7 @@ from typing import Any
 
 from fpdm.data.config import HubSettings
 from fpdm.data.decode import escaped
+from fpdm.data.sources.layout import check_labelled
 from fpdm.data.sources.source import Part, Raw, Source, hash_files
 from fpdm.data.splits import listed
 from fpdm.errors import printable
@@ -22,6 +23,7 @@ from fpdm.errors import printable
 TABLES = (".parquet", ".arrow")
 SAVED = ("state.json", "dataset_dict.json")  # by `datasets.Dataset.save_to_disk`
 _STRINGS = ("string", "large_string")
+_UNLABELLED = -1  # as splits without labels have it on the hub
 
 
 class _Rows(Part):
@@ -44,7 +46,7 @@ class _Rows(Part):
                 value = value["bytes"] if value["bytes"] is not None else value["path"] and Path(value["path"])
             label = row[self.label] if self.label else 0
             # Classes come as their numbers, but classes that are strings as these.
-            yield Raw(f"row {place}", value or b"", -1 if label is None else self.number_of.get(label, label))
+            yield Raw(f"row {place}", value or b"", _UNLABELLED if label is None else self.number_of.get(label, label))
 
     def _from(self, start: int, stop: int) -> Iterable[Mapping[str, Any]]:
         if self.count() is not None:
@@ -97,6 +99,10 @@ def open_hub(source: str, settings: HubSettings) -> Source:
         if isinstance(features[image], datasets.Image):
             data = data.cast_column(image, datasets.Image(decode=False))
     names = _names(data, label, source) if label else ()
+    if label and hasattr(data, "__len__"):
+        with _reading(failed):
+            without = sum(value in (None, _UNLABELLED) for value in data[label])
+        check_labelled(without, len(data), escaped(source))
     rows = _Rows(data, image, label, names, source)
     digest = hashlib.sha256(json.dumps([settings.split, image, label, names, rows.count()]).encode())
     if path.exists():
@@ -108,7 +114,7 @@ def open_hub(source: str, settings: HubSettings) -> Source:
         name=escaped(path.name),
         parts={"train": rows},
         listing=digest.hexdigest(),
-        classes=tuple(map(escaped, names)),
+        classes=tuple(map(printable, names)),
         labelled=bool(label),
         numbered=bool(label) and isinstance(features[label], datasets.ClassLabel),
     )

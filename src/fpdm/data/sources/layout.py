@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,19 @@ def layout(paths: Sequence[Path], name: str, error: Callable[[Path], str]) -> La
     return Layout(kept, in_classes, skipped)
 
 
+def check_labelled(without: int, count: int, name: str) -> None:
+    """Check that most of the images of a labelled set have a class; the others are left out.
+
+    Raises:
+        ValueError: Most have none.
+    """
+    if 2 * without > count:
+        raise ValueError(
+            f"{without} of the {count} images in {name} have no class, and would be left out; expected one for each, "
+            "or for none"
+        )
+
+
 def _check_names(inside: Sequence[Path], name: str) -> None:
     """Raise a `ValueError` if folders with images in them are no classes."""
     folders = list(dict.fromkeys(path.parts[0] for path in inside))
@@ -74,9 +88,11 @@ def _check_names(inside: Sequence[Path], name: str) -> None:
             f"{name} has the sub-folders {listed(folders)}, which are splits and no classes; give one of them, such "
             f"as {name}/{largest}, or rename them"
         )
-    deeper = {path.parts[1] for path in inside if len(path.parts) > 2}
-    if len(folders) == 1 and len(deeper) > 1 and all(len(path.parts) > 2 for path in inside):
+    only = Path(os.path.commonpath([path.parent for path in inside])) if inside else Path()
+    depth = len(only.parts)
+    if depth and all(len(path.parts) > depth + 1 for path in inside):  # so that it has sub-folders only
+        deeper = {path.parts[depth] for path in inside}
         raise ValueError(
-            f"{name} has only the sub-folder {escaped(folders[0])}, which has {len(deeper)} of its own; give the "
+            f"{name} has only the sub-folder {escaped(only)}, which has {len(deeper)} of its own; give the "
             "folder that holds the classes"
         )

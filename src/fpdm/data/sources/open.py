@@ -68,7 +68,7 @@ def open_source(
     if kind != "hub":
         _check_hub_settings(hub, config.source)
     if kind == "folder":
-        source = open_folder(path, whole=holdout is not None, strict=strict)
+        source = open_folder(path, whole=holdout is not None, strict=strict, classes=hub is not None)
     else:
         source = open_tar(path) if kind == "tar" else open_hub(config.source, hub or HubSettings())
         if strict and source.skipped:

@@ -108,6 +108,9 @@ class Joined(Part):
         return sum(part.count() or 0 for part in self.parts)
 
 
+NO_CLASS = "without a class, which others have"  # why an image is skipped
+
+
 @dataclass(frozen=True)
 class Source:
     """A set of images, and what is known of it before an image is decoded.
@@ -142,6 +145,8 @@ class Source:
 
     def label_error(self, label: int) -> str:
         """Return why an image cannot have this label, or "" if it can."""
+        if label == -1:
+            return NO_CLASS
         highest = len(self.classes) - 1 if self.classes else _HIGHEST
         return "" if 0 <= label <= highest else f"its label {label} is out of range; expected 0 to {highest}"
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fpdm.data.decode import Decoder, escaped
-from fpdm.data.sources.layout import layout
+from fpdm.data.sources.layout import check_labelled, layout
 from fpdm.data.sources.samples import LABEL_ENDINGS, LONGEST_LABEL, File, Label, Sample, Unusable, samples
-from fpdm.data.sources.source import Part, Raw, Skipped, Source, hash_range, sha256_of_each
+from fpdm.data.sources.source import NO_CLASS, Part, Raw, Skipped, Source, hash_range, sha256_of_each
 from fpdm.data.splits import listed
+from fpdm.errors import printable
 from fpdm.files import open_regular
 
 _MOST_HEADER = 2**20  # bytes that a long name or other attributes may take
@@ -121,16 +122,12 @@ def open_tar(path: Path) -> Source:
         if isinstance(label, Unusable):
             found.skip(tar, sample, label.reason)
         elif labelled and label is None:
-            found.skip(tar, sample, "without a class, which others have")
+            found.skip(tar, sample, NO_CLASS)
         else:
             image = sample.image
             members.append(_Member(tar, image.start, image.bytes, image.name, label))
     without = sum(label is None for label in labels) if labelled else 0
-    if 2 * without > len(labels):
-        raise ValueError(
-            f"{without} of the {len(labels)} images in {escaped(path)} have no class, and would be left out; expected "
-            "one for each, or for none"
-        )
+    check_labelled(without, len(labels), escaped(path))
     if not members:
         first = f"; the first: {found.skipped[0].to_text()}" if found.skipped else ""
         raise ValueError(
@@ -151,7 +148,7 @@ def open_tar(path: Path) -> Source:
         name=escaped(path.resolve().name),
         parts={"train": _Members(found.tars, members, numbers)},
         listing=hashlib.sha256("".join(contents).encode()).hexdigest(),
-        classes=tuple(map(escaped, names)),
+        classes=tuple(map(printable, names)),
         labelled=labelled,
         skipped=tuple(found.skipped),
     )
