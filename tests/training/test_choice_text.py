@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fpdm.data.folder_summary import Span
+from fpdm.training.choice import choose
 from fpdm.training.choice_text import EXPECT, INDENT, RECOGNISABLE
-from tests.training.test_choice import Machine, chosen, folder
+from tests.training.test_choice import Machine, base, chosen, folder
 
 
 def test_rows_are_wrapped_below_their_text() -> None:
@@ -37,3 +40,13 @@ def test_the_time_for_recognisable_images_is_what_it_takes(seconds: float) -> No
 def test_names_cannot_change_the_terminal() -> None:
     text = chosen(found=folder(classes=(9, 2), names=("a", "\x1b[31mred"))).text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("seconds", [60, 600, 6000])
+def test_no_option_is_divided(seconds: float) -> None:
+    for images in range(1000, 1_000_000, 99_999):
+        assert not [line for line in chosen(seconds, found=folder(images=images)).text.splitlines() if line[-1] == "-"]
+    for name in ("", "a", "ab", "abc", "abcd", "abcde", "a folder", "a longer folder", "wide pictures"):
+        recipe = replace(base(), name=f"fpdm-elastic-{name}")
+        text = choose(recipe, folder(), seconds, Machine()).text
+        assert not [line for line in text.splitlines() if line.endswith("-")]

@@ -56,7 +56,9 @@ def describe(
     lines = [f"{printable(found.folder)}: {found.to_text()}"]
     for name, text in rows.items():
         if text:
-            lines += textwrap.wrap(f"  {name:<{INDENT - 2}}{text}", WIDTH, subsequent_indent=" " * INDENT)
+            lines += textwrap.wrap(
+                f"  {name:<{INDENT - 2}}{text}", WIDTH, subsequent_indent=" " * INDENT, break_on_hyphens=False
+            )
     return "\n".join(lines)
 
 
