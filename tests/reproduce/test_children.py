@@ -23,7 +23,7 @@ def test_commands_that_end_are_told_once(tmp_path: Path) -> None:
         children.start("x", [sys.executable, "-c", "print(1)"], tmp_path / "x.txt")
         while not (ended := children.ended()):
             time.sleep(0.05)
-        assert (ended, children.ended(), children.running) == ({"x"}, set(), {})
+        assert (ended, children.ended(), children.running) == ({"x": ""}, {}, {})
 
 
 def test_commands_are_stopped_at_the_end(tmp_path: Path) -> None:

@@ -104,6 +104,26 @@ def test_what_can_be_measured_goes_before_trainings_that_others_need(
     assert told == ["b", training, "a", "c"]
 
 
+def test_a_training_that_fails_takes_only_those_along_that_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong, right, done = Training(FPDM, 0), Training(FPDM, 1), []
+
+    def command(_: Bench, one: Training) -> list[str]:
+        script = "import sys; print('fpdm: diverged', file=sys.stderr); sys.exit(3)" if one == wrong else "pass"
+        return [sys.executable, "-c", script]
+
+    monkeypatch.setattr(Bench, "command", command)
+    failed = run_jobs(
+        Bench(tmp_path, QUICK, workers=1),
+        [Told("a", (wrong,)), Told("b", (right,)), Told("c", (right, wrong)), Told("d")],
+        lambda job, _: done.append(job.name),  # type: ignore[attr-defined]  # it is one of those above
+    )
+    assert sorted(done) == ["b", "d"]
+    assert [*failed] == [wrong.folder]
+    assert failed[wrong.folder].startswith("diverged; its output is in ")
+
+
 def test_a_signal_ends_it_and_its_processes(tmp_path: Path) -> None:
     script = f"""
 import time

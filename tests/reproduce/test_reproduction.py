@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from fpdm.errors import RunError
 from fpdm.reproduce.bench import Bench
+from fpdm.reproduce.models import Training
 from fpdm.reproduce.reproduction import STUDIES, check_names, reproduce
 from fpdm.reproduce.scale import FULL, QUICK
+from fpdm.reproduce.table3 import MODELS
 
 
 def test_names_come_in_the_order_of_the_studies_and_mistakes_are_named() -> None:
@@ -27,6 +30,23 @@ def test_another_scale_needs_another_folder(tmp_path: Path) -> None:
     assert FULL.name == "full"
 
 
+def test_a_training_that_failed_is_told_on_the_page_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "diverged: no finite gradient (step 800); try a lower learning rate; its output is in work/a.txt"
+    wanted, other = (Training(MODELS[n], 0).folder for n in (3, 24))
+    monkeypatch.setattr("fpdm.reproduce.reproduction.run_jobs", lambda *_: {wanted: said, "of another study": said})
+    with pytest.raises(RunError, match=rf"training {wanted} failed: diverged: .* its output is in work/a\.txt"):
+        reproduce(["table3"], tmp_path, QUICK)
+    assert json.loads((tmp_path / "table3" / "table3.json").read_text())["failed"] == {wanted: said.split(";")[0]}
+    for page in (tmp_path / "table3" / "README.md", tmp_path / "README.md"):
+        assert f"4 of 4 cells are missing. The training {wanted} failed: diverged: no" in page.read_text()
+    monkeypatch.setattr("fpdm.reproduce.reproduction.run_jobs", lambda *_: {other: said})
+    with pytest.raises(RunError):
+        reproduce(["table3"], tmp_path, QUICK)
+    assert {*json.loads((tmp_path / "table3" / "table3.json").read_text())["failed"]} == {wanted, other}
+
+
 @pytest.mark.slow
 def test_a_study_is_made_and_known_again_without_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = reproduce(["table3"], tmp_path, QUICK, command="fpdm reproduce table3")
@@ -41,3 +61,13 @@ def test_a_study_is_made_and_known_again_without_its_runs(tmp_path: Path, monkey
     monkeypatch.setattr(Bench, "measure", lambda *_: pytest.fail("measured again"))
     assert reproduce(["table3"], tmp_path, QUICK, command="again") == first
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_all_studies_are_made(tmp_path: Path) -> None:
+    reproduce(["all"], tmp_path, QUICK, command="fpdm reproduce all --quick")
+    for name in STUDIES:
+        record = json.loads((tmp_path / name / f"{name}.json").read_text())
+        pictures = 2 if name == "table2" else 0  # the cells of a folder of colour pictures, which is not given
+        assert record["missing"] == pictures, name
+    assert "its figures mean nothing" in (tmp_path / "report.html").read_text()

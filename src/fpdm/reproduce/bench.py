@@ -68,6 +68,7 @@ class Cell:
             choosing_images=scale.choosing_images,
             guidance=self.plan.guidance,
             self_guidance=WEIGHTS if self.plan.self_guidance else (0.0,),
+            **scale.choices,
         )
 
     def macs(self, bench: Bench) -> float:

@@ -38,22 +38,18 @@ class Children:
             )
         self.running[name] = child, log
 
-    def ended(self) -> set[str]:
-        """Forget the commands that have ended, and return their names.
-
-        Raises:
-            RunError: One of them failed.
-        """
-        ended = set()
+    def ended(self) -> dict[str, str]:
+        """Forget the commands that have ended, and return by name what those that failed said; nothing for others."""
+        ended = {}
         for name, (child, log) in [*self.running.items()]:
             if child.poll() is None:
                 continue
             del self.running[name]
-            ended.add(name)
+            ended[name] = ""
             if child.returncode:
                 said = log.read_text(encoding="utf-8", errors="replace").split("\n")
                 last = next((line for line in reversed(said) if line.startswith("fpdm: ")), "it says nothing")
-                raise RunError(f"training {name} failed: {last.removeprefix('fpdm: ')}; its output is in {log}")
+                ended[name] = f"{last.removeprefix('fpdm: ')}; its output is in {log}"
         return ended
 
     def stop(self) -> None:
@@ -74,7 +70,9 @@ def run_command(command: Sequence[str], log: Path, *, threads: int) -> None:
     with Children(threads) as children:
         children.start(log.stem, command, log)
         while children.running:
-            children.ended()
+            for name, failure in children.ended().items():
+                if failure:
+                    raise RunError(f"training {name} failed: {failure}")
             time.sleep(POLL)
 
 

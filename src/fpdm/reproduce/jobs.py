@@ -36,24 +36,27 @@ class Job(Protocol):
         ...
 
 
-def run_jobs(bench: Bench, jobs: Sequence[Job], keep: Callable[[Job, Any], object]) -> None:
+def run_jobs(bench: Bench, jobs: Sequence[Job], keep: Callable[[Job, Any], object]) -> dict[str, str]:
     """Do all jobs in their order, and the trainings that they need, as many at once as the bench has workers.
 
     A job whose trainings are finished goes before any training, so that the first answers come early. Interrupted
-    trainings are resumed.
+    trainings are resumed. A training that fails, by diverging say, takes only the jobs that need it along.
 
     Args:
         bench: The workbench.
         jobs: The jobs.
         keep: Called with each job that is done and what it returned.
 
+    Returns:
+        What the trainings that failed said, by the name of their folder.
+
     Raises:
         Interrupted: A signal arrived; all trainings saved a checkpoint.
-        RunError: A training or a measurement failed.
+        RunError: A measurement failed.
     """
     if not jobs:
-        return
-    waiting = [*jobs]
+        return {}
+    waiting, failed = [*jobs], dict[str, str]()
     trainings = [*{one.folder: one for job in jobs for one in job.trainings}.values()]
     untrained = [one for one in trainings if not bench.is_trained(one)]
     finished = {one.folder for one in trainings} - {one.folder for one in untrained}
@@ -76,7 +79,10 @@ def run_jobs(bench: Bench, jobs: Sequence[Job], keep: Callable[[Job, Any], objec
                     children.start(one.folder, bench.command(one), bench.folder / "logs" / f"{one.folder}.txt")
                 else:
                     break
-            finished |= children.ended()
+            ended = children.ended()
+            failed |= {name: failure for name, failure in ended.items() if failure}
+            finished |= {*ended} - {*failed}
+            waiting = [job for job in waiting if not failed.keys() & {one.folder for one in job.trainings}]
             for job, result in workers.ended():
                 keep(job, result)
                 bar.add(job)
@@ -85,6 +91,7 @@ def run_jobs(bench: Bench, jobs: Sequence[Job], keep: Callable[[Job, Any], objec
                 children.stop()
                 raise Interrupted("stopped; the same command resumes the trainings", received[0])
             time.sleep(POLL)
+    return failed
 
 
 class _Bar:

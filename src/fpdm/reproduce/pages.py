@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class StudyRecord(Record):
         command: The command.
         examined: Whether `findings` and `sheets` are there.
         sheets: Names of the pictures of samples beside it, without suffix.
+        failed: What the trainings that failed said, by the name of their folder.
     """
 
     study: str
@@ -41,6 +42,7 @@ class StudyRecord(Record):
     command: str
     examined: bool = False
     sheets: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def record_path(out: Path, study: Study) -> Path:
@@ -89,7 +91,8 @@ def state(record: StudyRecord) -> str:
     """Say how much of a study is there; empty if all of it is."""
     if not record.missing:
         return ""
-    return f"Partial: {record.missing} of {record.missing + len(record.cells)} cells are missing."
+    said = [f"Partial: {record.missing} of {record.missing + len(record.cells)} cells are missing."]
+    return " ".join([*said, *(f"The training {name} failed: {why}." for name, why in record.failed.items())])
 
 
 def claims_table(claims: Sequence[Claim]) -> str:

@@ -18,7 +18,7 @@ from fpdm.data.sources.folder import scan
 from fpdm.drawing.images import Png
 from fpdm.drawing.plots import save_svg_and_png
 from fpdm.drawing.sheets import draw_sheet
-from fpdm.errors import did_you_mean
+from fpdm.errors import RunError, did_you_mean
 from fpdm.files import read_json, write_atomically, write_json
 from fpdm.hub import is_hub_id
 from fpdm.reproduce.appendix_c import AppendixC
@@ -140,6 +140,7 @@ class _Book:
         self._known = {one.key: one for one in before.cells if one.key in self._cells} if before else {}
         self._findings: Mapping[str, Any] = before.findings if before else {}
         self._examined, self._sheets = (before.examined, before.sheets) if before else (False, ())
+        self._failed: Mapping[str, str] = before.failed if before else {}
 
     def missing(self, bench: Bench) -> list[Job]:
         """Return the cells that are not measured yet and can be, and the examination if it was not made yet."""
@@ -164,8 +165,13 @@ class _Book:
             return
         self.write()
 
+    def fail(self, failed: Mapping[str, str]) -> None:
+        """Take in what trainings that failed said, those of other studies too, until they are tried again."""
+        self._failed = {**self._failed, **failed}
+
     def write(self) -> Page:
         """Write the record, tables and figures."""
+        missing = {cell.training.folder for key, cell in self._cells.items() if key not in self._known}
         self.folder.mkdir(parents=True, exist_ok=True)
         found = tuple(self._known[key] for key in self._cells if key in self._known)
         page = self.study.page(self.scale, Measurements(found, self._findings, self.floors))
@@ -179,6 +185,7 @@ class _Book:
             command=self.command,
             examined=self._examined,
             sheets=self._sheets,
+            failed={name: why for name, why in self._failed.items() if name in missing},
         )
         write_atomically(self.folder / f"{self.study.name}.json", record.to_json())
         write_atomically(self.folder / "README.md", to_markdown(self.study, record, page))
@@ -236,7 +243,7 @@ def reproduce(
     Raises:
         ValueError: There is no such study, or the folder has other files or studies of another scale.
         Interrupted: A signal arrived; the same call continues.
-        RunError: A training failed.
+        RunError: A training failed, and all that does not need it is done; or a measurement failed.
     """
     chosen = [STUDIES[name] for name in check_names(names)]
     _check_inputs(autoencoder, root, pictures)
@@ -258,11 +265,16 @@ def reproduce(
                 for book in books:
                     book.keep(job, result)
 
-        run_jobs(bench, jobs, keep)
+        failed = run_jobs(bench, jobs, keep)
+        for book in books:
+            # Without "try ..." and where its output is, which is of use on this machine only.
+            book.fail({name: failure.split("; ")[0] for name, failure in failed.items()})
         pages = [book.write() for book in books]
         answers = read_answers(out, scale, [*STUDIES.values()])
         write_atomically(out / "README.md", summary(scale, answers))
         write_atomically(out / REPORT, report(out, scale, answers))
+        if failed:
+            raise RunError("; ".join(f"training {name} failed: {failure}" for name, failure in failed.items()))
     verdicts = [claim.verdict for page in pages for claim in page.claims]
     return Reproduced(out, tuple(one.name for one in chosen), {v: verdicts.count(v) for v in dict.fromkeys(verdicts)})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 
@@ -57,6 +57,13 @@ class Scale:
     def on_latents(self) -> bool:
         """Whether the models work on latents."""
         return self.data == "fashion-mnist"
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What a plan is chosen from, as fields of `compare.settings.Settings`, where it is less than usual."""
+        if self.name == "full":
+            return {}
+        return {"iterations": (2, 5), "grids": ("trailing",), "allocations": ("constant", "increasing")}
 
     @property
     def steps_of_dit(self) -> tuple[int, ...]:
