@@ -116,6 +116,7 @@ def test_a_model_without_a_run_needs_to_be_told_its_images(trained: dict[str, Pa
         (["X", "--budget", "2"], "a budget of 2 block passes is below one step"),
         (["X", "--budget", "0"], "budgets is 0"),
         (["X", "--budget", "20", "--num-images", "100"], "num_images is 100; expected at least 9 times"),
+        (["X", "--budget", "20", "--num-images", "1000000000000"], "a row of 1,000,000,000,000 images needs"),
         (["X", "--budget", "20", "--out", "X/checkpoints"], "lies in the run's checkpoints"),
         (["X", "--budget", "20", "--out", "X"], "was made by fpdm train"),
         (["fpdm-fashion", "--budget", "20"], "comes with the package; expected a folder of your own"),

@@ -33,7 +33,6 @@ from fpdm.data.images import ImageSet
 from fpdm.data.loading import Dataset, load_dataset, load_images
 from fpdm.evaluation.evaluator import Evaluator, check_measurable, with_labels
 from fpdm.files import write_atomically
-from fpdm.memory import check_memory
 from fpdm.progress_bar import ProgressBar, clock, progress_bar
 from fpdm.runs.run import Run
 from fpdm.sampling.plan import Plan, macs_per_image
@@ -318,7 +317,7 @@ def _check_fits(runs: Sequence[Run], settings: Settings) -> None:
     rows = {"num-images": max(settings.num_images), "choosing-images": settings.choosing_images}
     rows |= {"sweep-images": settings.sweep_images} if settings.sweep else {}
     for option, images in rows.items():
-        check_memory(images * math.prod(runs[0].image_shape), f"a row of {images:,} images", f"fewer --{option}")
+        runs[0].check_row_fits(images, option)
     for run in runs:
         run.check_fits(min(settings.batch_size, max(rows.values())), settings.guidance)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,6 +140,18 @@ class Run:
         samples = images if guidance == 1.0 else 2 * images  # with and without the class, in one batch
         needed, what = self.model.cost().sampling_memory(samples), f"sampling {counted(images, 'image')} at once"
         check_memory(needed, what, "a smaller --batch-size", device=str(device or default_device()))
+
+    def check_row_fits(self, images: int, option: str) -> None:
+        """Check, before any is drawn, that so many images that are measured together fit in memory, counted low.
+
+        Args:
+            images: Number of images.
+            option: The option that says how many.
+
+        Raises:
+            ValueError: They do not.
+        """
+        check_memory(images * math.prod(self.image_shape), f"a row of {images:,} images", f"fewer --{option}")
 
     def sampler(
         self, plan: Plan, *, seed: int = 0, device: torch.device | None = None, scheduler: Any = None

@@ -155,6 +155,7 @@ def tune(
         )
         for budget in sorted(set(settings.budgets))
     }
+    run.run.check_row_fits(settings.num_images, "num-images")
     run.run.check_fits(min(settings.batch_size, settings.num_images), settings.guidance)
     dataset = load_images(config, root=data_root)
     if is_run(folder) and not data:
