@@ -499,6 +499,15 @@ def test_a_folder_of_other_files_is_left_alone(photographs: Path, vae: VAE, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_set_of_which_most_cannot_be_used_is_no_cache(photographs: Path, vae: VAE, tmp_path: Path) -> None:
+    mostly = shutil.copytree(photographs, tmp_path / "set")
+    for number in range(14):
+        (mostly / "bee" / f"more {number}.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"15 of the 28 images in .* cannot be used, .* one is bee/"):
+        made(mostly, vae, tmp_path / "cache")
+    assert not (tmp_path / "cache" / "cache.json").exists()
+
+
 def test_latents_that_are_not_finite_are_skipped(
     photographs: Path, vae: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,7 +515,7 @@ def test_latents_that_are_not_finite_are_skipped(
 
     def overflowing(images: torch.Tensor) -> object:
         found = encode(images)
-        return found._replace(mean=found.mean * torch.where(images[:, :1, :1, :1] > 0.0, 1e6, 1.0))
+        return found._replace(mean=found.mean * torch.where(images[:, :1, :1, :1] > 0.5, 1e6, 1.0))
 
     monkeypatch.setattr(vae, "encode", overflowing)
     found = made(photographs, vae, tmp_path / "cache")

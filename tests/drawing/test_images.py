@@ -98,6 +98,9 @@ def test_a_png_of_another_size_or_damaged_is_refused() -> None:
     data = images_to_png(images(6, 1, 5, seed=4), 3)
     with pytest.raises(ValueError, match="it is 15 x 10; expected 4 x 2 images of equal size"):
         images_from_png(data, columns=4, rows=2)
+    for columns, rows in ((0, 2), (3, 0), (-3, 2)):
+        with pytest.raises(ValueError, match=f"expected {columns} x {rows} images of equal size"):
+            images_from_png(data, columns, rows)
     for damaged in (b"", b"not a PNG", data[: len(data) // 2], data[:20] + b"?" + data[21:]):
         with pytest.raises(ValueError):
             images_from_png(damaged, columns=3, rows=2)

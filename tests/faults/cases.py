@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import os
 import shutil
 import socket
@@ -297,6 +298,13 @@ def png(mode: str = "L", size: tuple[int, int] = (8, 8)) -> bytes:
     return stream.getvalue()
 
 
+def mostly_bad(here: Path, _: Path) -> None:
+    """16 images, and 30 that are none."""
+    (here / "images").mkdir()
+    for number in range(46):
+        (here / "images" / f"{number:02}.png").write_bytes(png() if number % 3 == 0 else b"no image")
+
+
 # ---------------------------------------------------------------------------------------- words that are wrong
 
 SAMPLE = "sample @run --out out --budget 8 --iterations 2"
@@ -438,6 +446,10 @@ WORDS = [
     Case("reproduce table99 --out out", "table99"),
     Case("reproduce --out out", "names|NAMES"),
     Case("reproduce table1 --quick --workers 0 --out out", "workers is 0"),
+    Case("reproduce table2 --pictures none --out out", "none"),
+    Case("reproduce table1 --autoencoder ./none --out out", "the autoencoder ./none does not exist"),
+    Case("reproduce table1 --data-root none --out out", "data-root is none; expected the folder"),
+    Case("tune @run --candidates 1000000000000 --out out", "candidates is 1000000000000; expected at most 1080"),
 ]
 
 LONG = "n" * 300
@@ -539,6 +551,18 @@ PLACES = [
         setup=then(copied("compared"), written("compared/images.png")),
         about="text",
     ),
+    Case(
+        "compare --redraw compared",
+        "images.png is damaged: .*; expected 0 x",
+        setup=then(copied("compared"), edited("compared/compare.json", put("images", "columns", value=0))),
+        about="no columns",
+    ),
+    Case(
+        "compare --redraw compared",
+        "compare.json.* nan",
+        setup=then(copied("compared"), edited("compared/compare.json", put("rows", 0, "distance", value=math.nan))),
+        about="a distance of nan",
+    ),
     Case("sample @run --budget 8 --iterations 2 --out loop", "loop|symbolic links", setup=link("loop", "loop")),
     Case("reproduce table1 --quick --out mine", "has other files, such as notes.txt", setup=_MINE),
 ]
@@ -583,6 +607,15 @@ DATA = [
         "train-autoencoder images --size 8 --steps 1 --out out",
         "expected at least 2 of each",
         setup=images(count=4),
+    ),
+    *(
+        Case(line, "30 of the 46 images in .*images cannot be used", setup=mostly_bad, about="most bad")
+        for line in (
+            FOLDER,
+            "train --data images --minutes 1 --out out",
+            "train-autoencoder images --size 8 --steps 1 --out out",
+            "reference images --size 8 --extractor @small.pt --out out.npz",
+        )
     ),
     Case("prepare none --autoencoder @ae --size 8 --out out", "none"),
     Case(PREPARE.replace("@images", "images"), "no image|images", setup=folder("images")),

@@ -16,3 +16,12 @@ def test_there_are_three_rounds_at_least() -> None:
         TuneSettings(num_images=300)
     with pytest.raises(ValueError, match="samplers is empty"):
         TuneSettings(samplers=())
+
+
+def test_no_more_plans_are_asked_for_than_the_choices_make() -> None:
+    TuneSettings(candidates=5 * 6 * 2 * 6 * 3)
+    TuneSettings(candidates=2 * 2 * 1080, self_guidance=(0.4, 1.0))  # at two depths, and none without
+    TuneSettings(samplers=("ddim",), grids=("trailing",))  # the default stays possible
+    for candidates, weights, most in ((1081, (0.0,), 1080), (10**12, (0.0, 1.0), 1080), (4321, (0.4, 1.0), 4320)):
+        with pytest.raises(ValueError, match=rf"candidates is {candidates}; expected at most {most}: these"):
+            TuneSettings(candidates=candidates, self_guidance=weights)

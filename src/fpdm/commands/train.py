@@ -183,8 +183,8 @@ def train(
             A JSON file says itself which model it is.
         data: Folder of images, with one subfolder per class if there are classes; latent cache written by fpdm prepare;
             digits or fashion-mnist.
-        minutes: Minutes for everything, nine tenths of them for training steps, fewer in a short training with --data
-            alone (default there: 30). --seconds counts the steps alone.
+        minutes: Minutes for everything, nine tenths of them for training steps; with --data alone fewer, if the rest
+            takes long (default there: 30). --seconds counts the steps alone.
         data_root: Folder with the files of a data set that is given by name.
         space: Train on pixels, or on latents of an autoencoder that is trained first (default: chosen). For --data
             FOLDER alone.

@@ -60,7 +60,7 @@ def warn_of_look_alikes(classes: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(_composed(name).casefold().strip(), name)
-        if other is not name:
+        if other != name:  # as ImageNet has names twice
             warnings.warn(
                 f"the classes {other!a} and {name!a} differ in no more than case, spaces or the encoding of "
                 "accents; if they are one class, put their images together",

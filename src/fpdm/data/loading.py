@@ -23,7 +23,7 @@ from fpdm.data.latents import open_cache
 from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.folder import FolderFiles, scan
 from fpdm.data.sources.named import class_names, load
-from fpdm.data.sources.source import Skipped, unusable
+from fpdm.data.sources.source import Skipped, check_most_readable, unusable
 from fpdm.data.splits import SPLITS, SmallClassesError, Splits, check_trained, counted, split_folder
 from fpdm.errors import printable
 from fpdm.memory import check_memory
@@ -237,7 +237,7 @@ def load_folder(
         max_bytes: Refuse a set whose pixels would take more.
 
     Raises:
-        ValueError: An argument is out of range, the folder has no usable image, or the pixels take too many bytes;
+        ValueError: An argument is out of range, most of its images cannot be read, or the pixels take too many bytes;
             with `strict`, something would be skipped: first whatever is known from the names alone, then files in the
             order of their paths.
     """
@@ -272,6 +272,9 @@ def load_folder(
         raise ValueError(
             f"no image in {escaped(files.root)} can be read ({len(files.paths)} tried); the first: {bad[0].to_text()}"
         )
+
+    if bad:
+        check_most_readable(len(bad), len(files.paths), escaped(files.root), bad[0].to_text())
 
     # Class folders without a usable image get no label: (K,), (n,), (K,)
     usable, labels, counts = np.unique(files.labels()[kept], return_inverse=True, return_counts=True)

@@ -31,7 +31,7 @@ from fpdm.data.images import to_float
 from fpdm.data.labels import warn_of_look_alikes
 from fpdm.data.manifest import CACHE, PLACES, PLAN, CachePlan, Manifest, Shard, cache_plan, read_manifest, shown
 from fpdm.data.sources.open import open_source
-from fpdm.data.sources.source import Part, Raw, Skipped, Source, unusable, write_skipped
+from fpdm.data.sources.source import Part, Raw, Skipped, Source, check_most_readable, unusable, write_skipped
 from fpdm.data.splits import SPLITS, counted, listed
 from fpdm.errors import Interrupted
 from fpdm.files import read_json, sha256_of, write_atomically, write_json
@@ -175,9 +175,9 @@ def prepare(
         The finished cache; None in all processes but the first.
 
     Raises:
-        ValueError: The source holds no images, the images do not fit the autoencoder, the folder holds another cache
-            (the differences are shown), or another process is writing to it; with `strict`, anything is skipped, or was
-            by an earlier call.
+        ValueError: The source holds no images, most of them cannot be used, they do not fit the autoencoder, the folder
+            holds another cache (the differences are shown), or another process is writing to it; with `strict`,
+            anything is skipped, or was by an earlier call.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; finished shards stay.
     """
     settings, hub = settings or CacheSettings(), hub or HubSettings()
@@ -421,6 +421,10 @@ def _finish(work: _Work, encoded: int, seconds: float) -> Prepared:
                 path.with_suffix(".json").unlink(missing_ok=True)
         first = f"; the first: {skipped[0].to_text()}" if skipped else ""
         raise ValueError(f"no image of {work.plan.data.source} can be used ({len(skipped)} skipped){first}")
+    unreadable = [one for record in every for one in record.skipped]
+    if unreadable:
+        count = len(unreadable) + sum(record.shard.images for record in every)
+        check_most_readable(len(unreadable), count, plan.data.source, unreadable[0].to_text())
     classes = source.used_classes(sum((Counter(record.labels) for record in every), Counter()))
     warn_of_look_alikes(tuple(classes.values()))
     images = sum(record.shard.images for record in records["train"])

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fpdm.data.decode import Decoder, decoders
+from fpdm.data.decode import Decoder, decoders, escaped
 from fpdm.data.folder_summary import Span
 from fpdm.data.sources.folder import scan
+from fpdm.data.sources.source import check_most_readable
 from fpdm.data.splits import SPLITS, counted, listed
 
 LOOKED_AT = 200  # images, spread over the folder
@@ -84,7 +85,8 @@ def survey(folder: Path | str) -> Survey:
     """Look at a folder of images: at its listing, and at some of the images.
 
     Raises:
-        ValueError: The folder cannot be read, holds no images, or none of those looked at can be read.
+        ValueError: The folder cannot be read, holds no images, none of those looked at can be read, or most of all
+            cannot.
     """
     files = scan(folder)
     chosen = np.unique(np.linspace(0, len(files.paths) - 1, LOOKED_AT).round().astype(int)).tolist()
@@ -103,6 +105,8 @@ def survey(folder: Path | str) -> Survey:
             transparent += _is_transparent(path)
     if not sizes:
         raise ValueError(f"no image in {files.root} can be read ({len(chosen)} tried); the last: {reason}")
+    if len(chosen) == len(files.paths):  # of a larger folder `load_folder` counts all
+        check_most_readable(len(chosen) - len(sizes), len(chosen), escaped(files.root), reason)
     sides = [min(size) for size in sizes]
     labels = files.labels()[[]] if not files.classes else files.labels()  # (N,)
     counts = Counter(labels.tolist())

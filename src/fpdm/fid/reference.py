@@ -19,7 +19,7 @@ from fpdm.data.decode import Decoder, decoders, escaped
 from fpdm.data.loading import encoded_images
 from fpdm.data.manifest import read_manifest
 from fpdm.data.sources.open import open_source
-from fpdm.data.sources.source import Joined, Skipped, unusable, write_skipped
+from fpdm.data.sources.source import Joined, Skipped, check_most_readable, unusable, write_skipped
 from fpdm.data.splits import counted
 from fpdm.evaluation.features import Features, same_extractor
 from fpdm.evaluation.frechet import GaussianStatistics
@@ -99,8 +99,8 @@ def make_reference(
         overwrite: Replace the file if it is something else.
 
     Raises:
-        ValueError: There are fewer than 2 images, one cannot be read and `strict` is set, the extractor cannot be
-            loaded, `out` does not end with .npz, exists and is something else, or another process is writing it.
+        ValueError: There are fewer than 2 images, most cannot be read, or one and `strict` is set, the extractor cannot
+            be loaded, `out` does not end with .npz, exists and is something else, or another process is writing it.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; finished shards stay.
     """
     if out.suffix != ".npz":
@@ -185,6 +185,9 @@ def _write(shards: FeatureShards, source: _Images, out: Path, settings: Referenc
             raise
         raise ValueError(f"{error}; {len(skipped)} skipped, the first: {skipped[0].to_text()}") from error
     assert statistics.n is not None
+    if skipped:
+        count = statistics.n + len(skipped)
+        check_most_readable(len(skipped), count, source.name, skipped[0].to_text())
     if statistics.n <= statistics.dims:
         warnings.warn(
             f"{statistics.n} images for features of {statistics.dims} dimensions: distances to this reference are far "

@@ -241,7 +241,8 @@ def reproduce(
         command: The command line, for the record.
 
     Raises:
-        ValueError: There is no such study, or the folder has other files or studies of another scale.
+        ValueError: There is no such study, what is read is missing, or the folder has other files or studies of another
+            scale.
         Interrupted: A signal arrived; the same call continues.
         RunError: A training failed, and all that does not need it is done; or a measurement failed.
     """

@@ -116,6 +116,5 @@ def _wait_for_new_second(folder: Path) -> None:
     TensorBoard reads the files by name, which begins with whole seconds: what a run writes that is stopped and resumed
     within one second would be read in any order.
     """
-    begun = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
-    while int(time.time()) in begun:
+    while [*folder.glob(f"events.out.tfevents.{int(time.time())}.*")]:
         time.sleep(0.05)

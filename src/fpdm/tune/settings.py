@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
@@ -21,6 +22,7 @@ from fpdm.outputs import OutputFolder
 from fpdm.sampling.plan import DEFAULT_BUDGET, AllocationName, Grid, SamplerName
 
 TUNING = OutputFolder("tune", "tune.json", frozenset({"run", "budgets"}))
+_CANDIDATES = 64
 FACTOR = 3  # by which the number of images grows from round to round
 
 Several = Annotated[PositiveInt, Ge(2)]  # images, which a kernel distance takes pairs of
@@ -41,7 +43,7 @@ class TuneSettings:
         self_guidance: Weights of self-guidance to choose from; 0 is without.
         weak_depths: Depths of its weaker answer to choose from, as in `fpdm sample`; those that the model does not have
             are left out. Empty for the model's usual one and the next.
-        candidates: Number of plans that the search begins with.
+        candidates: Number of plans that the search begins with; all, if the model has fewer.
         first_images: Number of images that each of these is judged by.
         num_images: Number of images that the last plans are judged by.
         batch_size: Images generated at once; affects speed and memory only.
@@ -60,7 +62,7 @@ class TuneSettings:
     guidance: NonNegativeNumber = 1.0
     self_guidance: Annotated[tuple[NonNegativeNumber, ...], MinLen(1)] = (0.0, 0.4, 1.0)
     weak_depths: tuple[NonNegativeInt, ...] = ()
-    candidates: PositiveInt = 64
+    candidates: PositiveInt = _CANDIDATES
     first_images: Several = 40
     num_images: Several = 1080
     batch_size: BatchSize = 250
@@ -71,6 +73,13 @@ class TuneSettings:
             raise ValueError(
                 f"num_images is {self.num_images}; expected at least {FACTOR**2} times first_images, "
                 f"{FACTOR**2 * self.first_images}, for three rounds of ever more images"
+            )
+        one, guided = self.choices, len(self.self_guidance) * max(len(self.weak_depths), 2)
+        axes = (self.samplers, one.iterations, one.reuse, one.grids, one.allocations)
+        most = max(math.prod(map(len, axes)) * (1 if 0 in self.self_guidance else guided), _CANDIDATES)
+        if self.candidates > most:
+            raise ValueError(
+                f"candidates is {self.candidates}; expected at most {most}: these choices make no more plans"
             )
 
     @property

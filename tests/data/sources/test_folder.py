@@ -343,9 +343,10 @@ def test_what_is_broken_is_skipped_with_a_reason(tmp_path, recwarn):
     put(tmp_path / "a good one.png", plain(1))
     for name, (make, _) in BROKEN.items():
         make(tmp_path / name)
-    put(tmp_path / "whole.png", plain(2))
+    for number in range(len(BROKEN)):
+        put(tmp_path / f"whole {number}.png", plain(2))
     loaded = load_folder(tmp_path, 4)
-    assert values(loaded) == [1, 2]
+    assert values(loaded) == [1] + [2] * len(BROKEN)
     assert names(loaded) == list(BROKEN)
     for (path, reason), (_, expected) in zip(loaded.summary.skipped, BROKEN.values(), strict=True):
         assert re.search(expected, reason), path

@@ -24,6 +24,7 @@ from fpdm.data.sources.source import (
     Raw,
     Skipped,
     Source,
+    check_most_readable,
     hash_files,
     hash_range,
     unusable,
@@ -172,11 +173,22 @@ def test_what_is_skipped_is_told_in_a_line() -> None:
     assert str(error) == r"set/a\nb.png: empty (0 bytes); repair it, remove it, or leave out --strict"
 
 
+def test_most_images_have_to_be_usable() -> None:
+    check_most_readable(23, 46, "set", "a.png: empty (0 bytes)")
+    with pytest.raises(ValueError) as error:
+        check_most_readable(24, 46, "set", "a.png: empty (0 bytes)")
+    assert str(error.value) == (
+        "24 of the 46 images in set cannot be used, and would be left out; repair or remove them; one is a.png: empty "
+        "(0 bytes)"
+    )
+
+
 def test_the_list_of_skipped_files_has_a_line_for_each(tmp_path):
     for name in ODD:
         (tmp_path / "set" / name).mkdir(parents=True)
         (tmp_path / "set" / name / "text.png").write_text("no image")
-    put(tmp_path / "set" / "good" / "1.png")
+    for number in range(len(ODD)):
+        put(tmp_path / "set" / "good" / f"{number}.png")
     summary = load_folder(tmp_path / "set", 4).summary
     write_skipped(summary.skipped, tmp_path / "skipped.txt")
     lines = (tmp_path / "skipped.txt").read_text(encoding="utf-8").splitlines()

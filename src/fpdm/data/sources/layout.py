@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fpdm.data.decode import escaped
-from fpdm.data.sources.source import Skipped
+from fpdm.data.sources.source import Skipped, check_most_used
 from fpdm.data.splits import counted, listed
 
 _FEW = 0.1  # the largest share of the images that may be left out, which is then reported
@@ -72,11 +72,7 @@ def check_labelled(without: int, count: int, name: str) -> None:
     Raises:
         ValueError: Most have none.
     """
-    if 2 * without > count:
-        raise ValueError(
-            f"{without} of the {count} images in {name} have no class, and would be left out; expected one for each, "
-            "or for none"
-        )
+    check_most_used(without, count, name, "have no class", "expected one for each, or for none")
 
 
 def _check_names(inside: Sequence[Path], name: str) -> None:

@@ -162,6 +162,32 @@ class Source:
         return {number: self.classes[number] if self.classes else str(number) for number in numbers}
 
 
+def check_most_used(without: int, count: int, name: str, why: str, instead: str) -> None:
+    """Check that most of the images of a set are used.
+
+    Args:
+        without: Number of those that would be left out.
+        count: Number of all.
+        name: The set's name in the message.
+        why: Why they would be, such as "have no class".
+        instead: What to do or what was expected: the end of the message.
+
+    Raises:
+        ValueError: Most would be left out.
+    """
+    if 2 * without > count:
+        raise ValueError(f"{without} of the {count} images in {name} {why}, and would be left out; {instead}")
+
+
+def check_most_readable(unreadable: int, count: int, name: str, one: str) -> None:
+    """Check that most of the images of a set can be read; the others are skipped.
+
+    Raises:
+        ValueError: Most cannot; the message has one of them, with its reason.
+    """
+    check_most_used(unreadable, count, name, "cannot be used", f"repair or remove them; one is {one}")
+
+
 def unusable(root: Path | str, skipped: Skipped) -> ValueError:
     """Return the error that `--strict` makes of what would be skipped."""
     return ValueError(
