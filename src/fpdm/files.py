@@ -97,8 +97,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
         ValueError: It is not a regular file, or is larger.
     """
     with open_regular(path) as stream, _named(path):
-        content = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else None
-    if content is None or len(content) > limit:
+        size = os.fstat(stream.fileno()).st_size
+        # Memory for all that is asked for is taken beforehand, so no more is than the file needs.
+        content = stream.read(size + 1) if size <= limit else b""
+        if len(content) > size:  # it grows, or its system does not know its size
+            content += stream.read(limit + 1 - len(content))
+    if max(size, len(content)) > limit:
         raise ValueError(f"{path} is larger than {limit // 2**20} MiB; expected a small file")
     return content
 

@@ -158,7 +158,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 _WITH_TIMES = ("report.html", "distance.png", "README.md")  # and with the command line
-_OF_TIMES = ("seconds", "logs", "bytes", "sha256", "files")  # the last ones, of files that hold times
+_OF_TIMES = ("seconds", "logs", "bytes", "sha256", "checksum", "files")  # the last ones, of what holds times
 
 
 def _timeless(values: Any) -> Any:

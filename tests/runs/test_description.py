@@ -36,8 +36,9 @@ def test_a_run_is_described_by_its_weights_its_training_and_its_plans(runs: dict
 
 
 def test_the_card_says_how_many_images_there_were(runs: dict[str, Path]) -> None:
-    card = {"source": "digits", "train": 1078, "validation": 269, "test": 450, "classes": ["a"], "sha256": "0"}
-    (runs["fpdm"] / "data.json").write_text(json.dumps(card))
+    card = {"source": "digits", "train": 1078, "validation": 269, "test": 450, "classes": [*"0123456789"]}
+    images = load_run(runs["fpdm"]).recipe.images
+    (runs["fpdm"] / "data.json").write_text(json.dumps({**card, "sha256": images}))
     assert "1,078 images of digits" in describe_run(load_run(runs["fpdm"]), 5).to_text().replace("1078", "1,078")
 
 

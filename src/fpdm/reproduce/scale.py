@@ -60,7 +60,7 @@ class Scale:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What a plan is chosen from, as fields of `compare.settings.Settings`, where it is less than usual."""
+        """Return what a plan is chosen from, as fields of `compare.settings.Settings`, where it is less than usual."""
         if self.name == "full":
             return {}
         return {"iterations": (2, 5), "grids": ("trailing",), "allocations": ("constant", "increasing")}
