@@ -6,6 +6,7 @@ the weights.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -37,13 +38,13 @@ class LogState:
     @classmethod
     def of(cls, path: Path) -> LogState:
         """Describe a log, once the disk has all of it; a log that does not exist is empty."""
-        try:
-            with open_regular(path) as stream:
-                os.fsync(stream.fileno())
-                content = stream.read()
-        except FileNotFoundError:
-            content = b""
-        return cls(len(content), hashlib.sha256(content).hexdigest())
+        digest, length = hashlib.sha256(), 0
+        with contextlib.suppress(FileNotFoundError), open_regular(path) as stream:
+            os.fsync(stream.fileno())
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                length += len(block)
+        return cls(length, digest.hexdigest())
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -58,7 +59,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: It is not a regular file, or a line is not a row with a "step"; the message names the line.
     """
-    return [row for row, _ in _rows(path)]
+    return [*rows_of(path)]
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows that `read_rows` returns, without keeping them: the log of a long run has very many.
+
+    Raises:
+        ValueError: As `read_rows`.
+    """
+    return (row for row, _ in _rows(path))
 
 
 def check_log(path: Path, state: LogState) -> None:

@@ -20,7 +20,7 @@ from fpdm.files import write_atomically
 from fpdm.models.transformer import DiffusionTransformer
 from fpdm.runs import checkpoint
 from fpdm.runs.layout import CHECKPOINTS, LOSS_CURVE, METRICS, README, SAMPLES, VALIDATION
-from fpdm.runs.metrics_log import append_row, json_safe, read_rows
+from fpdm.runs.metrics_log import append_row, json_safe, rows_of
 from fpdm.runs.pipeline_files import PipelineConfig, id2label, publish
 from fpdm.runs.progress import Progress
 from fpdm.runs.recipe import Recipe
@@ -116,7 +116,7 @@ class TrainingLogger(Callback):
         if self.validation is None:
             return
         with self._evaluation_model(averaged=True) as model:
-            if model is None or any(row["step"] == step for row in read_rows(self.out / VALIDATION)):
+            if model is None or any(row["step"] == step for row in rows_of(self.out / VALIDATION)):
                 return
             losses = evaluate_loss(
                 model,
@@ -163,7 +163,7 @@ class TrainingLogger(Callback):
 
     def draw_loss_curve(self) -> None:
         """Draw the training and validation losses recorded so far."""
-        training, validation = (read_rows(self.out / name) for name in (METRICS, VALIDATION))
+        training, validation = (rows_of(self.out / name) for name in (METRICS, VALIDATION))
         save_loss_curve(training, validation, self.out / LOSS_CURVE, title=self.recipe.name)
         self._curve_is_stale = False
 

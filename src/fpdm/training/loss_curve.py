@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ TRAINING, VALIDATION = "training", "validation, averaged weights"
 
 
 def save_loss_curve(
-    training: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]], path: Path, *, title: str
+    training: Iterable[dict[str, Any]], validation: Iterable[dict[str, Any]], path: Path, *, title: str
 ) -> None:
     """Draw the losses over steps as a PNG, unless none is finite.
 
@@ -53,6 +53,6 @@ class _Points(NamedTuple):
     losses: np.ndarray
 
 
-def _points(rows: Sequence[dict[str, Any]]) -> _Points:
-    finite = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
-    return _Points(*np.asarray(finite, dtype=float).reshape(-1, 2).T)
+def _points(rows: Iterable[dict[str, Any]]) -> _Points:
+    finite = ((row["step"], row["loss"]) for row in rows if row["loss"] is not None)
+    return _Points(*np.fromiter(finite, np.dtype((float, 2))).T)
