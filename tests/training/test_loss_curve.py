@@ -1,9 +1,11 @@
 import gc
 from pathlib import Path
 
+import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fpdm.training import loss_curve
 from fpdm.training.loss_curve import save_loss_curve
 
 
@@ -27,3 +29,22 @@ def test_nothing_of_a_figure_is_left(tmp_path: Path) -> None:
         assert not [one for one in gc.get_objects() if isinstance(one, Figure)]
     finally:
         gc.enable()
+
+
+def test_of_a_long_run_evenly_spaced_points_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, curves = [], loss_curve.Curves
+
+    def watched(panels: list[loss_curve.Panel], *rest: object, **how: object) -> loss_curve.Curves:
+        drawn.extend(panels[0].curves)
+        return curves(panels, *rest, **how)  # type: ignore[arg-type]  # they are passed on
+
+    monkeypatch.setattr(loss_curve, "Curves", watched)
+    rows = [{"step": step, "loss": 1.0 + step} for step in range(1, 40_002)]
+    save_loss_curve(iter(rows), iter(rows[:3]), tmp_path / "loss.png", title="a run")
+    training, validation = drawn
+    steps = [*training.x]
+    assert (len(steps), steps[0], steps[-1]) == (2_000, 1, 40_001)
+    assert {round(b - a) for a, b in zip(steps, steps[1:], strict=False)} == {20, 21}
+    assert [*training.raw] == pytest.approx([1.0 + step for step in steps])
+    assert [*training.y] == pytest.approx([1.0 + step for step in steps])
+    assert [*validation.x] == [1, 2, 3]

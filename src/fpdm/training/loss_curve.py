@@ -16,6 +16,7 @@ from fpdm.drawing.sheets import rasterised
 from fpdm.drawing.theme import LIGHT
 
 TRAINING, VALIDATION = "training", "validation, averaged weights"
+_MOST_POINTS = 2_000  # of a curve: more than twice the columns of the picture
 
 
 def save_loss_curve(
@@ -32,10 +33,12 @@ def save_loss_curve(
     trained, validated = _points(training), _points(validation)
     curves = []
     if len(trained.steps):
-        raw = trained.losses.tolist()
-        curves.append(Curve(TRAINING, trained.steps.tolist(), smoothed(trained.losses).tolist(), raw=raw))
+        shown = _shown(len(trained.steps))
+        steps, raw, smooth = (part[shown].tolist() for part in (*trained, smoothed(trained.losses)))
+        curves.append(Curve(TRAINING, steps, smooth, raw=raw))
     if len(validated.steps):
-        curves.append(Curve(VALIDATION, validated.steps.tolist(), validated.losses.tolist()))
+        shown = _shown(len(validated.steps))
+        curves.append(Curve(VALIDATION, *(part[shown].tolist() for part in validated)))
     if not curves:
         return
     names = [curve.name for curve in curves]
@@ -51,6 +54,11 @@ class _Points(NamedTuple):
 
     steps: np.ndarray
     losses: np.ndarray
+
+
+def _shown(count: int) -> np.ndarray:
+    """Return the places of the points that are drawn, evenly spaced: drawing takes memory with each of them."""
+    return np.linspace(0, count - 1, min(count, _MOST_POINTS)).round().astype(int)
 
 
 def _points(rows: Iterable[dict[str, Any]]) -> _Points:
