@@ -1,4 +1,5 @@
 import gc
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_of_a_long_run_evenly_spaced_points_are_drawn(tmp_path: Path, monkeypatc
     training, validation = drawn
     steps = [*training.x]
     assert (len(steps), steps[0], steps[-1]) == (2_000, 1, 40_001)
-    assert {round(b - a) for a, b in zip(steps, steps[1:], strict=False)} == {20, 21}
+    assert {round(b - a) for a, b in pairwise(steps)} == {20, 21}
     assert [*training.raw] == pytest.approx([1.0 + step for step in steps])
     assert [*training.y] == pytest.approx([1.0 + step for step in steps])
     assert [*validation.x] == [1, 2, 3]
