@@ -10,7 +10,7 @@ from tests.data.image_files import plain, put
 
 def test_the_sizes_are_counted_and_the_text_says_it_all(tmp_path):
     root = tmp_path / "set"
-    for place, (height, width) in enumerate([(3, 9), (8, 4), (6, 5), (7, 6)]):
+    for place, (height, width) in enumerate(2 * [(3, 9), (8, 4), (6, 5), (7, 6)]):
         put(root / ("cats" if place else "dogs") / f"{place}.png", plain(place, height, width))
     (root / "owls").mkdir()
     (root / "cats" / "list.csv").touch()
@@ -19,16 +19,16 @@ def test_the_sizes_are_counted_and_the_text_says_it_all(tmp_path):
     summary = load_folder(root, 4).summary
     assert summary.width == Span(4, 5.5, 9)
     assert summary.height == Span(3, 6.5, 8)
-    assert summary.enlarged == 1
-    assert summary.classes == (ClassCount("cats", 3), ClassCount("dogs", 1))
+    assert summary.enlarged == 2
+    assert summary.classes == (ClassCount("cats", 7), ClassCount("dogs", 1))
     assert summary.skipped[0] == Skipped(summary.skipped[0].path, "empty (0 bytes)")
     assert summary.to_text().split("\n") == [
-        f"{root}: 4 images, 4 x 4 RGB",
-        "  classes   2: cats (3), dogs (1)",
+        f"{root}: 8 images, 4 x 4 RGB",
+        "  classes   2: cats (7), dogs (1)",
         "  empty     1 class folder without a usable image, left out: owls",
         "  width     4 to 9 pixels, median 5.5",
         "  height    3 to 8 pixels, median 6.5",
-        "  enlarged  1 image with a side below 4 pixels",
+        "  enlarged  2 images with a side below 4 pixels",
         "  others    1 file with an ending that is not an image's",
         "  skipped   7",
         *(f"    cats/{place}.jpg: empty (0 bytes)" for place in range(5)),

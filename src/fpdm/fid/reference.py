@@ -128,7 +128,12 @@ def make_reference(
         state.wait_for_everyone()  # until all have looked
         if found is None:
             extract_features(shards, source.read, extractor, batch_size=settings.batch_size, what="features")
-            found = _write(shards, source, out, settings) if state.is_main_process else None
+            if state.is_main_process:
+                try:
+                    found = _write(shards, source, out, settings)
+                except ValueError:  # the images do not serve, and would not if it were tried again
+                    shards.delete()
+                    raise
         elif state.is_main_process:
             shards.delete()  # by a call that was killed before it could
     if state.is_main_process:
