@@ -135,7 +135,7 @@ def test_minutes_begin_with_the_command(
     settings = replace(base, train=replace(base.train, steps=0, seconds=540))
     late = module.decide(settings, None, given=given, space="", whole=600, started=time.monotonic() - 200)
     assert 380 < late.seconds < 400
-    assert capsys.readouterr().err.startswith(f"looking at {photos}, and timing a few steps")
+    assert capsys.readouterr().err.startswith(f"timing a few steps for {photos} on this machine")
     # The same command later is the same run, and so are the same minutes.
     out.mkdir()
     (out / "choice.json").write_text(late.to_json())

@@ -57,9 +57,9 @@ def decide(
         return before.changed(settings, given, seconds if given & {"minutes", "seconds"} else before.seconds)
     folder = settings.data.folder
     assert folder is not None
-    print(f"looking at {printable(folder)}, and timing a few steps on this machine ...", file=sys.stderr, flush=True)
     found, speed = survey(folder), MeasuredSpeed(settings)
     check_enough(found)
+    print(f"timing a few steps for {printable(folder)} on this machine ...", file=sys.stderr, flush=True)
     speed.images_per_second(settings)  # measured here, so that what is left is known
     spent = max(time.monotonic() - started, 0.0)
     return choose(settings, found, seconds, speed, given=given, space=space, whole=whole, spent=spent)
