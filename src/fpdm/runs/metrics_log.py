@@ -6,7 +6,6 @@ the weights.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fpdm.configuration import NonNegativeInt, parse_json
-from fpdm.files import open_regular, write_atomically
+from fpdm.files import open_regular, sha256_of, write_atomically
 
 _REPAIR = "remove the line, or move the file away"
 
@@ -38,13 +37,13 @@ class LogState:
     @classmethod
     def of(cls, path: Path) -> LogState:
         """Describe a log, once the disk has all of it; a log that does not exist is empty."""
-        digest, length = hashlib.sha256(), 0
-        with contextlib.suppress(FileNotFoundError), open_regular(path) as stream:
-            os.fsync(stream.fileno())
-            while block := stream.read(1 << 20):
-                digest.update(block)
-                length += len(block)
-        return cls(length, digest.hexdigest())
+        try:
+            with open_regular(path) as stream:
+                os.fsync(stream.fileno())
+                length = os.fstat(stream.fileno()).st_size
+            return cls(length, sha256_of(path))
+        except FileNotFoundError:
+            return cls(0, hashlib.sha256().hexdigest())
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

@@ -16,14 +16,13 @@ from typing import Any
 from fpdm.data.config import HubSettings
 from fpdm.data.decode import escaped
 from fpdm.data.sources.layout import check_labelled
-from fpdm.data.sources.source import Part, Raw, Source, hash_files
+from fpdm.data.sources.source import UNLABELLED, Part, Raw, Source, hash_files
 from fpdm.data.splits import listed
 from fpdm.errors import printable
 
 TABLES = (".parquet", ".arrow")
 SAVED = ("state.json", "dataset_dict.json")  # by `datasets.Dataset.save_to_disk`
 _STRINGS = ("string", "large_string")
-_UNLABELLED = -1  # as splits without labels have it on the hub
 
 
 class _Rows(Part):
@@ -46,7 +45,7 @@ class _Rows(Part):
                 value = value["bytes"] if value["bytes"] is not None else value["path"] and Path(value["path"])
             label = row[self.label] if self.label else 0
             # Classes come as their numbers, but classes that are strings as these.
-            yield Raw(f"row {place}", value or b"", _UNLABELLED if label is None else self.number_of.get(label, label))
+            yield Raw(f"row {place}", value or b"", UNLABELLED if label is None else self.number_of.get(label, label))
 
     def _from(self, start: int, stop: int) -> Iterable[Mapping[str, Any]]:
         if self.count() is not None:
@@ -101,7 +100,7 @@ def open_hub(source: str, settings: HubSettings) -> Source:
     names = _names(data, label, source) if label else ()
     if label and hasattr(data, "__len__"):
         with _reading(failed):
-            without = sum(value in (None, _UNLABELLED) for value in data[label])
+            without = sum(value in (None, UNLABELLED) for value in data[label])
         check_labelled(without, len(data), escaped(source))
     rows = _Rows(data, image, label, names, source)
     digest = hashlib.sha256(json.dumps([settings.split, image, label, names, rows.count()]).encode())

@@ -108,7 +108,8 @@ class Joined(Part):
         return sum(part.count() or 0 for part in self.parts)
 
 
-NO_CLASS = "without a class, which others have"  # why an image is skipped
+UNLABELLED = -1  # the label of an image without a class, as splits without labels have it on the hub
+NO_CLASS = "without a class, which others have"  # why it is skipped
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Source:
 
     def label_error(self, label: int) -> str:
         """Return why an image cannot have this label, or "" if it can."""
-        if label == -1:
+        if label == UNLABELLED:
             return NO_CLASS
         highest = len(self.classes) - 1 if self.classes else _HIGHEST
         return "" if 0 <= label <= highest else f"its label {label} is out of range; expected 0 to {highest}"
