@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fpdm.errors import RunError
 from fpdm.reproduce.bench import Bench
+from fpdm.reproduce.jobs import Job
 from fpdm.reproduce.models import Training
 from fpdm.reproduce.reproduction import STUDIES, check_names, reproduce
 from fpdm.reproduce.scale import FULL, QUICK
@@ -45,6 +47,23 @@ def test_a_training_that_failed_is_told_on_the_page_and_at_the_end(
     with pytest.raises(RunError):
         reproduce(["table3"], tmp_path, QUICK)
     assert {*json.loads((tmp_path / "table3" / "table3.json").read_text())["failed"]} == {wanted, other}
+
+
+def test_a_training_that_diverged_is_not_tried_again_and_one_that_failed_otherwise_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+
+    def run(bench: Bench, jobs: Sequence[Job], keep: object) -> dict[str, str]:
+        asked.append({one.folder for job in jobs for one in job.trainings})
+        return {folders[3]: "diverged: no finite gradient", folders[24]: "the disk is full"} if len(asked) == 1 else {}
+
+    folders = {n: Training(MODELS[n], 0).folder for n in (3, 6, 12, 24)}
+    monkeypatch.setattr("fpdm.reproduce.reproduction.run_jobs", run)
+    with pytest.raises(RunError):
+        reproduce(["table3"], tmp_path, QUICK)
+    reproduce(["table3"], tmp_path, QUICK)
+    assert asked == [{*folders.values()}, {folders[6], folders[12], folders[24]}]
 
 
 @pytest.mark.slow

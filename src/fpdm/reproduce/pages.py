@@ -30,7 +30,7 @@ class StudyRecord(Record):
         command: The command.
         examined: Whether `findings` and `sheets` are there.
         sheets: Names of the pictures of samples beside it, without suffix.
-        failed: What the trainings that failed said, by the name of their folder.
+        failed: What the trainings that failed said, by the name of their folder. One that diverged is not tried again.
     """
 
     study: str
@@ -93,6 +93,11 @@ def state(record: StudyRecord) -> str:
         return ""
     said = [f"Partial: {record.missing} of {record.missing + len(record.cells)} cells are missing."]
     return " ".join([*said, *(f"The training {name} failed: {why}." for name, why in record.failed.items())])
+
+
+def diverged(failed: Mapping[str, str], folder: str) -> bool:
+    """Say whether a training is among those that failed, and failed by diverging, which it would do again."""
+    return failed.get(folder, "").startswith("diverged: ")
 
 
 def claims_table(claims: Sequence[Claim]) -> str:

@@ -30,7 +30,7 @@ from fpdm.reproduce.figure7 import Figure7
 from fpdm.reproduce.jobs import Job, run_jobs
 from fpdm.reproduce.limits import Limits
 from fpdm.reproduce.models import Training
-from fpdm.reproduce.pages import FLOORS, StudyRecord, read_floors, read_record, to_markdown
+from fpdm.reproduce.pages import FLOORS, StudyRecord, diverged, read_floors, read_record, to_markdown
 from fpdm.reproduce.pictures import Figure1, Figure3, Figure5, Samples
 from fpdm.reproduce.report import FILE as REPORT
 from fpdm.reproduce.report import report
@@ -143,8 +143,12 @@ class _Book:
         self._failed: Mapping[str, str] = before.failed if before else {}
 
     def missing(self, bench: Bench) -> list[Job]:
-        """Return the cells that are not measured yet and can be, and the examination if it was not made yet."""
-        cells = [cell for key, cell in self._cells.items() if key not in self._known]
+        """Return the cells that are not measured yet and can be, and the examination if it was not made yet.
+
+        A training that diverged would diverge again: that is its result.
+        """
+        known = {*self._known, *(k for k, cell in self._cells.items() if diverged(self._failed, cell.training.folder))}
+        cells = [cell for key, cell in self._cells.items() if key not in known]
         jobs: list[Job] = [cell for cell in cells if bench.can_train(cell.training.model)]
         kinds = type(self.study)
         if not self._examined and (kinds.examine is not Study.examine or kinds.sheets is not Study.sheets):
