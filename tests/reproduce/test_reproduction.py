@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from fpdm.errors import RunError
-from fpdm.reproduce.bench import Bench
+from fpdm.reproduce.bench import Bench, Cell
 from fpdm.reproduce.jobs import Job
 from fpdm.reproduce.models import Training
 from fpdm.reproduce.reproduction import STUDIES, check_names, reproduce
 from fpdm.reproduce.scale import FULL, QUICK
 from fpdm.reproduce.table3 import MODELS
+from tests.reproduce.made import measured
 
 
 def test_names_come_in_the_order_of_the_studies_and_mistakes_are_named() -> None:
@@ -64,6 +65,27 @@ def test_a_training_that_diverged_is_not_tried_again_and_one_that_failed_otherwi
         reproduce(["table3"], tmp_path, QUICK)
     reproduce(["table3"], tmp_path, QUICK)
     assert asked == [{*folders.values()}, {folders[6], folders[12], folders[24]}]
+
+
+def test_a_cell_that_another_study_has_measured_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(bench: Bench, jobs: Sequence[Job], keep: Callable[[Job, object], object]) -> dict[str, str]:
+        cells = [job for job in jobs if isinstance(job, Cell)]
+        asked.append({cell.training.folder for cell in cells})
+        for cell in cells:
+            keep(cell, measured(cell, 2.0).result)
+        return {}
+
+    asked: list[set[str]] = []
+    monkeypatch.setattr("fpdm.reproduce.reproduction.run_jobs", run)
+    reproduce(["table3"], tmp_path, QUICK)
+    reproduce(["table4"], tmp_path, QUICK)
+    shared = {Training(MODELS[n], 0).folder for n in (6, 12)}
+    assert shared <= asked[0]
+    assert not shared & asked[1]
+    record = json.loads((tmp_path / "table4" / "table4.json").read_text())
+    assert (len(record["cells"]), record["missing"]) == (13, 0)
 
 
 @pytest.mark.slow

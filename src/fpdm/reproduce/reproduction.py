@@ -129,15 +129,15 @@ class _Book:
         out: Folder of the reproduction.
         scale: The size of everything.
         command: The command line, for the record.
-        floors: Distances of encoded and decoded images by number of images.
+        records: The records of all studies in the folder by name; a cell of one is known to each that has it.
     """
 
-    def __init__(self, study: Study, out: Path, scale: Scale, command: str, floors: Mapping[int, float]) -> None:
-        self.study, self.scale, self.command, self.floors = study, scale, command, floors
+    def __init__(self, study: Study, out: Path, scale: Scale, command: str, records: Mapping[str, StudyRecord]) -> None:
+        self.study, self.scale, self.command, self.floors = study, scale, command, read_floors(out)
         self.folder = out / study.name
         self._cells = {key_of(cell, scale): cell for cell in study.cells(scale)}
-        before = read_record(out, study)
-        self._known = {one.key: one for one in before.cells if one.key in self._cells} if before else {}
+        before = records.get(study.name)
+        self._known = {one.key: one for record in records.values() for one in record.cells if one.key in self._cells}
         self._findings: Mapping[str, Any] = before.findings if before else {}
         self._examined, self._sheets = (before.examined, before.sheets) if before else (False, ())
         self._failed: Mapping[str, str] = before.failed if before else {}
@@ -255,7 +255,8 @@ def reproduce(
     with REPRODUCTION.hold(out):
         _check_scale(out, scale)
         bench = Bench(out / "work", scale, autoencoder=autoencoder, root=root, pictures=pictures, workers=workers)
-        books = [_Book(one, out, scale, command, read_floors(out)) for one in chosen]
+        records = {name: record for name, study in STUDIES.items() if (record := read_record(out, study))}
+        books = [_Book(one, out, scale, command, records) for one in chosen]
         jobs = [job for book in books for job in book.missing(bench)]
         if jobs and scale.on_latents:
             jobs = [*(Floor(n) for n in (scale.fewer_images, scale.images) if n not in read_floors(out)), *jobs]

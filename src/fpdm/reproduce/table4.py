@@ -48,7 +48,7 @@ class Table4(Study):
             for kind, change in zip(KINDS, changes, strict=True):
                 if n == 6 or kind not in (KINDS[3], *KINDS[6:]):  # at 12 the same as another cell, or as at 6
                     found[kind, n] = stochastic(n) if kind == KINDS[2] else ablation(f"{kind}, N = {n}", **change)
-        return found
+        return dict(sorted(found.items(), key=lambda one: one[0][0] in KINDS[6:]))  # the slowest trainings last
 
     def cells(self, scale: Scale) -> list[Cell]:
         return chosen_cells(self.models.values(), scale, [BUDGET])
