@@ -141,7 +141,8 @@ class Blocks(nn.ModuleList):
         self, x: Tensor, modulations: tuple[Modulation, ...], *, start: int = 0, stop: int | None = None
     ) -> Tensor:
         """Apply the blocks from number `start` up to, but not including, number `stop`; all by default."""
-        for block, modulation in list(zip(self, modulations, strict=True))[start:stop]:
+        for number in range(len(self))[start:stop]:
+            block, modulation = self[number], modulations[number]
             x = recomputed(block, x, modulation) if self.recompute else block(x, modulation)  # (B, T, D)
         return x
 
