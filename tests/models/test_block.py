@@ -60,7 +60,7 @@ def test_blocks_are_applied_in_order_each_with_its_own_modulation() -> None:
     for i in range(3):
         want = network.block(weights, str(i), want, c, shape)  # (B, T, D)
     assert_close(blocks(x, modulations), want)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="2 modulations for 3 blocks"):
         blocks(x, modulations[:2])
 
 

@@ -140,8 +140,14 @@ class Blocks(nn.ModuleList):
     def forward(
         self, x: Tensor, modulations: tuple[Modulation, ...], *, start: int = 0, stop: int | None = None
     ) -> Tensor:
-        """Apply the blocks from number `start` up to, but not including, number `stop`; all by default."""
-        for number in range(len(self))[start:stop]:
+        """Apply the blocks from number `start` up to, but not including, number `stop`; all by default.
+
+        Raises:
+            ValueError: There is not one modulation for each block.
+        """
+        if len(modulations) != len(self):
+            raise ValueError(f"{len(modulations)} modulations for {len(self)} blocks; expected one for each")
+        for number in range(len(self))[start:stop]:  # no zip: torch 2.6 cannot compile a strict one
             block, modulation = self[number], modulations[number]
             x = recomputed(block, x, modulation) if self.recompute else block(x, modulation)  # (B, T, D)
         return x

@@ -22,8 +22,8 @@ KINDS = (
     "exact implicit gradient, learning rate 0.001",  # where the rate of the others makes it diverge
 )
 EXACT = (
-    "The exact implicit gradient has as many training steps as S-JFB with the same N and M, but both of its solves go on "
-    "to a tolerance, so that they take several times the compute."
+    "The exact implicit gradient has as many training steps as S-JFB with the same N and M, but both of its solves go "
+    "on to a tolerance, so that they take several times the compute."
 )
 
 
