@@ -9,9 +9,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-DIVERGED = "diverged: "
-"""Begins the message of a training that diverged, by which others know it."""
-
 
 class FPDMError(Exception):
     """Base class of the package's own errors. The message is one line for the user."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from fpdm.configuration import Record
 from fpdm.drawing.text import fenced
-from fpdm.errors import DIVERGED
 from fpdm.files import read_dataclass, read_json
 from fpdm.reproduce.study import Claim, Measured, Page, Study
 
@@ -98,7 +97,7 @@ def state(record: StudyRecord) -> str:
 
 def diverged(failed: Mapping[str, str], folder: str) -> bool:
     """Say whether a training is among those that failed, and failed by diverging, which it would do again."""
-    return failed.get(folder, "").startswith(DIVERGED)
+    return failed.get(folder, "").startswith("diverged: ")
 
 
 def claims_table(claims: Sequence[Claim]) -> str:

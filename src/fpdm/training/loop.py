@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from fpdm.configuration import warn_of_moves
-from fpdm.errors import DIVERGED, CheckpointError, Interrupted, RunError
+from fpdm.errors import CheckpointError, Interrupted, RunError
 from fpdm.files import check_writable, write_json
 from fpdm.outputs import OutputFolder
 from fpdm.progress_bar import ProgressBar, progress_bar
@@ -283,7 +283,7 @@ class TrainingLoop:
         if self.progress.skipped_in_a_row >= MAX_CONSECUTIVE_SKIPS:
             detail = f", {result.detail}" if result.detail else ""
             raise RunError(
-                f"{DIVERGED}{MAX_CONSECUTIVE_SKIPS} steps in a row had no finite gradient (step {self.progress.step}"
+                f"diverged: {MAX_CONSECUTIVE_SKIPS} steps in a row had no finite gradient (step {self.progress.step}"
                 f"{detail}); try a lower learning rate; {self._last_good()}"
             )
         return result
